@@ -1,0 +1,187 @@
+"""
+The Erlang cookie of a broker: compared, sealed for other minions and written.
+
+No function returns the cookie or takes it as an argument. What travels between
+hosts is sealed for the public key of the one minion that may open it: neither
+the master nor its job cache or event bus can read it.
+"""
+
+import base64
+import datetime
+import os
+import shutil
+
+import salt.utils.files
+from cryptography.exceptions import InvalidKey
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# RSA holds less than the 255 characters a cookie may have: it seals a key, and
+# that key seals the cookie.
+_OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
+
+
+def _path():
+    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
+    return os.path.join(data_dir, ".erlang.cookie")
+
+
+def _current():
+    """Read this broker's cookie; None where there is none yet."""
+    try:
+        with salt.utils.files.fopen(_path(), "rb") as handle:
+            return handle.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+def _wanted(sealed):
+    """Open what is sealed for this minion, else take the cookie from pillar."""
+    if sealed is None:
+        cookie = __salt__["rabbit_topology.settings"]()["rabbitmq"]["erlang_cookie"]
+        if not cookie:
+            raise SaltInvocationError(
+                f"{__grains__['id']}: no sealed cookie was given and pillar "
+                "rabbit_ha:rabbitmq:erlang_cookie is empty"
+            )
+        return cookie.encode()
+    key_path = os.path.join(__opts__["pki_dir"], "minion.pem")
+    try:
+        with salt.utils.files.fopen(key_path, "rb") as handle:
+            private = serialization.load_pem_private_key(handle.read(), password=None)
+        key, token = (base64.b64decode(part) for part in sealed.split("."))
+        return Fernet(private.decrypt(key, _OAEP)).decrypt(token)
+    except (ValueError, TypeError, OSError, InvalidKey, InvalidToken) as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: the sealed cookie cannot be opened with {key_path}: "
+            f"{type(err).__name__}. Next: salt-run state.orchestrate orch.rabbit_ha"
+        ) from None
+
+
+def seal(public_keys):
+    """
+    Seal this broker's cookie for other minions.
+
+    public_keys
+        Mapping from minion id to its public key in PEM form, as the master holds
+        it.
+
+    Returns a mapping from minion id to a string that only that minion can open.
+
+    Raises CommandExecutionError when this host has no cookie,
+    SaltInvocationError when a key is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rabbitmq-node1 rabbit_cookie.seal '{"rabbitmq-node2": "-----BEGIN PUBLIC KEY…"}'
+    """
+    cookie = _current()
+    if not cookie:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {_path()} is not there; RabbitMQ makes it when it first starts. "
+            "Next: systemctl start rabbitmq-server"
+        )
+    sealed = {}
+    for minion, pem in public_keys.items():
+        try:
+            public = serialization.load_pem_public_key(pem.encode())
+        except ValueError as err:
+            raise SaltInvocationError(f"{minion}: not a public key in PEM form: {err}") from err
+        key = Fernet.generate_key()
+        parts = (public.encrypt(key, _OAEP), Fernet(key).encrypt(cookie))
+        sealed[minion] = ".".join(base64.b64encode(part).decode() for part in parts)
+    return sealed
+
+
+def matches(sealed=None):
+    """
+    Tell whether this broker's cookie is the wanted one, without showing either.
+
+    sealed : None
+        What :func:`seal` made for this minion; without it, pillar's cookie.
+
+    Returns a boolean; False also where there is no cookie yet.
+
+    Raises CommandExecutionError when ``sealed`` cannot be opened,
+    SaltInvocationError when there is nothing to compare with.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.matches
+    """
+    return _current() == _wanted(sealed)
+
+
+def exists():
+    """
+    Tell whether this broker has a cookie.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.exists
+    """
+    return _current() is not None
+
+
+def has_right_mode():
+    """
+    Tell whether the cookie file belongs to RabbitMQ's user, with mode 0400.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.has_right_mode
+    """
+    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    found = __salt__["file.stats"](_path())
+    return found["user"] == user and found["mode"] == "0400"
+
+
+def write(sealed=None):
+    """
+    Put the wanted cookie in place; the node must not run meanwhile.
+
+    What was there is kept beside it, with the time in its name and mode 0400.
+
+    sealed : None
+        What :func:`seal` made for this minion; without it, pillar's cookie.
+
+    Returns the path of the backup, or None where there was nothing to keep.
+
+    Raises CommandExecutionError when ``sealed`` cannot be opened,
+    SaltInvocationError when there is nothing to write.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.write
+    """
+    cookie = _wanted(sealed)
+    path, backup = _path(), None
+    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    if os.path.exists(path):
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        backup = f"{path}.{now}.bak"
+        shutil.copy2(path, backup)
+        os.chmod(backup, 0o400)
+    # Written beside it and renamed: a run that is killed here leaves the old
+    # cookie or the new one, never half of one.
+    fresh = f"{path}.new"
+    with salt.utils.files.set_umask(0o377):
+        if os.path.exists(fresh):
+            os.unlink(fresh)
+        with salt.utils.files.fopen(fresh, "wb") as handle:
+            handle.write(cookie)
+    shutil.chown(fresh, user, user)
+    os.replace(fresh, path)
+    return backup

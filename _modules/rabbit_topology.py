@@ -1,0 +1,366 @@
+"""
+This host's view of the topology that the pillar key ``rabbit_ha`` describes.
+
+Templates and SLS files print what these functions return; nothing here changes
+anything.
+"""
+
+import ipaddress
+
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+DEFAULTS = "salt://rabbit_ha/defaults.yaml"
+
+
+def settings():
+    """
+    Merge pillar over the defaults.
+
+    Returns a mapping with the keys of ``salt/rabbit_ha/defaults.yaml``.
+
+    Raises CommandExecutionError when the file server does not serve the defaults.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.settings --out=yaml
+    """
+    key = "rabbit_topology.settings"
+    if key not in __context__:
+        text = __salt__["cp.get_file_str"](DEFAULTS)
+        if not text:
+            raise CommandExecutionError(
+                f"{__grains__['id']}: {DEFAULTS} is not served; file_roots of the master must "
+                "hold this project's salt/ folder (see docs/production.md)"
+            )
+        __context__[key] = __utils__["rabbit_settings.merged"](
+            salt.utils.yaml.safe_load(text), __pillar__.get("rabbit_ha")
+        )
+    return __context__[key]
+
+
+def host():
+    """
+    Describe this host as pillar does.
+
+    Returns a mapping with ``address``, ``roles`` and what pillar adds for this
+    host; an empty mapping when the topology does not name this minion.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.host
+    """
+    return settings()["hosts"].get(__grains__["id"], {})
+
+
+def roles():
+    """
+    List the roles of this host.
+
+    Returns a list out of ``broker`` and ``load_balancer``; empty for a minion
+    that the topology does not name.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.roles
+    """
+    return list(host().get("roles", []))
+
+
+def host_addresses():
+    """
+    List all hosts of the topology with their names and addresses.
+
+    Returns a list of mappings with ``address`` and ``names`` (the host name and,
+    where that has a domain, its short form, which Erlang uses).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.host_addresses
+    """
+    return [
+        {"address": data["address"], "names": list(dict.fromkeys([name, name.split(".", 1)[0]]))}
+        for name, data in settings()["hosts"].items()
+    ]
+
+
+def brokers():
+    """
+    List the brokers.
+
+    Returns a list of mappings with ``host``, ``address`` and ``node`` (the Erlang
+    node name), in the order of pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.brokers
+    """
+    hosts = settings()["hosts"]
+    return [
+        {"host": name, "address": hosts[name]["address"], "node": node_name(name)}
+        for name in __utils__["rabbit_settings.hosts_with_role"](settings(), "broker")
+    ]
+
+
+def node_name(name=None):
+    """
+    Tell the Erlang node name of a broker.
+
+    name : this host
+        Host name (minion id) of a broker.
+
+    Returns a string such as ``rabbit@rabbitmq-node1``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.node_name
+    """
+    return __utils__["rabbit_settings.node_name"](name or __grains__["id"])
+
+
+def nodes():
+    """
+    List the Erlang node names of all brokers, in the order of pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.nodes
+    """
+    return [broker["node"] for broker in brokers()]
+
+
+def seed_node():
+    """
+    Tell the Erlang node name of the broker that the others join.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.seed_node
+    """
+    return node_name(__utils__["rabbit_settings.seed_host"](settings()))
+
+
+def is_seed():
+    """
+    Tell whether this host is the broker that the others join.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.is_seed
+    """
+    return __utils__["rabbit_settings.seed_host"](settings()) == __grains__["id"]
+
+
+def contacts():
+    """
+    List the Erlang node names of all brokers, the seed first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.contacts
+    """
+    return sorted(nodes(), key=lambda node: node != seed_node())
+
+
+def users():
+    """
+    Describe RabbitMQ's users without their passwords.
+
+    Returns a mapping from user name to what pillar says of it but ``password``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.users
+    """
+    return {
+        name: {key: value for key, value in data.items() if key != "password"}
+        for name, data in settings()["rabbitmq"]["users"].items()
+    }
+
+
+def erlang_cookie_source():
+    """
+    Tell where this broker's Erlang cookie comes from, without showing it.
+
+    Returns ``pillar``, ``seed`` (the orchestration carries it here) or ``self``
+    (this is the seed and pillar gives none).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.erlang_cookie_source
+    """
+    if settings()["rabbitmq"]["erlang_cookie"]:
+        return "pillar"
+    return "self" if is_seed() else "seed"
+
+
+def rabbitmq_config():
+    """
+    Compute the lines of ``rabbitmq.conf`` on this broker.
+
+    Returns a mapping from key to value; pillar's ``rabbitmq:config`` comes last
+    and wins.
+
+    On a host that is a load balancer too, RabbitMQ leaves the virtual addresses'
+    port to HAProxy and listens on the host's own addresses only.
+
+    See https://www.rabbitmq.com/docs/configure.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.rabbitmq_config
+    """
+    rabbitmq = settings()["rabbitmq"]
+    port = rabbitmq["amqp_port"]
+    if "load_balancer" in roles():
+        listeners = {
+            "listeners.tcp.host": f"{host()['address']}:{port}",
+            "listeners.tcp.local": f"127.0.0.1:{port}",
+        }
+    else:
+        listeners = {"listeners.tcp.default": port}
+    computed = {**listeners, "management.tcp.port": rabbitmq["management_port"]}
+    if len(brokers()) > 2:
+        # With a majority to be had, the smaller side of a partition stops
+        # rather than accepting messages that healing would throw away.
+        computed["cluster_partition_handling"] = "pause_minority"
+    return {**computed, **rabbitmq["config"]}
+
+
+def haproxy():
+    """
+    Compute what ``haproxy.cfg`` says on this load balancer.
+
+    Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
+    ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``check``)
+    and ``binds`` (a list of what ``listen rabbitmq_cluster`` binds to).
+
+    See http://docs.haproxy.org/2.6/configuration.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.haproxy
+    """
+    view = dict(settings()["haproxy"])
+    cluster = view["rabbitmq_cluster"]
+    hosts = settings()["hosts"]
+    view["servers"] = [
+        {
+            "host": broker["host"],
+            "address": broker["address"],
+            "port": settings()["rabbitmq"]["amqp_port"],
+            "check": {**cluster["check"], **hosts[broker["host"]].get("check", {})},
+        }
+        for broker in brokers()
+    ]
+    if "broker" in roles():
+        # RabbitMQ has the port on the host's own address; `transparent` lets
+        # HAProxy bind an address that the host does not hold right now.
+        port = cluster["bind"].rsplit(":", 1)[1]
+        addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
+        view["binds"] = [f"{address}:{port} transparent" for address in addresses]
+    else:
+        view["binds"] = [cluster["bind"]]
+    return view
+
+
+def monitor_endpoint():
+    """
+    Tell where this host itself reaches HAProxy's monitor listener.
+
+    Returns a mapping with ``address`` and ``port``, both strings.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.monitor_endpoint
+    """
+    address, port = settings()["haproxy"]["monitor"]["bind"].rsplit(":", 1)
+    anywhere = address in ("", "*", "0.0.0.0")
+    return {"address": "127.0.0.1" if anywhere else address, "port": port}
+
+
+def keepalived():
+    """
+    Compute what ``keepalived.conf`` says on this load balancer.
+
+    Returns the mapping ``keepalived`` of :func:`settings` with these keys added or
+    made concrete: ``router_id``, ``state``, ``priority``, ``interface`` and
+    ``virtual_addresses`` (as keepalived takes them).
+
+    Raises SaltInvocationError when the interface can be told neither from pillar
+    nor from the host's address.
+
+    See https://keepalived.readthedocs.io/en/latest/configuration_synopsis.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.keepalived
+    """
+    here = {"state": "BACKUP", "priority": 90, "router_id": __grains__["id"]}
+    view = {**settings()["keepalived"], **here, **host().get("keepalived", {})}
+    view["interface"] = view["interface"] or interface()
+    view["virtual_addresses"] = [
+        settings()["virtual_address"],
+        *settings()["keepalived"]["virtual_addresses"],
+    ]
+    return view
+
+
+def interface():
+    """
+    Find the network interface that carries this host's own address.
+
+    Returns the interface's name.
+
+    Raises SaltInvocationError when no interface has that address.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.interface
+    """
+    wanted = ipaddress.ip_address(host()["address"])
+    found = {**__grains__.get("ip4_interfaces", {})}
+    for name, addresses in __grains__.get("ip6_interfaces", {}).items():
+        found[name] = [*found.get(name, []), *addresses]
+    for name, addresses in found.items():
+        if any(ipaddress.ip_address(address) == wanted for address in addresses):
+            return name
+    raise SaltInvocationError(
+        f"{__grains__['id']}: no interface has {wanted}, the address that pillar gives this host; "
+        f"found {found}. Correct rabbit_ha:hosts:{__grains__['id']}:address, or name the "
+        f"interface in rabbit_ha:hosts:{__grains__['id']}:keepalived:interface"
+    )

@@ -1,0 +1,527 @@
+"""
+RabbitMQ's command line tools, one function a command.
+
+Every call starts an Erlang VM, which is the expensive thing on a broker: what
+reads the whole node (:func:`cluster_status`, :func:`export_definitions`) keeps
+its answer in ``__context__`` until a command of this module changes something.
+
+See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
+"""
+
+import json
+import re
+
+import salt.utils.files
+import salt.utils.path
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+CACHE = "rabbitmqctl.read"
+# The tools' own exit codes, src: exit_codes.ex.
+EX_USAGE = 64
+EX_UNAVAILABLE = 69
+# What the shell says when the program is not there.
+EX_NOT_FOUND = (1, 127)
+
+RUNNING = "running"
+APP_STOPPED = "app stopped"
+DOWN = "node not running"
+UNREACHABLE = "unreachable"
+COOKIE_MISMATCH = "cookie mismatch"
+
+
+def _run(arguments, tool="rabbitmqctl", node=None, stdin=None, timeout=120):
+    """
+    Run a tool without a shell; see :func:`_checked` for the failure side.
+
+    Returns the mapping of ``cmd.run_all``.
+    """
+    command = [tool, "--silent", *(["--node", node] if node else []), *arguments]
+    try:
+        return __salt__["cmd.run_all"](
+            command,
+            python_shell=False,
+            stdin=stdin,
+            timeout=timeout,
+            env={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            ignore_retcode=True,
+            output_loglevel="quiet",
+            hide_output=False,
+        )
+    except CommandExecutionError as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {tool} could not be run: {err}. Is RabbitMQ installed? "
+            f"salt-call state.apply rabbit_ha.rabbitmq.installed"
+        ) from err
+
+
+def _checked(arguments, step, **kwargs):
+    """
+    Run a tool and raise when it fails.
+
+    step
+        What this is part of, for the error message.
+
+    Returns what the tool printed, a string.
+    """
+    answer = _run(arguments, **kwargs)
+    if answer["retcode"] != 0:
+        said = _said(answer)
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {step} failed: {arguments[0]} exited with "
+            f"{answer['retcode']}: {said}"
+        )
+    return answer["stdout"]
+
+
+def _said(answer):
+    """Shorten what a failed tool printed to its telling lines."""
+    lines = [
+        line.strip()
+        for line in (answer["stderr"] + "\n" + answer["stdout"]).splitlines()
+        if line.strip() and "warning" not in line.lower()
+    ]
+    return " ".join(lines)[:600]
+
+
+def _json(text, step):
+    """Decode the document that a tool printed, warnings before it left out."""
+    start = re.search(r"^[\[{]", text, re.MULTILINE)
+    try:
+        return json.loads(text[start.start() :])
+    except (AttributeError, ValueError) as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {step}: expected a JSON document, found {text[:200]!r}"
+        ) from err
+
+
+def _written():
+    """Forget what was read: a command has changed something."""
+    __context__.pop(CACHE, None)
+
+
+def forget_cached_reads():
+    """
+    Forget what was read, because something else than this module changed the node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.forget_cached_reads
+    """
+    _written()
+
+
+def installed():
+    """
+    Tell whether RabbitMQ's tools are on this host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.installed
+    """
+    return bool(salt.utils.path.which("rabbitmqctl"))
+
+
+def node_state(node=None, timeout=15):
+    """
+    Tell what state a node is in and, where it runs, what it says of the cluster.
+
+    node : the local node
+        Erlang node name to ask.
+    timeout : 15
+        Seconds that the tool may wait.
+
+    Returns a mapping with ``state``: ``running``, ``app stopped``, ``node not
+    running`` (its host answers), ``unreachable`` or ``cookie mismatch``;
+    ``status``: as :func:`cluster_status` returns it where the state is
+    ``running``, else None; ``said``: the tool's words where it is not.
+
+    Raises CommandExecutionError for any other failure.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.node_state rabbit@rabbitmq-node1
+    """
+    reads = __context__.setdefault(CACHE, {})
+    key = ("node_state", node)
+    if key not in reads:
+        answer = _run(
+            ["cluster_status", "--formatter", "json", "--timeout", str(timeout)],
+            node=node,
+            timeout=timeout + 30,
+        )
+        reads[key] = _classified(answer, node)
+    return reads[key]
+
+
+def _classified(answer, node):
+    """Read a state out of what ``cluster_status`` answered; see :func:`node_state`."""
+    if answer["retcode"] == 0:
+        status = _json(answer["stdout"], "cluster_status")
+        return {"state": RUNNING, "status": status, "said": ""}
+    text = answer["stderr"] + answer["stdout"]
+    said = _said(answer)
+    if "'rabbit' app" in text or "rabbit application is not running" in text:
+        state = APP_STOPPED
+    elif "Erlang cookie" in text or "authentication failed" in text.lower():
+        state = COOKIE_MISMATCH
+    elif "not running at all" in text or "no other nodes on" in text:
+        state = DOWN
+    elif any(words in text for words in ("epmd", "nodedown", "timed out", "unable to connect")):
+        state = DOWN if node is None else UNREACHABLE
+    elif answer["retcode"] in EX_NOT_FOUND or "Exec format" in text:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: rabbitmqctl is not there ({said}). Next: "
+            "salt-call state.apply rabbit_ha.rabbitmq.installed"
+        )
+    else:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: cluster_status of {node or 'the local node'} exited with "
+            f"{answer['retcode']}: {said}"
+        )
+    return {"state": state, "status": None, "said": said}
+
+
+def cluster_status(node=None):
+    """
+    Fetch what a running node says of its cluster.
+
+    node : the local node
+        Erlang node name to ask.
+
+    Returns a mapping with ``cluster_name``, ``disk_nodes`` (the members),
+    ``running_nodes``, ``alarms``, ``partitions``, ``versions`` and what else this
+    RabbitMQ prints; ``ram_nodes`` is gone in 4.3.
+
+    Raises CommandExecutionError when the node does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.cluster_status
+    """
+    found = node_state(node)
+    if found["state"] != RUNNING:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {node or 'the local node'} is not running: {found['state']}: "
+            f"{found['said']}. Next: systemctl status rabbitmq-server"
+        )
+    return found["status"]
+
+
+def stop_app():
+    """
+    Stop the RabbitMQ application; the Erlang VM goes on.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.stop_app
+    """
+    _checked(["stop_app"], "stopping the app")
+    _written()
+
+
+def start_app():
+    """
+    Start the RabbitMQ application and wait until it runs.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.start_app
+    """
+    _checked(["start_app"], "starting the app", timeout=330)
+    _written()
+
+
+def join_cluster(node, ram=False):
+    """
+    Make this node, whose app is stopped, a member of another node's cluster.
+
+    This empties this node. Decide with ``rabbit_membership.verdict`` first.
+
+    node
+        Erlang node name of a member.
+    ram : False
+        Join as a RAM node; RabbitMQ 4.3 has none.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.join_cluster rabbit@rabbitmq-node1
+    """
+    _checked(["join_cluster", node, *(["--ram"] if ram else [])], f"joining {node}", timeout=330)
+    _written()
+
+
+def forget_cluster_node(node):
+    """
+    Remove a stopped member from the cluster.
+
+    node
+        Erlang node name of the member to forget.
+
+    Raises CommandExecutionError when that fails, as when the member runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.forget_cluster_node rabbit@rabbitmq-node2
+    """
+    _checked(["forget_cluster_node", node], f"forgetting {node}")
+    _written()
+
+
+def set_cluster_name(name):
+    """
+    Name the cluster.
+
+    name
+        The new name.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.set_cluster_name rabbitmq_cluster1
+    """
+    _checked(["set_cluster_name", name], "naming the cluster")
+    _written()
+
+
+def export_definitions():
+    """
+    Fetch users (with salted hashes), vhosts, permissions, policies and parameters.
+
+    Returns the mapping of RabbitMQ's definitions file; a policy's ``definition``
+    is a mapping in it.
+
+    Raises CommandExecutionError when the node does not run.
+
+    See https://www.rabbitmq.com/docs/definitions.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.export_definitions
+    """
+    reads = __context__.setdefault(CACHE, {})
+    if "definitions" not in reads:
+        text = _checked(["export_definitions", "-"], "reading the definitions")
+        reads["definitions"] = _json(text, "export_definitions")
+    return reads["definitions"]
+
+
+def import_definitions(definitions):
+    """
+    Write users, vhosts, permissions, policies and parameters in one call.
+
+    What the definitions do not name stays as it is. They travel on standard
+    input: nothing of them shows in the process list.
+
+    definitions
+        Mapping as :func:`export_definitions` returns it, or a part of it.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.import_definitions '{"vhosts": [{"name": "orders"}]}'
+    """
+    if not isinstance(definitions, dict):
+        raise SaltInvocationError("definitions must be a mapping")
+    _checked(
+        ["import_definitions", "--formatter", "json"],
+        "writing the definitions",
+        stdin=json.dumps(definitions),
+    )
+    _written()
+
+
+def delete_user(name):
+    """
+    Delete a user.
+
+    name
+        The user's name.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.delete_user guest
+    """
+    _checked(["delete_user", name], f"deleting user {name}")
+    _written()
+
+
+def delete_vhost(name):
+    """
+    Delete a virtual host and all that is in it.
+
+    name
+        The virtual host's name.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.delete_vhost orders
+    """
+    _checked(["delete_vhost", name], f"deleting vhost {name}")
+    _written()
+
+
+def clear_permissions(user, vhost="/"):
+    """
+    Take a user's permissions in a virtual host away.
+
+    user
+        The user's name.
+    vhost : /
+        The virtual host.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_permissions orders vhost=/
+    """
+    _checked(
+        ["clear_permissions", "--vhost", vhost, user], f"clearing permissions of {user} in {vhost}"
+    )
+    _written()
+
+
+def clear_policy(name, vhost="/"):
+    """
+    Delete a policy.
+
+    name
+        The policy's name.
+    vhost : /
+        The virtual host it is in.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_policy ha-all vhost=/
+    """
+    _checked(["clear_policy", "--vhost", vhost, name], f"clearing policy {name} in {vhost}")
+    _written()
+
+
+def list_queues(vhost="/"):
+    """
+    List the queues of a virtual host.
+
+    vhost : /
+        The virtual host.
+
+    Returns a list of mappings with ``name`` and ``messages`` (a count).
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.list_queues vhost=/
+    """
+    arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "messages"]
+    return _json(_checked(arguments, f"listing the queues of {vhost}"), "list_queues")
+
+
+def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
+    """
+    List the plugins that are enabled on purpose, from their file; starts no VM.
+
+    path : /etc/rabbitmq/enabled_plugins
+        The file.
+
+    Returns a list of names; empty where the file is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.enabled_plugins
+    """
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
+            return re.findall(r"\w+", handle.read())
+    except FileNotFoundError:
+        return []
+
+
+def enable_plugins(names):
+    """
+    Enable plugins, on the running node and for its next start.
+
+    names
+        List of plugin names; those they depend on come with them.
+
+    Raises CommandExecutionError when a plugin is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
+    """
+    _checked(["enable", *names], "enabling plugins", tool="rabbitmq-plugins")
+    _written()
+
+
+def await_startup(timeout=300):
+    """
+    Wait until the local node has booted.
+
+    timeout : 300
+        Seconds to wait.
+
+    Raises CommandExecutionError when it has not booted by then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.await_startup timeout=60
+    """
+    _checked(
+        ["await_startup", "--timeout", str(timeout)],
+        "waiting for the node to boot",
+        timeout=timeout + 30,
+    )
+    _written()

@@ -1,0 +1,99 @@
+"""
+The Erlang cookie of a broker is the cluster's.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+def synced(name, service, source, sealed=None):
+    """
+    Give this broker the cluster's Erlang cookie.
+
+    The node is stopped while its cookie changes, and only if it changes. The file
+    belongs to RabbitMQ's user, mode 0400; what was there is kept beside it.
+
+    name
+        Says what for; shown in the output only.
+    service
+        Name of RabbitMQ's service.
+    source
+        ``pillar``: the cookie is pillar's ``rabbit_ha:rabbitmq:erlang_cookie``;
+        ``seed``: the orchestration carries the seed's cookie here; ``self``: this
+        is the seed, whose own cookie is the cluster's.
+    sealed : None
+        With ``seed``, what ``rabbit_cookie.seal`` made on the seed for this
+        minion; without it nothing is changed.
+
+    Changes name the backup (``backup``, a path or None), never the cookie.
+
+    See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if source == "self":
+        ret["comment"] = "This is the seed: its Erlang cookie is already the cluster's"
+        return ret
+    if source == "seed" and sealed is None:
+        ret["comment"] = (
+            "Nothing to do here: the orchestration carries the seed's Erlang cookie to this "
+            "broker, salt-run state.orchestrate orch.rabbit_ha"
+        )
+        return ret
+    try:
+        if not __salt__["rabbitmqctl.installed"]():
+            if not __opts__["test"]:
+                raise CommandExecutionError(
+                    "RabbitMQ is not installed. Next: state.apply rabbit_ha.rabbitmq.installed"
+                )
+            return _would_be_written(ret)
+        if __salt__["rabbit_cookie.matches"](sealed):
+            if __salt__["rabbit_cookie.has_right_mode"]():
+                ret["comment"] = "The Erlang cookie is already the cluster's"
+                return ret
+        else:
+            _refuse_in_a_running_cluster()
+        if __opts__["test"]:
+            return _would_be_written(ret)
+        was_running = __salt__["service.status"](service)
+        if was_running and not __salt__["service.stop"](service):
+            raise CommandExecutionError(f"{service} could not be stopped")
+        try:
+            backup = __salt__["rabbit_cookie.write"](sealed)
+        finally:
+            # Started also after a failed write: a broker that ran goes on running.
+            if was_running and not __salt__["service.start"](service):
+                raise CommandExecutionError(
+                    f"{service} did not start again. Next: journalctl -u {service}"
+                )
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        if not __salt__["rabbit_cookie.matches"](sealed):
+            raise CommandExecutionError("the cookie was written, yet reads differently")
+        ret["changes"] = {"erlang_cookie": "replaced by the cluster's", "backup": backup}
+        ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=f"{__grains__['id']}: cookie sync: {err}")
+    return ret
+
+
+def _would_be_written(ret):
+    """Fill a return for test mode."""
+    ret.update(
+        result=None,
+        changes={"erlang_cookie": "would be replaced by the cluster's"},
+        comment="The Erlang cookie would have been replaced by the cluster's",
+    )
+    return ret
+
+
+def _refuse_in_a_running_cluster():
+    """Raise where a new cookie would cut a running member off from the others."""
+    node = __salt__["rabbitmqctl.node_state"]()
+    others = (set(node["status"]["disk_nodes"]) if node["status"] else set()) - {
+        __salt__["rabbit_topology.node_name"]()
+    }
+    if others:
+        raise CommandExecutionError(
+            f"this broker is a member together with {', '.join(sorted(others))}; with another "
+            "cookie it would lose them. The cookie of a running cluster changes only while all "
+            "its nodes are stopped: stop rabbitmq-server on every broker, then run again, or "
+            "give the cluster's present cookie in pillar rabbit_ha:rabbitmq:erlang_cookie"
+        )

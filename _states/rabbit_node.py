@@ -1,0 +1,138 @@
+"""
+One broker host: its name, its plugins, and the configuration its node runs with.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+def hostname(name):
+    """
+    Give this host the name that its Erlang node name is made of.
+
+    name
+        The host name, with or without a domain.
+
+    Refuses where RabbitMQ already keeps data under another name: under the new
+    name it would start empty.
+
+    See https://www.rabbitmq.com/docs/clustering#issues-hostname.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        current = __salt__["network.get_hostname"]()
+        if current.split(".", 1)[0] == name.split(".", 1)[0]:
+            ret["comment"] = f"The host is already named {current}"
+            return ret
+        data = __salt__["file.find"](
+            __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"],
+            name="rabbit@*",
+            type="d",
+            maxdepth=2,
+        )
+        if data:
+            raise SaltInvocationError(
+                f"this host is named {current} and RabbitMQ has data under that name ({data[0]}); "
+                f"named {name} it would start empty. Use {current} in the topology, or move the "
+                "data away first"
+            )
+        ret["changes"] = {"hostname": {"old": current, "new": name}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"The host would have been named {name}")
+            return ret
+        __salt__["network.mod_hostname"](name)
+        if __salt__["network.get_hostname"]() != name:
+            raise CommandExecutionError("the host name was set, yet reads as before")
+        ret["comment"] = f"The host has been named {name}"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: host name: {err}")
+    return ret
+
+
+def plugins_enabled(name, plugins):
+    """
+    Enable plugins on the running node; others stay as they are.
+
+    name
+        Path of RabbitMQ's ``enabled_plugins`` file.
+    plugins
+        List of plugin names.
+
+    See https://www.rabbitmq.com/docs/plugins.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        missing = sorted(set(plugins) - set(__salt__["rabbitmqctl.enabled_plugins"](name)))
+        if not missing:
+            ret["comment"] = "The plugins are already enabled"
+            return ret
+        ret["changes"] = {"plugins": {"enabled": missing}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{', '.join(missing)} would have been enabled")
+            return ret
+        __salt__["rabbitmqctl.enable_plugins"](missing)
+        left = set(missing) - set(__salt__["rabbitmqctl.enabled_plugins"](name))
+        if left:
+            raise CommandExecutionError(f"{', '.join(sorted(left))} did not become enabled")
+        ret["comment"] = f"{', '.join(missing)} has been enabled"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+    return ret
+
+
+def configuration_loaded(name, service):
+    """
+    Restart a broker that started before its configuration was written, if that hurts no one.
+
+    A node that stands alone and holds nothing is restarted. One that serves is
+    not: the comment says that its next restart takes the configuration in.
+
+    name
+        Path of ``rabbitmq.conf``.
+    service
+        Name of RabbitMQ's service.
+
+    See https://www.rabbitmq.com/docs/configure.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if not __salt__["rabbitmqctl.installed"]():
+            ret["comment"] = "RabbitMQ is not there yet and will start with it"
+            return ret
+        if not _older_than(service, name):
+            ret["comment"] = "The node already runs with its configuration"
+            return ret
+        if not _stands_alone_and_empty():
+            ret["comment"] = (
+                f"{name} is newer than the running node, which serves and is not restarted here; "
+                f"its next restart takes the file in: systemctl restart {service}, one broker at "
+                "a time"
+            )
+            return ret
+        ret["changes"] = {"service": "restarted to load its configuration"}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{service} would have been restarted")
+            return ret
+        if not __salt__["service.restart"](service):
+            raise CommandExecutionError(f"{service} did not start. Next: journalctl -u {service}")
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        if _older_than(service, name):
+            raise CommandExecutionError(f"{service} was restarted, yet runs since before")
+        ret["comment"] = f"{service} has been restarted"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: configuration: {err}")
+    return ret
+
+
+def _older_than(service, path):
+    """Tell whether a running service started before a file was last written."""
+    started = __salt__["rabbit_host.service_start_time"](service)
+    written = __salt__["file.stats"](path).get("mtime", 0) if started else 0
+    return bool(started) and started < written
+
+
+def _stands_alone_and_empty():
+    """Tell whether the local node runs, has no peers and holds nothing."""
+    node = __salt__["rabbitmqctl.node_state"]()
+    if node["status"] is None or len(node["status"]["disk_nodes"]) > 1:
+        return False
+    return not __salt__["rabbit_membership.local_content"]()

@@ -1,0 +1,97 @@
+"""
+What pillar and the defaults together say: pure functions over plain data.
+
+Shared by the execution module ``rabbit_topology`` (on minions) and the runner
+``rabbit_ha`` (on the master).
+"""
+
+import copy
+
+import salt.utils.dictupdate
+
+BROKER = "broker"
+LOAD_BALANCER = "load_balancer"
+
+
+def merged(defaults, pillar):
+    """
+    Merge the ``rabbit_ha`` pillar over the defaults; lists replace, mappings merge.
+
+    defaults
+        Mapping read from ``salt/rabbit_ha/defaults.yaml``.
+    pillar
+        Mapping below the pillar key ``rabbit_ha``; may be empty.
+
+    Returns a new mapping with the keys of ``defaults.yaml``.
+    """
+    return salt.utils.dictupdate.merge(
+        copy.deepcopy(defaults), copy.deepcopy(dict(pillar or {})), strategy="recurse"
+    )
+
+
+def hosts_with_role(settings, role):
+    """
+    Name the hosts that have a role, in the order of pillar.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    role
+        ``broker`` or ``load_balancer``.
+
+    Returns a list of host names (minion ids).
+    """
+    return [name for name, host in settings["hosts"].items() if role in host.get("roles", [])]
+
+
+def seed_host(settings):
+    """
+    Name the broker that the others join: the one pillar names, else the first.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a host name, or None when there is no broker.
+    """
+    brokers = hosts_with_role(settings, BROKER)
+    return settings["seed"] or (brokers[0] if brokers else None)
+
+
+def node_name(host):
+    """
+    Tell the Erlang node name of a broker: ``rabbit@`` and the host's short name.
+
+    host
+        Host name (minion id), with or without a domain.
+
+    Returns a string such as ``rabbit@rabbitmq-node1``.
+    """
+    return "rabbit@" + host.split(".", 1)[0]
+
+
+def virtual_addresses(settings):
+    """
+    List the addresses that keepalived moves between the load balancers.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of addresses, without a prefix length, the AMQP one first.
+    """
+    addresses = [settings["virtual_address"], *settings["keepalived"]["virtual_addresses"]]
+    return [address.split("/", 1)[0].split(" ", 1)[0] for address in addresses if address]
+
+
+def load_balancers_in_start_order(settings):
+    """
+    Group the load balancers in the order keepalived starts: backups, then the master.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of at most two non-empty lists of host names.
+    """
+    backups, masters = [], []
+    for host in hosts_with_role(settings, LOAD_BALANCER):
+        state = settings["hosts"][host].get("keepalived", {}).get("state", "BACKUP")
+        (masters if state == "MASTER" else backups).append(host)
+    return [group for group in (backups, masters) if group]

@@ -1,0 +1,3 @@
+# What differs from salt/rabbit_ha/defaults.yaml in keepalived; see docs/pillar.md.
+rabbit_ha:
+  keepalived: {}

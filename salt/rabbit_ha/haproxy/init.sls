@@ -1,0 +1,4 @@
+include:
+  - rabbit_ha.haproxy.installed
+  - rabbit_ha.haproxy.configured
+  - rabbit_ha.haproxy.running

@@ -1,0 +1,2 @@
+include:
+  - rabbit_ha.hosts.named

@@ -1,0 +1,10 @@
+This host has its name in the topology:
+  rabbit_node.hostname:
+    - name: {{ grains['id'] }}
+{% for host in salt['rabbit_topology.host_addresses']() %}
+{{ host.names[0] }} has its address on this host:
+  host.present:
+    - ip: {{ host.address }}
+    - names: {{ host.names | json }}
+    - clean: true
+{% endfor %}

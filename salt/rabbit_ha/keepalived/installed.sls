@@ -1,0 +1,25 @@
+{%- set keepalived = salt['rabbit_topology.keepalived']() %}
+include:
+  - rabbit_ha.hosts.named
+
+keepalived is installed:
+  pkg.installed:
+    - name: keepalived
+    - require:
+      - sls: rabbit_ha.hosts.named
+
+keepalived has a user without rights for its check:
+  user.present:
+    - name: {{ keepalived.script_user }}
+    - system: true
+    - usergroup: true
+    - shell: /usr/sbin/nologin
+    - home: /nonexistent
+    - createhome: false
+
+systemd brings a keepalived that died back:
+  file.managed:
+    - name: /etc/systemd/system/{{ keepalived.service }}.service.d/rabbit_ha.conf
+    - source: salt://rabbit_ha/files/always_restarted.conf
+    - makedirs: true
+    - mode: '0644'

@@ -1,0 +1,14 @@
+{%- set keepalived = salt['rabbit_topology.keepalived']() %}
+include:
+  - rabbit_ha.keepalived.configured
+
+keepalived is running and starts at boot:
+  service.running:
+    - name: {{ keepalived.service }}
+    - enable: true
+    # A restart would give the address away for a moment.
+    - reload: true
+    - require:
+      - sls: rabbit_ha.keepalived.configured
+    - watch:
+      - file: keepalived has its configuration

@@ -1,0 +1,21 @@
+{%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
+{%- set carried = salt['rabbit_topology.erlang_cookie_source']() == 'seed' %}
+include:
+  - rabbit_ha.rabbitmq.running
+
+RabbitMQ runs with its configuration:
+  rabbit_node.configuration_loaded:
+    - name: {{ rabbitmq.config_dir }}/rabbitmq.conf
+    - service: {{ rabbitmq.service }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.running
+
+RabbitMQ is a member of the cluster:
+  rabbit_cluster.joined:
+    - name: {{ salt['rabbit_topology.seed_node']() }}
+    - contacts: {{ salt['rabbit_topology.contacts']() | json }}
+    - service: {{ rabbitmq.service }}
+    - timeout: {{ rabbitmq.join_timeout }}
+    - cookie_is_carried: {{ carried and not pillar.get('rabbit_ha_orchestrated', false) }}
+    - require:
+      - rabbit_node: RabbitMQ runs with its configuration

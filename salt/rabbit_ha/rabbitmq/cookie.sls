@@ -1,0 +1,13 @@
+# Pillar gives the Erlang cookie, or the orchestration hands over the seed's,
+# sealed for this minion.
+{%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
+include:
+  - rabbit_ha.rabbitmq.installed
+
+The Erlang cookie is the cluster's:
+  rabbit_cookie.synced:
+    - service: {{ rabbitmq.service }}
+    - source: {{ salt['rabbit_topology.erlang_cookie_source']() }}
+    - sealed: {{ pillar.get('rabbit_ha_sealed_cookies', {}).get(grains['id']) | json }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.installed
