@@ -1,0 +1,1 @@
+"""The lab: real Debian hosts, with systemd and Salt minions, on one Linux machine."""

@@ -1,0 +1,225 @@
+"""Brings a lab up and down, and says what state it is in."""
+
+import os
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lab import cgroup, faults, host, image, master, network, paths, record, topology
+from lab.command import run
+from lab.errors import LabError
+
+# Each host's systemd watches files; the kernel's default is used up by a few hosts.
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INOTIFY_WANTED = 4096
+
+# How long minions may take to answer.
+ANSWER_SECONDS = 120
+
+
+def up(name, release, pillar, with_master, progress):
+    """Bring a lab up, or what of it is not up. Hosts powered off on purpose stay off.
+
+    Parameters:
+        name: the lab's name.
+        release: the Debian release, or None for the lab's own or else bookworm.
+        pillar: Path of a pillar folder, or None for the lab's own or else the checkout's.
+        with_master: whether to start the Salt master and wait for minions.
+        progress: shows the steps.
+
+    Raises:
+        LabError: a step failed, or the lab exists and is another than asked for.
+    """
+    started = time.monotonic()
+    lab = record.load(name)
+    if lab is None:
+        wanted = topology.load(pillar or paths.CHECKOUT / "pillar")
+        release = release or image.RELEASES[0]
+        folder = image.ensure(release, progress)
+        lab = record.Lab(name, release, str(folder), pillar and str(pillar), wanted)
+        lab.save()
+    else:
+        _check_same(lab, release, pillar)
+        progress.say(f"Lab {name} exists ({lab.release}); starting what is not running")
+    with progress.step("network and keys"):
+        _raise_limits()
+        network.create(lab.paths, lab.topology)
+        master_key = master.prepare(lab)
+    if with_master:
+        master.start(lab)
+    wanted = [each for each in lab.topology.hosts if not host.stays_off(lab, each)]
+    for each in set(lab.topology.hosts) - set(wanted):
+        progress.say(f"{each}: was powered off and stays off; start it with: bin/lab boot {each}")
+    _boot_all(lab, wanted, master_key, progress)
+    if with_master:
+        awake = [each for each in wanted if host.state(lab, each) == host.RUNNING]
+        _wait_for_answers(lab, awake, progress)
+    progress.say(f"Lab {name} is up ({time.monotonic() - started:.1f} s)")
+
+
+def _check_same(lab, release, pillar):
+    """Refuse to turn a lab into another one."""
+    option = "" if lab.name == "default" else f" --name {lab.name}"
+    remedy = f"take it down first: bin/lab down{option}"
+    if release not in (None, lab.release):
+        raise LabError(f"lab {lab.name} runs {lab.release}, not {release}; {remedy}")
+    if pillar is not None and str(pillar) != lab.pillar:
+        raise LabError(f"lab {lab.name} was made from another pillar, {lab.pillar}; {remedy}")
+    wanted = topology.load(Path(lab.pillar) if lab.pillar else paths.CHECKOUT / "pillar")
+    if wanted.hosts != lab.topology.hosts or wanted.network != lab.topology.network:
+        raise LabError(
+            f"lab {lab.name} has the hosts {lab.topology.hosts} in {lab.topology.network}, "
+            f"the topology now says {wanted.hosts} in {wanted.network}; {remedy}"
+        )
+
+
+def _raise_limits():
+    if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:
+        _INOTIFY.write_text(str(_INOTIFY_WANTED))
+
+
+def _boot_all(lab, hosts, master_key, progress):
+    """Boot hosts at the same time."""
+
+    def boot(name):
+        if host.leader(lab, name) is not None:
+            return
+        with progress.step("boot", name):
+            host.prepare(lab, name, master_key)
+            host.boot(lab, name)
+
+    with ThreadPoolExecutor(max_workers=20) as pool:
+        list(pool.map(boot, hosts))
+
+
+def _wait_for_answers(lab, hosts, progress):
+    """Wait until every minion answers.
+
+    Raises:
+        LabError: one did not; its last log lines are in the message.
+    """
+    if not hosts:
+        return
+    missing = set(hosts)
+    command = [
+        *network.enter(lab.paths), paths.VENV / "bin/python", paths.CHECKOUT / "lab/answers.py",
+        lab.paths.master / "master", str(ANSWER_SECONDS), *hosts,
+    ]  # fmt: skip
+    with progress.step("Salt minions answer") as step:
+        step.note("waiting for " + ", ".join(sorted(missing)))
+        with subprocess.Popen(
+            cgroup.command_in(cgroup.group(lab.name, "run"), [str(word) for word in command]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=master.environment(lab.paths),
+        ) as process:
+            for line in process.stdout:
+                missing.discard(line.strip())
+                progress.say(f"[green]ok[/green] {line.strip()}: minion answers "
+                             f"({step.seconds:.1f} s)")  # fmt: skip
+                step.note("waiting for " + ", ".join(sorted(missing)))
+        if missing:
+            raise LabError(_silent(lab, sorted(missing)))
+
+
+def _silent(lab, missing):
+    """Return what to say about minions that do not answer."""
+    lines = []
+    if master.running(lab.paths) is None:
+        lines.append(f"master: not running; see {lab.paths.master / 'console.log'}")
+    for name in missing:
+        lines.append(
+            f"host {name}: its Salt minion did not answer within {ANSWER_SECONDS} s; "
+            f"/var/log/salt/minion ends with:\n{host.minion_log_tail(lab, name)}"
+        )
+    option = "" if lab.name == "default" else f" --name {lab.name}"
+    lines.append(f"look inside: bin/lab exec{option} {missing[0]} -- systemctl status salt-minion")
+    return "\n".join(lines)
+
+
+def down(name, progress):
+    """Remove a lab with everything that belongs to it.
+
+    Parameters:
+        name: the lab's name.
+        progress: shows the steps.
+
+    Raises:
+        LabError: something would not go away.
+    """
+    place = paths.LabPaths(name)
+    lab = record.load(name)
+    with progress.step("processes"):
+        # All hosts' processes and the master's, frozen or not, at once.
+        cgroup.kill(cgroup.group(name))
+    with progress.step("network"):
+        network.destroy(place)
+    with progress.step("disks"):
+        _unmount(place.state)
+        if lab:
+            for position in range(len(lab.topology.hosts)):
+                _forget_machine(network.machine_name(name, position))
+        shutil.rmtree(place.run, ignore_errors=True)
+        if place.state.exists():
+            shutil.rmtree(place.state)
+    for folder in (paths.RUN_ROOT, paths.STATE_ROOT, cgroup.group("")):
+        # The last lab takes the common folders along.
+        if folder.is_dir() and not any(each.is_dir() for each in folder.iterdir()):
+            folder.rmdir()
+
+
+def _unmount(folder):
+    """Unmount all that is mounted below a folder."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if mount.startswith(f"{folder}/"):
+            # Lazily: the mount is gone at once even if something still looks at it.
+            run(["umount", "--lazy", mount], f"unmounting {mount}")
+
+
+def _forget_machine(machine):
+    """Remove what systemd-nspawn keeps for a machine and leaves behind when it is killed."""
+    for kind in ("propagate", "unix-export"):
+        folder = Path("/run/systemd/nspawn", kind, machine)
+        if os.path.ismount(folder):
+            run(["umount", "--lazy", folder], f"unmounting {folder}")
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def status(lab):
+    """Return the state of a lab, as plain data.
+
+    Parameters:
+        lab: the Lab.
+    """
+    connected = network.exists(lab.paths)
+    cuts = network.cuts(lab.paths) if connected else set()
+    pid = master.running(lab.paths)
+    return {
+        "name": lab.name,
+        "release": lab.release,
+        "pillar": lab.pillar,
+        "network": lab.topology.network,
+        "namespace": str(lab.paths.namespace) if connected else None,
+        "master": {
+            "address": lab.topology.master_address,
+            "config_dir": str(lab.paths.master),
+            "secrets_dir": str(lab.paths.secrets),
+            "running": pid is not None,
+            "pid": pid,
+        },
+        "hosts": {
+            name: {
+                "address": address,
+                "state": host.state(lab, name),
+                "leader": host.leader(lab, name),
+                "root": str(lab.host_dir(name) / "root"),
+                "cut": faults.cut_peers(lab, cuts, name),
+            }
+            for name, address in lab.topology.hosts.items()
+        },
+    }

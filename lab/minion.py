@@ -1,0 +1,76 @@
+"""A minion's settings and keys, made by the lab so that minions connect at once."""
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+_KEY_SIZE = 2048
+
+
+def config(name, master_address):
+    """Return a minion's configuration as YAML.
+
+    Parameters:
+        name: the minion id.
+        master_address: where the master is.
+    """
+    settings = {
+        "master": master_address,
+        "id": name,
+        "log_level": "warning",
+        # Back within seconds after a reboot, a cut or a new master.
+        "master_tries": -1,
+        "auth_timeout": 5,
+        "auth_tries": 100,
+        "acceptance_wait_time": 2,
+        "random_reauth_delay": 1,
+        "recon_default": 200,
+        "recon_max": 2000,
+        "recon_randomize": False,
+        "tcp_keepalive": True,
+        "tcp_keepalive_idle": 3,
+        "tcp_keepalive_cnt": 3,
+        "tcp_keepalive_intvl": 2,
+        # No resolver and no graphics card here: do not wait for either.
+        "enable_fqdns_grains": False,
+        "enable_gpu_grains": False,
+    }
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def key_pair():
+    """Return a new RSA key as (private PEM, public PEM), both str."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_SIZE)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private.decode(), public.decode()
+
+
+def write_pair(folder, stem):
+    """Write a key pair as Salt names it, unless it is there already.
+
+    Parameters:
+        folder: Path, created when missing.
+        stem: "minion" or "master".
+
+    Returns:
+        The public key as str.
+    """
+    private, public = folder / f"{stem}.pem", folder / f"{stem}.pub"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The public half is written last: where it is, the private half is complete.
+    if not public.exists():
+        secret, shared = key_pair()
+        private.touch(mode=0o600)
+        private.chmod(0o600)
+        private.write_text(secret)
+        partial = public.with_suffix(".new")
+        partial.write_text(shared)
+        partial.rename(public)
+    return public.read_text()
