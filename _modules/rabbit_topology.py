@@ -153,7 +153,60 @@ def seed_node():
 
         salt-call rabbit_topology.seed_node
     """
-    return node_name(__utils__["rabbit_settings.seed_host"](settings()))
+    return node_name(seed_host())
+
+
+def seed_host():
+    """
+    Tell the host name of the broker that the others join.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.seed_host
+    """
+    return __utils__["rabbit_settings.seed_host"](settings())
+
+
+def brokers_in_join_order():
+    """
+    List the brokers' host names in the order they join: the seed first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.brokers_in_join_order
+    """
+    names = [broker["host"] for broker in brokers()]
+    return sorted(names, key=lambda name: name != seed_host())
+
+
+def load_balancers():
+    """
+    List the host names of the load balancers, in the order of pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.load_balancers
+    """
+    return __utils__["rabbit_settings.hosts_with_role"](settings(), "load_balancer")
+
+
+def load_balancers_in_start_order():
+    """
+    Group the load balancers in the order keepalived starts: backups, then the master.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.load_balancers_in_start_order
+    """
+    return __utils__["rabbit_settings.load_balancers_in_start_order"](settings())
 
 
 def is_seed():
@@ -166,7 +219,7 @@ def is_seed():
 
         salt-call rabbit_topology.is_seed
     """
-    return __utils__["rabbit_settings.seed_host"](settings()) == __grains__["id"]
+    return seed_host() == __grains__["id"]
 
 
 def contacts():

@@ -95,3 +95,72 @@ def load_balancers_in_start_order(settings):
         state = settings["hosts"][host].get("keepalived", {}).get("state", "BACKUP")
         (masters if state == "MASTER" else backups).append(host)
     return [group for group in (backups, masters) if group]
+
+
+def problems(settings):
+    """
+    List what is wrong with the topology, each a sentence with the pillar path.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of strings; empty when a deployment can begin.
+    """
+    found = []
+    hosts = settings["hosts"]
+    if not hosts:
+        return ["rabbit_ha:hosts is empty; expected a mapping from host name to address and roles"]
+    for name, host in hosts.items():
+        if not host.get("address"):
+            found.append(f"rabbit_ha:hosts:{name}:address is missing; expected an IP address")
+        roles = host.get("roles") or []
+        unknown = sorted(set(roles) - {BROKER, LOAD_BALANCER})
+        if unknown or not roles:
+            found.append(
+                f"rabbit_ha:hosts:{name}:roles is {roles}; expected a list out of "
+                f"{BROKER} and {LOAD_BALANCER}"
+            )
+    brokers = hosts_with_role(settings, BROKER)
+    if not brokers:
+        found.append(f"rabbit_ha:hosts has no host with the role {BROKER}; expected at least one")
+    elif seed_host(settings) not in brokers:
+        found.append(
+            f"rabbit_ha:seed is {settings['seed']}; expected one of the brokers: "
+            f"{', '.join(brokers)}"
+        )
+    if hosts_with_role(settings, LOAD_BALANCER) and not settings["virtual_address"]:
+        found.append(
+            "rabbit_ha:virtual_address is missing; expected the address that the load balancers "
+            "share"
+        )
+    return found
+
+
+def missing_secrets(settings, host):
+    """
+    List the secrets that a host's roles need and its pillar does not give.
+
+    settings
+        Mapping as :func:`merged` returns it, made from that host's own pillar.
+    host
+        Host name (minion id).
+
+    Returns a list of sentences with the pillar path; no secret is in them.
+    """
+    roles = settings["hosts"][host].get("roles", [])
+    missing = []
+    if BROKER in roles:
+        missing += [
+            f"rabbitmq:users:{name}:password"
+            for name, user in settings["rabbitmq"]["users"].items()
+            if not user.get("absent") and not user.get("password")
+        ]
+    if LOAD_BALANCER in roles:
+        if not settings["haproxy"]["monitor"]["password"]:
+            missing.append("haproxy:monitor:password")
+        if not settings["keepalived"]["authentication"]["auth_pass"]:
+            missing.append("keepalived:authentication:auth_pass")
+    return [
+        f"{host}: rabbit_ha:{path} is missing in its pillar. Next: salt-run rabbit_ha.secrets"
+        for path in missing
+    ]

@@ -1,0 +1,142 @@
+"""
+What this host sees right now of the brokers, of HAProxy and of the address.
+"""
+
+import csv
+import io
+import socket
+
+from salt.exceptions import CommandExecutionError
+
+
+def host():
+    """
+    Report everything that this host's roles let it see.
+
+    Returns a mapping with ``broker`` (see :func:`broker`) and ``load_balancer``
+    (see :func:`load_balancer`), each only where the host has that role.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rabbit_report.host
+    """
+    reports = {"broker": broker, "load_balancer": load_balancer}
+    return {role: reports[role]() for role in __salt__["rabbit_topology.roles"]()}
+
+
+def broker():
+    """
+    Report what the local broker sees of its cluster.
+
+    Returns a mapping with ``version``, ``members``, ``running`` (node names),
+    ``alarms`` and ``partitions`` (lists of strings), ``cluster_name``; where the
+    node does not run, only ``error``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_report.broker
+    """
+    try:
+        found = __salt__["rabbitmqctl.node_state"]()
+    except CommandExecutionError as err:
+        return {"error": str(err)}
+    if found["status"] is None:
+        return {"error": f"{found['state']}: {found['said'][:200]}"}
+    status = found["status"]
+    me = __salt__["rabbit_topology.node_name"]()
+    return {
+        "version": status["versions"][me]["rabbitmq_version"],
+        "cluster_name": status["cluster_name"],
+        "members": sorted({*status["disk_nodes"], *status.get("ram_nodes", [])}),
+        "running": sorted(status["running_nodes"]),
+        "alarms": [_alarm(alarm) for alarm in status["alarms"]],
+        "partitions": sorted({peer for peers in status["partitions"].values() for peer in peers}),
+    }
+
+
+def _alarm(alarm):
+    """Put an alarm into words."""
+    if isinstance(alarm, dict):
+        return f"{alarm.get('resource', alarm.get('type'))} on {alarm.get('node')}"
+    return str(alarm)
+
+
+def load_balancer():
+    """
+    Report what HAProxy here sees of the brokers, and whether this host holds the address.
+
+    Returns a mapping with ``haproxy`` (``running`` or what is wrong), ``servers``
+    (mapping from broker to HAProxy's word, such as ``UP``), ``vrrp`` (``MASTER``,
+    ``BACKUP``, ``FAULT`` or ``keepalived not running``) and ``holds`` (list of
+    virtual addresses).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_report.load_balancer
+    """
+    settings = __salt__["rabbit_topology.settings"]()
+    report = {"haproxy": "running", "servers": {}}
+    try:
+        report["servers"] = haproxy_servers(settings["haproxy"]["runtime_socket"])
+    except OSError as err:
+        report["haproxy"] = f"not answering: {err}"
+    report["holds"] = __salt__["rabbit_host.held_addresses"](
+        __utils__["rabbit_settings.virtual_addresses"](settings)
+    )
+    report["vrrp"] = _vrrp_state(settings["keepalived"], report)
+    return report
+
+
+def haproxy_servers(path="/run/haproxy/rabbit_ha.sock", timeout=5):
+    """
+    Ask HAProxy's runtime socket what it sees of the brokers.
+
+    path : /run/haproxy/rabbit_ha.sock
+        The socket.
+    timeout : 5
+        Seconds to wait for an answer.
+
+    Returns a mapping from server name to status, such as ``UP`` or ``DOWN``.
+
+    Raises OSError when HAProxy does not answer.
+
+    See http://docs.haproxy.org/2.6/management.html#9.3 (show stat).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_report.haproxy_servers
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        connection.sendall(b"show stat\n")
+        with connection.makefile(encoding="utf-8") as answer:
+            text = answer.read()
+    rows = csv.DictReader(io.StringIO(text.removeprefix("# ")))
+    return {
+        row["svname"]: row["status"]
+        for row in rows
+        if row["pxname"] == "rabbitmq_cluster" and row["svname"] not in ("FRONTEND", "BACKEND")
+    }
+
+
+def _vrrp_state(keepalived, report):
+    """
+    Tell this host's VRRP state.
+
+    keepalived tells its state to nobody without writing files for it, but a
+    MASTER holds the address, and without HAProxy's answer there is FAULT.
+    """
+    if not __salt__["service.status"](keepalived["service"]):
+        return "keepalived not running"
+    if report["holds"]:
+        return "MASTER"
+    return "BACKUP" if report["haproxy"] == "running" else "FAULT"

@@ -1,0 +1,74 @@
+"""
+One screen for a person: what ``salt-run rabbit_ha.status`` and its siblings return.
+"""
+
+
+def output(data, **kwargs):
+    """
+    Print the tables of the runner ``rabbit_ha``, then its verdict.
+
+    data
+        Mapping as the runner's functions return it below ``data``.
+
+    Returns the text.
+    """
+    if not isinstance(data, dict) or "verdict" not in data:
+        return str(data)
+    lines = []
+    if data.get("brokers"):
+        lines += ["BROKERS", *_table(_broker_rows(data["brokers"])), ""]
+    if data.get("load_balancers"):
+        lines += ["LOAD BALANCERS", *_table(_load_balancer_rows(data["load_balancers"])), ""]
+    for path, said in data.get("files", {}).items():
+        lines.append(f"{path}: {said['done']}")
+    if data.get("messages"):
+        seen = data["messages"]
+        lines += [
+            f"MESSAGES through {seen['address']}: {seen['confirmed']} confirmed, "
+            f"{seen['consumed']} consumed, {seen['seconds']} s",
+            "",
+        ]
+    verdict = data["verdict"]
+    lines.append(("OK: " if verdict["result"] else "NOT OK: ") + verdict["says"])
+    lines += [f"  - {problem}" for problem in verdict["problems"]]
+    return "\n".join(lines)
+
+
+def _broker_rows(brokers):
+    """List the head and a row a broker."""
+    rows = [["host", "version", "members", "running", "alarms"]]
+    for host, seen in brokers.items():
+        if seen.get("error"):
+            rows.append([host, "-", "-", "-", seen["error"][:60]])
+            continue
+        rows.append(
+            [
+                host,
+                seen["version"],
+                ", ".join(node.split("@", 1)[1] for node in seen["members"]),
+                str(len(seen["running"])),
+                ", ".join(seen["alarms"]) or "none",
+            ]
+        )
+    return rows
+
+
+def _load_balancer_rows(load_balancers):
+    """List the head and a row a load balancer."""
+    rows = [["host", "VRRP", "holds", "HAProxy sees"]]
+    for host, seen in load_balancers.items():
+        if seen.get("error"):
+            rows.append([host, "-", "-", seen["error"][:80]])
+            continue
+        views = ", ".join(f"{server} {state}" for server, state in seen["servers"].items())
+        rows.append([host, seen["vrrp"], ", ".join(seen["holds"]) or "-", views or seen["haproxy"]])
+    return rows
+
+
+def _table(rows):
+    """Align rows of text in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,501 @@
+"""
+Rabbit HA as a whole, from the master: validate, status, verify, secrets.
+
+The steps of the deployment that take more than one host at once are here too;
+``salt/orch/rabbit_ha.sls`` calls them through the state module ``rabbit_ha``.
+"""
+
+import contextlib
+import os
+import secrets as randomness
+import string
+import time
+import uuid
+
+import pika
+import pika.exceptions
+import salt.client
+import salt.fileclient
+import salt.key
+import salt.utils.files
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError
+
+DEFAULTS = "salt://rabbit_ha/defaults.yaml"
+# VRRP's PASS authentication takes eight characters.
+VRRP_PASSWORD_LENGTH = 8
+PASSWORD_LENGTH = 32
+
+
+# What pillar says
+
+
+def _settings(host=None):
+    """
+    Merge the pillar of a host over the defaults.
+
+    host : the master itself
+        Minion id; the topology is in everyone's pillar, secrets only in that of
+        the hosts that need them.
+    """
+    opts = {**__opts__, "file_client": "local"}
+    with salt.fileclient.get_file_client(opts) as client:
+        path = client.cache_file(DEFAULTS)
+    if not path:
+        raise CommandExecutionError(
+            f"{DEFAULTS} is not served; file_roots of the master must hold this project's salt/ "
+            "folder (see docs/production.md)"
+        )
+    with salt.utils.files.fopen(path) as handle:
+        defaults = salt.utils.yaml.safe_load(handle)
+    pillar = __salt__["pillar.show_pillar"](host or f"{__opts__['id']}")
+    if pillar.get("_errors"):
+        raise CommandExecutionError(f"pillar of {host or 'the master'}: {pillar['_errors']}")
+    return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
+
+
+def _call(hosts, function, arguments=(), timeout=30, **kwargs):
+    """
+    Run an execution function on hosts at the same time.
+
+    Returns a mapping from host to a mapping with ``ok`` (boolean), ``return``;
+    a host that did not answer is there with ``ok`` False and a sentence.
+    """
+    if not hosts:
+        return {}
+    with salt.client.get_local_client(mopts=__opts__) as client:
+        answers = client.cmd(
+            hosts,
+            function,
+            arg=arguments,
+            tgt_type="list",
+            timeout=timeout,
+            full_return=True,
+            **kwargs,
+        )
+    found = {}
+    for host in hosts:
+        answer = answers.get(host)
+        if not isinstance(answer, dict) or "ret" not in answer:
+            found[host] = {"ok": False, "return": "did not answer"}
+        else:
+            found[host] = {"ok": answer.get("retcode", 0) == 0, "return": answer["ret"]}
+    return found
+
+
+def validate():
+    """
+    Check pillar for everything that a deployment needs, without touching a host.
+
+    Returns a mapping with ``data`` (a mapping ``verdict`` with ``result``,
+    boolean, ``says`` and ``problems``) and the outputter.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.validate
+    """
+    problems = _pillar_problems()
+    return _answer(problems, "pillar is complete")
+
+
+def _pillar_problems():
+    """List what pillar lacks, each a sentence with the pillar path."""
+    settings = _settings()
+    problems = __utils__["rabbit_settings.problems"](settings)
+    if problems:
+        return problems
+    for host in settings["hosts"]:
+        own = _settings(host)
+        problems += __utils__["rabbit_settings.missing_secrets"](own, host)
+    return problems
+
+
+def _answer(problems, good, **tables):
+    """Build what the functions for people return; on problems salt-run exits with 1."""
+    data = {
+        "verdict": {
+            "result": not problems,
+            "says": good if not problems else f"{len(problems)} problems",
+            "problems": problems,
+        },
+        **tables,
+    }
+    if problems:
+        data["retcode"] = 1
+    return {"data": data, "outputter": "rabbit_ha"}
+
+
+# Secrets
+
+
+def secrets():
+    """
+    Create random secrets, once, where only the master's user can read them.
+
+    They go to pillar files below the folder that the master's setting
+    ``rabbit_ha.secrets_dir`` names, which must be in ``pillar_roots``. A file that
+    is there stays as it is.
+
+    Returns a mapping with ``data`` (``verdict``, and ``files``: a mapping from
+    path to what was done) and the outputter; no secret is in it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.secrets
+    """
+    folder = __opts__.get("rabbit_ha.secrets_dir")
+    if not folder:
+        return _answer(["rabbit_ha.secrets_dir is not set in the master's configuration"], "")
+    broker = {"rabbitmq": {"users": {"admin": {"password": _password()}}}}
+    load_balancer = {
+        "haproxy": {"monitor": {"password": _password()}},
+        "keepalived": {"authentication": {"auth_pass": _password(VRRP_PASSWORD_LENGTH)}},
+    }
+    files = {}
+    with salt.utils.files.set_umask(0o077):
+        where = os.path.join(folder, "rabbit_ha", "secrets")
+        os.makedirs(where, exist_ok=True)
+        for name, content in (("broker", broker), ("load_balancer", load_balancer)):
+            path = os.path.join(where, f"{name}.sls")
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                files[path] = {"done": "already there, left as it is"}
+                continue
+            with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+                handle.write("# Made by: salt-run rabbit_ha.secrets\n")
+                salt.utils.yaml.safe_dump({"rabbit_ha": content}, handle, default_flow_style=False)
+            files[path] = {"done": "created"}
+    return _answer([], "the secrets are there", files=files)
+
+
+def _password(length=PASSWORD_LENGTH):
+    """Make a random password of letters and digits."""
+    alphabet = string.ascii_letters + string.digits
+    return "".join(randomness.choice(alphabet) for _ in range(length))
+
+
+# Steps of the deployment
+
+
+def ready():
+    """
+    Tell whether a deployment can begin: pillar is complete, all hosts answer.
+
+    Brings the project's modules to the hosts that do not have them yet.
+
+    Returns a mapping with ``problems`` (a list of sentences) and ``hosts``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.ready
+    """
+    problems = _pillar_problems()
+    if problems:
+        return {"problems": problems, "hosts": []}
+    hosts = list(_settings()["hosts"])
+    silent = [h for h, answer in _call(hosts, "test.ping", timeout=10).items() if not answer["ok"]]
+    if silent:
+        return {
+            "problems": [
+                f"{host}: the minion does not answer; nothing was touched. Next: salt-key -L, "
+                f"then on {host}: systemctl status salt-minion"
+                for host in silent
+            ],
+            "hosts": hosts,
+        }
+    synced = _call(hosts, "saltutil.sync_all", timeout=60)
+    return {
+        "problems": [
+            f"{host}: modules could not be brought there: {answer['return']}"
+            for host, answer in synced.items()
+            if not answer["ok"]
+        ],
+        "hosts": hosts,
+    }
+
+
+def pending():
+    """
+    Ask every host, in test mode, what a highstate would change.
+
+    Returns a mapping with ``problems`` (a list of sentences) and ``changes``
+    (mapping from host to the list of states that would change something).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.pending
+    """
+    hosts = list(_settings()["hosts"])
+    answers = _call(hosts, "state.highstate", kwarg={"test": True}, timeout=120)
+    problems, changes = [], {}
+    for host, answer in answers.items():
+        if not isinstance(answer["return"], dict):
+            problems.append(f"{host}: highstate in test mode: {answer['return']}")
+            continue
+        for state in answer["return"].values():
+            if state["result"] is False:
+                problems.append(f"{host}: {state['__id__']}: {state['comment']}")
+            elif state["result"] is None or state["changes"]:
+                changes.setdefault(host, []).append(state["__id__"])
+    return {"problems": problems, "changes": changes}
+
+
+def sync_cookie():
+    """
+    Bring the seed's Erlang cookie to the other brokers, sealed for each.
+
+    The seed seals it for each minion's public key, which the master holds; on the
+    way nobody can read it. A broker that has it already goes on running.
+
+    Returns a mapping with ``problems`` (a list of sentences) and ``changes``
+    (mapping from host to ``replaced``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.sync_cookie
+    """
+    settings = _settings()
+    seed = __utils__["rabbit_settings.seed_host"](settings)
+    brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
+    joining = [host for host in brokers if host != seed]
+    if not joining or _settings(seed)["rabbitmq"]["erlang_cookie"]:
+        return {"problems": [], "changes": {}}
+    with salt.key.get_key(__opts__) as keys:
+        public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
+    unknown = [f"{host}: the master has no accepted key" for host, key in public.items() if not key]
+    if unknown:
+        return {"problems": unknown, "changes": {}}
+    sealed = _call([seed], "rabbit_cookie.seal", [public])[seed]
+    if not sealed["ok"]:
+        return {"problems": [f"{seed}: sealing the cookie: {sealed['return']}"], "changes": {}}
+    answers = _call(
+        joining,
+        "state.apply",
+        ["rabbit_ha.rabbitmq.running"],
+        timeout=300,
+        kwarg={"pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
+    )
+    problems, changes = [], {}
+    for host, answer in answers.items():
+        if not isinstance(answer["return"], dict):
+            problems.append(f"{host}: cookie sync: {answer['return']}")
+            continue
+        for state in answer["return"].values():
+            if state["result"] is False:
+                problems.append(f"{host}: {state['__id__']}: {state['comment']}")
+            elif state["changes"]:
+                changes.setdefault(host, []).append(state["__id__"])
+    return {"problems": problems, "changes": changes}
+
+
+# What is there now
+
+
+def status():
+    """
+    Show all brokers and load balancers, and who holds the address.
+
+    Returns a mapping with ``data`` (``verdict``; ``brokers`` and
+    ``load_balancers``, mappings from host to what ``rabbit_report.broker`` and
+    ``rabbit_report.load_balancer`` return) and the outputter. On problems salt-run
+    exits with 1. ``--out=json`` prints ``data`` for scripts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.status
+    """
+    settings = _settings()
+    tables = _reports(settings)
+    return _answer(_problems(settings, tables), "all is well", **tables)
+
+
+def _reports(settings):
+    """Ask all hosts at the same time what they see; one table a role."""
+    answers = _call(list(settings["hosts"]), "rabbit_report.host", timeout=60)
+    tables = {"brokers": {}, "load_balancers": {}}
+    for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
+        for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
+            answer = answers[host]
+            tables[table][host] = (
+                answer["return"][role] if answer["ok"] else {"error": str(answer["return"])}
+            )
+    return tables
+
+
+def _problems(settings, tables):
+    """List what is wrong in the reports of all hosts, each a sentence."""
+    problems = []
+    rabbit = __utils__["rabbit_settings.node_name"]
+    wanted = {rabbit(host) for host in tables["brokers"]}
+    for host, seen in tables["brokers"].items():
+        if seen.get("error"):
+            problems.append(f"{host}: broker: {seen['error']}")
+            continue
+        if set(seen["members"]) != wanted:
+            problems.append(
+                f"{host}: sees the members {', '.join(seen['members'])}; expected "
+                f"{', '.join(sorted(wanted))}. Next: salt-run state.orchestrate orch.rabbit_ha"
+            )
+        away = sorted(wanted - set(seen["running"]))
+        if away and set(seen["members"]) == wanted:
+            problems.append(f"{host}: sees {', '.join(away)} not running")
+        if seen["alarms"]:
+            problems.append(f"{host}: alarms: {', '.join(seen['alarms'])}")
+        if seen["partitions"]:
+            problems.append(f"{host}: partitioned from {', '.join(seen['partitions'])}")
+    for host, seen in tables["load_balancers"].items():
+        if seen.get("error"):
+            problems.append(f"{host}: load balancer: {seen['error']}")
+            continue
+        for broker in tables["brokers"]:
+            view = seen["servers"].get(broker, "not configured")
+            if not view.startswith("UP"):
+                problems.append(f"{host}: HAProxy sees {broker} {view}; expected UP")
+    for address in __utils__["rabbit_settings.virtual_addresses"](settings):
+        holders = [h for h, s in tables["load_balancers"].items() if address in s.get("holds", [])]
+        if tables["load_balancers"] and len(holders) != 1:
+            problems.append(
+                f"{address} is held by {', '.join(holders) or 'no host'}; expected exactly one "
+                "load balancer"
+            )
+    return problems
+
+
+def verify(messages=1000, patience=30):
+    """
+    Send messages through the virtual address and look at every part.
+
+    Publishes persistent messages with publisher confirms through the virtual
+    address and consumes them all; checks that each broker sees all members, that
+    each HAProxy sees all brokers up and that exactly one host holds the address.
+
+    messages : 1000
+        How many messages to send.
+    patience : 30
+        Seconds to wait for the cluster to become well, as after a deployment.
+
+    Returns a mapping with ``data`` (as :func:`status`, and ``messages`` with
+    ``published``, ``confirmed``, ``consumed``, ``seconds``) and the outputter. On
+    problems salt-run exits with 1.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.verify
+    """
+    settings = _settings()
+    deadline = time.monotonic() + patience
+    while True:
+        tables = _reports(settings)
+        problems = _problems(settings, tables)
+        if not problems or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    counts, failure = _round_trip(settings, messages)
+    if failure:
+        problems.append(failure)
+    return _answer(
+        problems,
+        f"{counts['consumed']} messages went through {counts['address']} and came back",
+        messages=counts,
+        **tables,
+    )
+
+
+def _round_trip(settings, messages):
+    """
+    Publish through the virtual address and consume it all.
+
+    Returns a mapping of counts and a sentence on what failed, or None.
+    """
+    seed = __utils__["rabbit_settings.seed_host"](settings)
+    hosts = settings["hosts"]
+    address = settings["virtual_address"] or hosts[seed]["address"]
+    port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
+    name, password = _administrator(_settings(seed))
+    counts = {
+        "address": f"{address}:{port}",
+        "published": 0,
+        "confirmed": 0,
+        "consumed": 0,
+        "seconds": 0.0,
+    }
+    started = time.monotonic()
+    parameters = pika.ConnectionParameters(
+        host=address,
+        port=port,
+        credentials=pika.PlainCredentials(name, password),
+        socket_timeout=5,
+        blocked_connection_timeout=30,
+        connection_attempts=3,
+        retry_delay=1,
+    )
+    queue = f"rabbit_ha.verify.{uuid.uuid4()}"
+    try:
+        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            # Gone by itself should this be killed before it deletes the queue.
+            channel.queue_declare(queue, durable=True, arguments={"x-expires": 600_000})
+            try:
+                _publish_and_consume(channel, queue, messages, counts)
+            finally:
+                channel.queue_delete(queue)
+    except (pika.exceptions.AMQPError, OSError) as err:
+        return counts, (
+            f"messages through {counts['address']}: {type(err).__name__} {err}; "
+            f"{counts['confirmed']} of {messages} confirmed, {counts['consumed']} consumed. "
+            "Next: salt-run rabbit_ha.status"
+        )
+    counts["seconds"] = round(time.monotonic() - started, 2)
+    if counts["consumed"] != messages:
+        return counts, (
+            f"messages through {counts['address']}: {counts['confirmed']} confirmed, but "
+            f"{counts['consumed']} consumed; expected {messages}"
+        )
+    return counts, None
+
+
+def _publish_and_consume(channel, queue, messages, counts):
+    """Publish numbered persistent messages, each confirmed, then consume them all."""
+    persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
+    for number in range(messages):
+        counts["published"] += 1
+        # Raises when the broker does not confirm or cannot route it.
+        channel.basic_publish("", queue, str(number).encode(), persistent, mandatory=True)
+        counts["confirmed"] += 1
+    came_back = set()
+    for method, _, body in channel.consume(queue, inactivity_timeout=10):
+        if method is None:
+            break
+        channel.basic_ack(method.delivery_tag)
+        came_back.add(int(body))
+        counts["consumed"] = len(came_back)
+        if len(came_back) == messages:
+            break
+    channel.cancel()
+
+
+def _administrator(settings):
+    """Find the name and password of the first user with the tag ``administrator``."""
+    for name, user in settings["rabbitmq"]["users"].items():
+        if "administrator" in user.get("tags", []) and user.get("password"):
+            return name, user["password"]
+    raise CommandExecutionError(
+        "pillar rabbit_ha:rabbitmq:users has no user with the tag administrator and a password. "
+        "Next: salt-run rabbit_ha.secrets"
+    )

@@ -1,0 +1,86 @@
+"""
+Steps of the deployment that concern all hosts at once; they run on the master.
+
+Used by ``salt/orch/rabbit_ha.sls``; the work is done by the runner ``rabbit_ha``.
+"""
+
+
+def ready(name):
+    """
+    Require that pillar is complete and that all hosts answer, before anything is touched.
+
+    name
+        Says what for; shown in the output only.
+    """
+    found = __salt__["saltutil.runner"]("rabbit_ha.ready")
+    return _result(name, found, f"{len(found.get('hosts', []))} hosts answer, pillar is complete")
+
+
+def planned(name):
+    """
+    Tell what a highstate of all hosts would change; changes nothing.
+
+    With nothing to be done the result is True without changes, and steps with
+    ``onchanges`` on this one are skipped. In test mode the result is None.
+
+    name
+        Says what for; shown in the output only.
+    """
+    found = __salt__["saltutil.runner"]("rabbit_ha.pending")
+    return _result(name, found, "already as described", pending="would be changed")
+
+
+def cookie_synced(name):
+    """
+    Bring the seed's Erlang cookie to the brokers that have another one.
+
+    name
+        Says what for; shown in the output only.
+    """
+    if __opts__["test"]:
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": "Compared, and where needed carried, when the run is a real one",
+        }
+    found = __salt__["saltutil.runner"]("rabbit_ha.sync_cookie")
+    return _result(name, found, "All brokers have the cluster's Erlang cookie")
+
+
+def verified(name, messages=1000):
+    """
+    Require that messages go through the virtual address and that all parts are well.
+
+    name
+        Says what for; shown in the output only.
+    messages : 1000
+        How many messages to send.
+    """
+    if __opts__["test"]:
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": "Verified when the run is a real one",
+        }
+    found = __salt__["saltutil.runner"]("rabbit_ha.verify", messages=messages)
+    if not isinstance(found, dict):
+        return _result(name, found, "")
+    verdict = found["data"]["verdict"]
+    return _result(name, {"problems": verdict["problems"]}, verdict["says"])
+
+
+def _result(name, found, good, pending=None):
+    """Turn what the runner found into a state's return."""
+    ret = {"name": name, "result": True, "changes": {}, "comment": good}
+    if not isinstance(found, dict):
+        # An exception in a runner comes back as its text.
+        ret.update(result=False, comment=str(found))
+    elif found["problems"]:
+        ret.update(result=False, comment="\n".join(found["problems"]))
+    elif found.get("changes"):
+        ret["changes"] = found["changes"]
+        if pending:
+            ret.update(result=None if __opts__["test"] else True, comment=pending)
+    return ret

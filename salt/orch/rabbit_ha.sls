@@ -1,0 +1,71 @@
+# From bare hosts to the cluster behind one address. A step that fails stops the
+# run there; a new run goes on from where things stand.
+{%- set settings = salt['rabbit_topology.settings']() %}
+{%- set seed = salt['rabbit_topology.seed_host']() %}
+{%- set load_balancers = salt['rabbit_topology.load_balancers']() %}
+
+All hosts answer and pillar is complete:
+  rabbit_ha.ready:
+    - failhard: true
+
+What differs from pillar:
+  rabbit_ha.planned:
+    - failhard: true
+
+Every host has its names, addresses and packages:
+  salt.state:
+    - tgt: {{ settings.hosts | list | json }}
+    - tgt_type: list
+    - sls: rabbit_ha.prepared
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+
+Every broker has the Erlang cookie of {{ seed }}:
+  rabbit_ha.cookie_synced:
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+{% for broker in salt['rabbit_topology.brokers_in_join_order']() %}
+{{ broker }} is a member of the cluster:
+  salt.state:
+    - tgt: {{ broker }}
+    - tgt_type: list
+    - sls: rabbit_ha.rabbitmq.clustered
+    - pillar: {rabbit_ha_orchestrated: true}
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+{% endfor %}
+The cluster has its name, users and policies:
+  salt.state:
+    - tgt: {{ seed }}
+    - tgt_type: list
+    - sls: rabbit_ha.rabbitmq.policies
+    - pillar: {rabbit_ha_orchestrated: true}
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+{% if load_balancers %}
+HAProxy is running on the load balancers:
+  salt.state:
+    - tgt: {{ load_balancers | json }}
+    - tgt_type: list
+    - sls: rabbit_ha.haproxy
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+{% endif %}
+{%- for group in salt['rabbit_topology.load_balancers_in_start_order']() %}
+keepalived is running on {{ group | join(' and ') }}:
+  salt.state:
+    - tgt: {{ group | json }}
+    - tgt_type: list
+    - sls: rabbit_ha.keepalived
+    - failhard: true
+    - onchanges:
+      - rabbit_ha: What differs from pillar
+{% endfor %}
+Messages go through the virtual address, every part is well:
+  rabbit_ha.verified:
+    - failhard: true
