@@ -13,6 +13,14 @@ keepalived has its check of HAProxy:
     - group: root
     - mode: '0755'
 
+keepalived can judge its configuration:
+  file.managed:
+    - name: {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
+    - source: salt://rabbit_ha/keepalived/files/check_configuration.sh
+    - user: root
+    - group: root
+    - mode: '0755'
+
 keepalived has its configuration:
   file.managed:
     - name: {{ keepalived.config_file }}
@@ -24,7 +32,8 @@ keepalived has its configuration:
     - mode: '0600'
     - show_changes: false
     # keepalived judges the new file before it replaces the running one.
-    - check_cmd: keepalived -t -f
+    - check_cmd: {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
     - require:
       - sls: rabbit_ha.keepalived.installed
       - file: keepalived has its check of HAProxy
+      - file: keepalived can judge its configuration
