@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from datetime import UTC, datetime
 
 from lab.command import run, stream
 
@@ -47,13 +48,14 @@ def apt_options(release):
     return options
 
 
-def build(release, root, archive, progress):
+def build(release, root, archive, group, progress):
     """Download the packages into a folder and index it.
 
     Parameters:
         release: the Debian release.
         root: the image the packages will be installed on.
         archive: the folder to create.
+        group: the control group for the processes of the build.
         progress: shows the steps.
 
     Raises:
@@ -64,9 +66,7 @@ def build(release, root, archive, progress):
     for name in ("state/lists/partial", "cache/archives/partial", "parts"):
         (scratch / name).mkdir(parents=True)
     sources = scratch / "sources.list"
-    sources.write_text(
-        f"deb {mirror()} {release} main\ndeb-src {mirror()} {release} main\n"
-    )
+    sources.write_text(f"deb {mirror()} {release} main\ndeb-src {mirror()} {release} main\n")
     apt = ["apt-get", "--yes", "-q", "--no-install-recommends"]
     # This machine's apt, told that the image is its system.
     for key, value in {
@@ -84,17 +84,17 @@ def build(release, root, archive, progress):
         apt += ["-o", option.replace(' "', "=").rstrip('";')]
     what = f"archive of {release}"
     with progress.step(f"{what}: package lists") as step:
-        stream([*apt, "update"], what, step.note)
+        stream([*apt, "update"], what, step.note, group)
     with progress.step(f"{what}: {', '.join(PACKAGES)} and what they need") as step:
-        stream([*apt, "install", "--download-only", *PACKAGES], what, step.note)
+        stream([*apt, "install", "--download-only", *PACKAGES], what, step.note, group)
     for deb in sorted((scratch / "cache/archives").glob("*.deb")):
         # apt would take the %3a of an epoch in a file name for an encoded colon.
         deb.rename(archive / deb.name.replace("%3a", "."))
     with progress.step(f"{what}: sources of {', '.join(SOURCES)}") as step:
         folder = archive / "sources"
         folder.mkdir()
-        stream([*apt, "source", "--download-only", "--tar-only", *SOURCES], what, step.note,
-               cwd=folder)  # fmt: skip
+        source = [*apt, "source", "--download-only", "--tar-only", *SOURCES]
+        stream(source, what, step.note, group, cwd=folder)
     shutil.rmtree(scratch)
     with progress.step(f"{what}: index"):
         index(archive)
@@ -116,7 +116,8 @@ def index(archive):
         )
     packages = "\n".join(entries).encode()
     files = {"Packages": packages, "Packages.gz": gzip.compress(packages)}
-    lines = ["Origin: rabbit-ha-lab", "Label: rabbit-ha-lab", "SHA256:"]
+    date = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S UTC")
+    lines = ["Origin: rabbit-ha-lab", "Label: rabbit-ha-lab", f"Date: {date}", "SHA256:"]
     for name, content in files.items():
         (archive / name).write_bytes(content)
         lines.append(f" {hashlib.sha256(content).hexdigest()} {len(content)} {name}")

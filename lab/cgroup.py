@@ -4,6 +4,7 @@ Every process the lab starts is put into a group below `rabbit-ha-lab/NAME`, and
 stay there. So no process id is ever kept in a file, and none can be mistaken for another.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -24,9 +25,14 @@ def _hierarchy():
     raise LabError("control groups: no cgroup2 is mounted; mount one at /sys/fs/cgroup/unified")
 
 
-def group(lab, *parts):
-    """Return the Path of a lab's group, or of one below it."""
-    return _hierarchy().joinpath("rabbit-ha-lab", lab, *parts)
+def group(*parts):
+    """Return the Path of a group; the first part is the lab's name, or starts with a dot."""
+    return _hierarchy().joinpath("rabbit-ha-lab", *parts)
+
+
+def leave():
+    """Take this process out of whatever group it is in, so that it does not kill itself."""
+    (_hierarchy() / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def command_in(path, command):
@@ -107,6 +113,13 @@ def kill(path, seconds=20):
             raise LabError(f"control group {path}: still alive after {seconds} s: {pids(path)}")
         time.sleep(0.02)
     _remove(path, deadline)
+
+
+def remove_empty():
+    """Remove the groups common to all labs when nobody needs them any more."""
+    for path in (group(".build"), group()):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _remove(path, deadline):

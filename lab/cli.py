@@ -136,7 +136,7 @@ def _pass_through(verb, name, rest):
     if verb.startswith("salt"):
         return enter.salt(lab, verb, rest)
     if verb == "shell":
-        return enter.beside_master(lab, [os.environ.get("SHELL", "/bin/sh"), *rest])
+        return enter.shell(lab)
     host = None
     if verb == "exec":
         if not rest:
@@ -155,7 +155,7 @@ def _up(options):
     from lab.progress import Progress
 
     pillar = options.pillar.resolve() if options.pillar else None
-    with record.changing(options.name), Progress() as progress:
+    with Progress() as progress, record.held(f"lab-{options.name}", progress.say):
         lifecycle.up(options.name, options.release, pillar, not options.no_master, progress)
     return 0
 
@@ -164,7 +164,7 @@ def _down(options):
     from lab import lifecycle, record
     from lab.progress import Progress
 
-    with record.changing(options.name), Progress() as progress:
+    with Progress() as progress, record.held(f"lab-{options.name}", progress.say):
         lifecycle.down(options.name, progress)
     return 0
 
@@ -185,11 +185,15 @@ def _status(options):
     return 0
 
 
+def _notify(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def _fault(options):
     from lab import faults, record
 
     lab = record.require(options.name)
-    with record.changing(options.name):
+    with record.held(f"lab-{options.name}", _notify):
         if options.verb == "cut":
             faults.cut(lab, options.host, options.peers)
         else:

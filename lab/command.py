@@ -3,6 +3,7 @@
 import subprocess
 from collections import deque
 
+from lab import cgroup
 from lab.errors import LabError
 
 
@@ -35,32 +36,29 @@ def run(command, step, check=True, **options):
     return done
 
 
-def stream(command, step, on_line, **options):
+def stream(command, step, on_line, group, **options):
     """Run a long program and hand on each line it prints, so that nobody waits in the dark.
 
     Parameters:
         command: the program and its arguments.
         step: what this is for, named in the error.
         on_line: called with each line of its output.
+        group: the control group to run it in.
         options: passed to subprocess.Popen.
 
     Raises:
         LabError: the program failed; its last lines are in the message.
     """
     last = deque(maxlen=15)
-    try:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            **options,
-        )
-    except FileNotFoundError as err:
-        raise LabError(f"{step}: {err.filename} is not installed; run lab/prepare") from err
-    with process:
+    with subprocess.Popen(
+        cgroup.command_in(group, [str(word) for word in command]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        **options,
+    ) as process:
         for line in process.stdout:
             if line := line.strip():
                 last.append(line)
@@ -70,3 +68,17 @@ def stream(command, step, on_line, **options):
             f"{step}: {command[0]} exited with {process.returncode}; its last lines:\n  "
             + "\n  ".join(last)
         )
+
+
+def tail(path, lines=12):
+    """Return the last lines of a log, indented, for an error message.
+
+    Parameters:
+        path: the log's Path.
+        lines: how many lines.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as err:
+        return f"  ({path}: {err.strerror})"
+    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])

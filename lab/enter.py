@@ -34,11 +34,10 @@ def in_host(lab, name, command):
     """
     lab.check_hosts([name])
     state = host.state(lab, name)
-    option = "" if lab.name == "default" else f" --name {lab.name}"
     if state == host.OFF:
-        raise LabError(f"host {name} is off; start it with: bin/lab boot{option} {name}")
+        raise LabError(f"host {name} is off; start it with: {lab.command('boot')} {name}")
     if state == host.FROZEN:
-        raise LabError(f"host {name} is frozen; let it go on with: bin/lab thaw{option} {name}")
+        raise LabError(f"host {name} is frozen; let it go on with: {lab.command('thaw')} {name}")
     environment = dict(_HOST_ENVIRONMENT)
     if "TERM" in os.environ:
         environment["TERM"] = os.environ["TERM"]
@@ -57,8 +56,24 @@ def beside_master(lab, command):
     Returns:
         The command's exit code; 128 + n when signal n ended it.
     """
+    network.require(lab)
     command = [*network.enter(lab.paths), *command]
     return _attached(cgroup.group(lab.name, "run"), command, master.environment(lab.paths))
+
+
+def shell(lab):
+    """Open a shell on the Salt master's side; like beside_master."""
+    program = os.environ.get("SHELL", "/bin/sh")
+    if os.path.basename(program) != "bash":
+        return beside_master(lab, [program])
+    # After one's own settings, which may put another Python first.
+    settings = lab.paths.run / "bashrc"
+    settings.write_text(
+        "[ -f ~/.bashrc ] && . ~/.bashrc\n"
+        f'PATH="{VENV / "bin"}:$PATH"\n'
+        f'PS1="(lab {lab.name}) $PS1"\n'
+    )
+    return beside_master(lab, [program, "--rcfile", str(settings)])
 
 
 def salt(lab, program, arguments):

@@ -8,12 +8,14 @@ from lab import cgroup, host, network
 def power_off(lab, name):
     """Kill a host as by pulling its plug; its disk survives."""
     lab.check_hosts([name])
+    network.require(lab)
     host.power_off(lab, name)
 
 
 def boot(lab, name):
     """Start a host that is off."""
     lab.check_hosts([name])
+    network.require(lab)
     host.boot(lab, name)
 
 
@@ -26,6 +28,7 @@ def cut(lab, name, peers):
         peers: hosts or `master`; empty for everyone.
     """
     lab.check_hosts([name, *peers], also=[network.MASTER])
+    network.require(lab)
     peers = peers or [*lab.topology.hosts, network.MASTER]
     network.cut(lab.paths, _ports(lab, [(name, peer) for peer in peers if peer != name]))
 
@@ -42,6 +45,7 @@ def heal(lab, name=None):
     if name is not None:
         lab.check_hosts([name], also=[network.MASTER])
         pairs = [pair for pair in pairs if name in pair]
+    network.require(lab)
     network.heal(lab.paths, _ports(lab, pairs))
 
 
@@ -69,9 +73,7 @@ def cut_peers(lab, cuts, name):
     """
     own = network.port(lab.name, lab.topology, name)
     everyone = [*lab.topology.hosts, network.MASTER]
-    return [
-        peer for peer in everyone if (own, network.port(lab.name, lab.topology, peer)) in cuts
-    ]
+    return [peer for peer in everyone if (own, network.port(lab.name, lab.topology, peer)) in cuts]
 
 
 def _ports(lab, pairs):

@@ -1,13 +1,14 @@
 """One host: a systemd-nspawn container on an overlay of the image."""
 
 import os
+import shutil
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
-from lab import archive, cgroup, minion, network
-from lab.command import run
+from lab import archive, cgroup, master, minion, network
+from lab.command import run, tail
 from lab.errors import LabError
 
 RUNNING, OFF, FROZEN = "running", "off", "frozen"
@@ -62,7 +63,9 @@ def _is_first(pid):
         status = Path("/proc", pid, "status").read_text()
     except OSError:
         return False
-    return any(line.split()[1:][1:] == ["1"] for line in status.splitlines() if "NSpid:" in line)
+    # "NSpid:", its id here, then its id in its own namespace.
+    ids = next(line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+    return ids[2:] == ["1"]
 
 
 def state(lab, name):
@@ -82,19 +85,13 @@ def _off_mark(lab, name):
     return lab.host_dir(name) / "powered-off"
 
 
-def prepare(lab, name, master_key):
-    """Give a host its disk, its names and its keys, once.
-
-    Parameters:
-        lab: the Lab.
-        name: the host.
-        master_key: the master's public key, as str.
-    """
+def _prepare(lab, name):
+    """Give a host its disk and, once, its names and keys; return where the disk is mounted."""
     folder = lab.host_dir(name)
     root = _mount(lab, name)
     done = folder / "prepared"
     if done.exists():
-        return
+        return root
     topology = lab.topology
     names = {"address": topology.hosts[name], "prefix": topology.prefix,
              "master_address": topology.master_address}  # fmt: skip
@@ -106,7 +103,7 @@ def prepare(lab, name, master_key):
         "etc/resolv.conf": "",
         "etc/systemd/network/10-host0.network": NETWORK_FILE.format(**names),
         "etc/salt/minion": minion.config(name, topology.master_address),
-        f"{pki}/minion_master.pub": master_key,
+        f"{pki}/minion_master.pub": master.public_key(lab.paths),
         f"{pki}/minion.pub": (folder / "keys" / "minion.pub").read_text(),
         f"{pki}/minion.pem": (folder / "keys" / "minion.pem").read_text(),
     }
@@ -116,6 +113,7 @@ def prepare(lab, name, master_key):
     (root / pki).chmod(0o700)
     (root / pki / "minion.pem").chmod(0o400)
     done.touch()
+    return root
 
 
 def _mount(lab, name):
@@ -154,10 +152,10 @@ def boot(lab, name, seconds=30):
         "systemd-nspawn", "--quiet", "--boot", "--settings=no",
         "--register=no", "--keep-unit", "--console=passive",
         "--link-journal=no", "--resolv-conf=off", "--timezone=off",
-        f"--machine={network.machine_name(lab.name, position)}", f"--hostname={name}",
+        f"--machine={network.machine_name(position, lab.name)}", f"--hostname={name}",
         f"--network-bridge={network.BRIDGE}",
         f"--bind-ro={lab.image}/archive:{archive.IN_HOST}",
-        f"--directory={_mount(lab, name)}",
+        f"--directory={_prepare(lab, name)}",
     ]  # fmt: skip
     with open(folder / "console.log", "ab") as console:
         process = subprocess.Popen(
@@ -171,33 +169,16 @@ def boot(lab, name, seconds=30):
             env={"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
     deadline = time.monotonic() + seconds
+    # Until then nothing can enter the host.
     while leader(lab, name) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             cgroup.kill(group(lab, name))
             found = f"exited with {process.returncode}" if process.returncode else "did not start"
             raise LabError(
                 f"host {name}: boot: systemd-nspawn {found}; {folder / 'console.log'} ends with:\n"
-                + console_tail(lab, name)
+                + tail(folder / "console.log")
             )
         time.sleep(0.05)
-
-
-def console_tail(lab, name, lines=12):
-    """Return the last lines of a host's console, as one str."""
-    return _tail(lab.host_dir(name) / "console.log", lines)
-
-
-def minion_log_tail(lab, name, lines=12):
-    """Return the last lines of a host's minion log, as one str."""
-    return _tail(lab.host_dir(name) / "root/var/log/salt/minion", lines)
-
-
-def _tail(path, lines):
-    try:
-        text = path.read_text(errors="replace")
-    except OSError as err:
-        return f"  ({path}: {err.strerror})"
-    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
 
 
 def power_off(lab, name):
@@ -214,5 +195,22 @@ def require_on(lab, name):
         LabError: it is off.
     """
     if state(lab, name) == OFF:
-        option = "" if lab.name == "default" else f" --name {lab.name}"
-        raise LabError(f"host {name} is off; start it with: bin/lab boot{option} {name}")
+        raise LabError(f"host {name} is off; start it with: {lab.command('boot')} {name}")
+
+
+def forget_containers(lab_name, hosts_dir):
+    """Remove what systemd-nspawn keeps of a lab's hosts and cannot remove when it is killed.
+
+    Parameters:
+        lab_name: the lab's name.
+        hosts_dir: Path of the hosts' folders, their disks still mounted.
+    """
+    place = Path("/run/systemd/nspawn")
+    for folder in place.glob(f"*/{network.machine_name('*', lab_name)}"):
+        if os.path.ismount(folder):
+            run(["umount", "--lazy", folder], f"unmounting {folder}")
+        shutil.rmtree(folder)
+    for root in hosts_dir.glob("*/root"):
+        disk = root.stat()
+        # Named by systemd-nspawn after the disk's device and inode.
+        (place / "locks" / f"inode-{disk.st_dev}:{disk.st_ino}").unlink(missing_ok=True)

@@ -12,28 +12,29 @@ import os
 import shutil
 import sys
 
-from lab import archive, lockfile, paths
+from lab import archive, cgroup, lockfile, paths, record
 from lab.command import run, stream
 
 RELEASES = ("bookworm", "trixie", "forky")
 
 # A running system, a place for Salt, and what building HAProxy and keepalived needs.
-PACKAGES = """
-    systemd systemd-sysv dbus iproute2 iputils-ping procps less ca-certificates curl nftables
-    python3 python3-venv python3-dev python3-apt
-    gcc libc6-dev make pkg-config
-    libssl-dev libpcre2-dev zlib1g-dev libsystemd-dev libnl-3-dev libnl-genl-3-dev
-""".split()
+PACKAGES = [
+    *("systemd", "systemd-sysv", "dbus", "iproute2", "iputils-ping", "procps", "less"),
+    *("ca-certificates", "curl", "nftables"),
+    *("python3", "python3-venv", "python3-dev", "python3-apt"),
+    *("gcc", "libc6-dev", "make", "pkg-config", "libssl-dev", "libpcre2-dev", "zlib1g-dev"),
+    *("libsystemd-dev", "libnl-3-dev", "libnl-genl-3-dev"),
+]
 # Gone from Debian after bookworm.
 PACKAGES_OF = {"bookworm": ["libpcre3-dev"]}
 
 # What a lab host has no use for and what would cost time at each boot.
-MASKED = """
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
-    man-db.timer systemd-tmpfiles-clean.timer motd-news.timer
-    console-getty.service getty.target systemd-logind.service systemd-resolved.service
-    systemd-timesyncd.service systemd-networkd-wait-online.service
-""".split()
+MASKED = [
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
+    *("fstrim.timer", "man-db.timer", "systemd-tmpfiles-clean.timer", "motd-news.timer"),
+    *("console-getty.service", "getty.target", "systemd-resolved.service"),
+    *("systemd-timesyncd.service", "systemd-networkd-wait-online.service"),
+]
 
 MINION_UNIT = """\
 [Unit]
@@ -82,21 +83,35 @@ def ensure(release, progress):
     image = paths.cache_root() / "images" / f"{release}-{_recipe_hash(release)}"
     if image.is_dir():
         return image
-    image.parent.mkdir(parents=True, exist_ok=True)
+    # Two labs may come up side by side, but one of them builds.
+    with record.held(f"image-{release}", progress.say):
+        if not image.is_dir():
+            _build(release, image, progress)
+    return image
+
+
+def _build(release, image, progress):
+    """Build an image under another name, then give it its own."""
     building = image.with_name(f"{image.name}.building")
+    group = cgroup.group(".build", release)
+    # What an interrupted build may have left: its processes first, then its files.
+    cgroup.kill(group)
     if building.exists():
-        with progress.step(f"removing an unfinished image of {release}"):
+        with progress.step(f"{release}: removing an unfinished image"):
             shutil.rmtree(building)
-    building.mkdir()
+    building.mkdir(parents=True)
     progress.say(f"Building the image of {release}; it is kept in {image}")
     root = building / "root"
-    _bootstrap(release, root, progress)
-    archive.build(release, root, building / "archive", progress)
-    _install_salt(root, progress)
-    with progress.step(f"{release}: settings of the image"):
-        _configure(root)
+    try:
+        _bootstrap(release, root, group, progress)
+        archive.build(release, root, building / "archive", group, progress)
+        _install_salt(release, root, group, progress)
+        with progress.step(f"{release}: settings of the image"):
+            _configure(root)
+    finally:
+        cgroup.kill(group)
+        cgroup.remove_empty()
     building.rename(image)
-    return image
 
 
 def _recipe_hash(release):
@@ -109,12 +124,12 @@ def _recipe_hash(release):
         "files": FILES,
         "salt": lockfile.subset(paths.LOCK_FILE.read_text(), "salt"),
         # Bump when the steps below change.
-        "steps": 1,
+        "steps": 2,
     }
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
-def _bootstrap(release, root, progress):
+def _bootstrap(release, root, group, progress):
     """Install Debian into `root`."""
     packages = PACKAGES + PACKAGES_OF.get(release, [])
     command = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"]
@@ -122,10 +137,10 @@ def _bootstrap(release, root, progress):
         command.append(f"--aptopt={option}")
     command += [release, root, archive.mirror()]
     with progress.step(f"{release}: Debian packages of the image") as step:
-        stream(command, f"image of {release}", step.note)
+        stream(command, f"image of {release}", step.note, group)
 
 
-def _install_salt(root, progress):
+def _install_salt(release, root, group, progress):
     """Install the locked Salt into /opt/salt of the image."""
     wanted = root / "opt" / "salt.lock"
     wanted.write_text(lockfile.subset(paths.LOCK_FILE.read_text(), "salt"))
@@ -140,8 +155,8 @@ def _install_salt(root, progress):
     # A process and mount namespace of its own: /proc is there, and nothing stays behind.
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child",
                f"--mount-proc={root}/proc", "chroot", root, "/bin/sh", "-c", script]  # fmt: skip
-    with progress.step("Salt and what it needs, from requirements.lock") as step:
-        stream(command, "image: Salt", step.note, env=environment)
+    with progress.step(f"{release}: Salt and what it needs, from requirements.lock") as step:
+        stream(command, f"image of {release}: Salt", step.note, group, env=environment)
     for path in (wanted, resolver, *borrowed):
         path.unlink()
 

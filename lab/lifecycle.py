@@ -1,6 +1,6 @@
 """Brings a lab up and down, and says what state it is in."""
 
-import os
+import contextlib
 import shutil
 import subprocess
 import time
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import cgroup, faults, host, image, master, network, paths, record, topology
-from lab.command import run
+from lab.command import run, tail
 from lab.errors import LabError
 
 # Each host's systemd watches files; the kernel's default is used up by a few hosts.
@@ -46,23 +46,22 @@ def up(name, release, pillar, with_master, progress):
     with progress.step("network and keys"):
         _raise_limits()
         network.create(lab.paths, lab.topology)
-        master_key = master.prepare(lab)
+        master.prepare(lab)
     if with_master:
         master.start(lab)
     wanted = [each for each in lab.topology.hosts if not host.stays_off(lab, each)]
     for each in set(lab.topology.hosts) - set(wanted):
-        progress.say(f"{each}: was powered off and stays off; start it with: bin/lab boot {each}")
-    _boot_all(lab, wanted, master_key, progress)
+        remedy = f"{lab.command('boot')} {each}"
+        progress.say(f"{each}: was powered off and stays off; start it with: {remedy}")
+    _boot_all(lab, wanted, progress)
     if with_master:
-        awake = [each for each in wanted if host.state(lab, each) == host.RUNNING]
-        _wait_for_answers(lab, awake, progress)
+        _wait_for_answers(lab, [each for each in wanted if _can_answer(lab, each)], progress)
     progress.say(f"Lab {name} is up ({time.monotonic() - started:.1f} s)")
 
 
 def _check_same(lab, release, pillar):
     """Refuse to turn a lab into another one."""
-    option = "" if lab.name == "default" else f" --name {lab.name}"
-    remedy = f"take it down first: bin/lab down{option}"
+    remedy = f"take it down first: {lab.command('down')}"
     if release not in (None, lab.release):
         raise LabError(f"lab {lab.name} runs {lab.release}, not {release}; {remedy}")
     if pillar is not None and str(pillar) != lab.pillar:
@@ -80,68 +79,83 @@ def _raise_limits():
         _INOTIFY.write_text(str(_INOTIFY_WANTED))
 
 
-def _boot_all(lab, hosts, master_key, progress):
+def _boot_all(lab, hosts, progress):
     """Boot hosts at the same time."""
 
     def boot(name):
         if host.leader(lab, name) is not None:
             return
         with progress.step("boot", name):
-            host.prepare(lab, name, master_key)
             host.boot(lab, name)
 
     with ThreadPoolExecutor(max_workers=20) as pool:
         list(pool.map(boot, hosts))
 
 
+def _can_answer(lab, name):
+    """Return whether a host's minion can be expected to answer: no fault stands in the way."""
+    if host.state(lab, name) != host.RUNNING:
+        return False
+    return network.MASTER not in faults.cut_peers(lab, network.cuts(lab.paths), name)
+
+
 def _wait_for_answers(lab, hosts, progress):
     """Wait until every minion answers.
 
     Raises:
-        LabError: one did not; its last log lines are in the message.
+        LabError: the master or a minion did not start; its last log lines are in the message.
     """
-    if not hosts:
-        return
     missing = set(hosts)
-    command = [
-        *network.enter(lab.paths), paths.VENV / "bin/python", paths.CHECKOUT / "lab/answers.py",
-        lab.paths.master / "master", str(ANSWER_SECONDS), *hosts,
-    ]  # fmt: skip
     with progress.step("Salt minions answer") as step:
-        step.note("waiting for " + ", ".join(sorted(missing)))
-        with subprocess.Popen(
-            cgroup.command_in(cgroup.group(lab.name, "run"), [str(word) for word in command]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=master.environment(lab.paths),
-        ) as process:
-            for line in process.stdout:
-                missing.discard(line.strip())
-                progress.say(f"[green]ok[/green] {line.strip()}: minion answers "
-                             f"({step.seconds:.1f} s)")  # fmt: skip
-                step.note("waiting for " + ", ".join(sorted(missing)))
+        while missing and step.seconds < ANSWER_SECONDS:
+            if master.running(lab.paths) is None:
+                console = lab.paths.master / "console.log"
+                raise LabError(
+                    f"master: stopped right after its start; {console} ends with:\n{tail(console)}"
+                )
+            for name in _answers(lab, sorted(missing), step):
+                missing.discard(name)
+                progress.say(f"[green]ok[/green] {name}: minion answers ({step.seconds:.1f} s)")
         if missing:
             raise LabError(_silent(lab, sorted(missing)))
+
+
+def _answers(lab, hosts, step, seconds=10):
+    """Ask minions for a while; yield each host as soon as it answers."""
+    missing = set(hosts)
+    # -P: what Salt imports must not be found among the lab's own files.
+    command = [*network.enter(lab.paths), paths.VENV / "bin/python", "-P",
+               paths.CHECKOUT / "lab/answers.py", lab.paths.master / "master",
+               seconds, *hosts]  # fmt: skip
+    with subprocess.Popen(
+        cgroup.command_in(cgroup.group(lab.name, "run"), [str(word) for word in command]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=master.environment(lab.paths),
+    ) as process:
+        step.note("waiting for " + ", ".join(sorted(missing)))
+        for line in process.stdout:
+            missing.discard(line.strip())
+            step.note("waiting for " + ", ".join(sorted(missing)))
+            yield line.strip()
 
 
 def _silent(lab, missing):
     """Return what to say about minions that do not answer."""
     lines = []
-    if master.running(lab.paths) is None:
-        lines.append(f"master: not running; see {lab.paths.master / 'console.log'}")
     for name in missing:
+        log = lab.host_dir(name) / "root/var/log/salt/minion"
         lines.append(
             f"host {name}: its Salt minion did not answer within {ANSWER_SECONDS} s; "
-            f"/var/log/salt/minion ends with:\n{host.minion_log_tail(lab, name)}"
+            f"/var/log/salt/minion ends with:\n{tail(log)}"
         )
-    option = "" if lab.name == "default" else f" --name {lab.name}"
-    lines.append(f"look inside: bin/lab exec{option} {missing[0]} -- systemctl status salt-minion")
+    lines.append(f"look inside: {lab.command('exec')} {missing[0]} -- systemctl status salt-minion")
     return "\n".join(lines)
 
 
 def down(name, progress):
-    """Remove a lab with everything that belongs to it.
+    """Remove a lab with everything that belongs to it; one that does not exist is fine.
 
     Parameters:
         name: the lab's name.
@@ -151,24 +165,30 @@ def down(name, progress):
         LabError: something would not go away.
     """
     place = paths.LabPaths(name)
-    lab = record.load(name)
+    # The name cannot be a lab's: no lab ever starts from a half-removed folder.
+    removing = place.state.with_name(f".{name}.removing")
     with progress.step("processes"):
+        # `down` may have been started by `run`, in the very group that goes.
+        cgroup.leave()
         # All hosts' processes and the master's, frozen or not, at once.
         cgroup.kill(cgroup.group(name))
     with progress.step("network"):
         network.destroy(place)
-    with progress.step("disks"):
+    with progress.step("disks") as step:
+        host.forget_containers(name, place.hosts)
         _unmount(place.state)
-        if lab:
-            for position in range(len(lab.topology.hosts)):
-                _forget_machine(network.machine_name(name, position))
         shutil.rmtree(place.run, ignore_errors=True)
-        if place.state.exists():
-            shutil.rmtree(place.state)
-    for folder in (paths.RUN_ROOT, paths.STATE_ROOT, cgroup.group("")):
-        # The last lab takes the common folders along.
-        if folder.is_dir() and not any(each.is_dir() for each in folder.iterdir()):
+        for folder in (removing, place.state):
+            step.note(f"removing {place.state}")
+            if folder.exists():
+                folder.rename(removing)
+                shutil.rmtree(removing)
+    # The last lab takes the common folders along.
+    cgroup.remove_empty()
+    for folder in (paths.RUN_ROOT, paths.STATE_ROOT):
+        with contextlib.suppress(OSError):
             folder.rmdir()
+    progress.say(f"Lab {name} is gone")
 
 
 def _unmount(folder):
@@ -178,16 +198,6 @@ def _unmount(folder):
         if mount.startswith(f"{folder}/"):
             # Lazily: the mount is gone at once even if something still looks at it.
             run(["umount", "--lazy", mount], f"unmounting {mount}")
-
-
-def _forget_machine(machine):
-    """Remove what systemd-nspawn keeps for a machine and leaves behind when it is killed."""
-    for kind in ("propagate", "unix-export"):
-        folder = Path("/run/systemd/nspawn", kind, machine)
-        if os.path.ismount(folder):
-            run(["umount", "--lazy", folder], f"unmounting {folder}")
-        if folder.is_dir():
-            folder.rmdir()
 
 
 def status(lab):

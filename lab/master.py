@@ -87,9 +87,6 @@ def prepare(lab):
 
     Parameters:
         lab: the Lab.
-
-    Returns:
-        The master's public key as str.
     """
     source = CHECKOUT / "conf" / "master"
     try:
@@ -110,7 +107,16 @@ def prepare(lab):
     accepted.mkdir(parents=True, exist_ok=True)
     for name in lab.topology.hosts:
         (accepted / name).write_text(minion.write_pair(lab.host_dir(name) / "keys", "minion"))
-    return minion.write_pair(pki, "master")
+    minion.write_pair(pki, "master")
+
+
+def public_key(paths):
+    """Return the master's public key as str, for minions to know their master by.
+
+    Parameters:
+        paths: the lab's LabPaths.
+    """
+    return (paths.master / "pki" / "master.pub").read_text()
 
 
 def environment(paths):
@@ -130,8 +136,7 @@ def environment(paths):
 
 def running(paths):
     """Return the process id of the running master, or None."""
-    processes = cgroup.pids(cgroup.group(paths.name, _GROUP))
-    return min(processes, default=None)
+    return min(cgroup.pids(cgroup.group(paths.name, _GROUP)), default=None)
 
 
 def start(lab):
@@ -155,8 +160,3 @@ def start(lab):
             cwd="/",
             env=environment(lab.paths),
         )
-
-
-def stop(paths):
-    """Kill the master and its workers."""
-    cgroup.kill(cgroup.group(paths.name, _GROUP))

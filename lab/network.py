@@ -34,6 +34,16 @@ def exists(paths):
         return False
 
 
+def require(lab):
+    """Refuse a lab whose network is not there, as after a reboot of the machine.
+
+    Raises:
+        LabError: it is not there.
+    """
+    if not exists(lab.paths):
+        raise LabError(f"lab {lab.name} is not up; bring it up with: {lab.command('up')}")
+
+
 def create(paths, topology):
     """Create the namespace and what is in it, or complete it.
 
@@ -70,24 +80,24 @@ def destroy(paths):
     paths.namespace.unlink(missing_ok=True)
 
 
-def machine_name(lab, position):
+def machine_name(position, lab_name):
     """Return the name systemd-nspawn knows a host by.
 
     Short, because the bridge port is named after it and has a limit of 15 characters; unique
     on the machine, because systemd-nspawn keeps files by it.
 
     Parameters:
-        lab: the lab's name.
-        position: the host's place in the topology.
+        position: the host's place in the topology, or "*" for a pattern.
+        lab_name: the lab's name.
     """
-    return f"h{position}-{hashlib.sha256(lab.encode()).hexdigest()[:6]}"
+    return f"h{position}-{hashlib.sha256(lab_name.encode()).hexdigest()[:6]}"
 
 
 def port(lab, topology, name):
     """Return the bridge port of a host, or of the Salt master's side for `master`."""
     if name == MASTER:
         return _MASTER_PORT
-    return f"vb-{machine_name(lab, list(topology.hosts).index(name))}"
+    return f"vb-{machine_name(list(topology.hosts).index(name), lab)}"
 
 
 def unplug(paths, port_name, seconds=10):

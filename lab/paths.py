@@ -72,8 +72,3 @@ class LabPaths:
     def namespace(self):
         """The file to enter the network namespace by."""
         return Path("/run/netns") / self.namespace_name
-
-    @property
-    def lock(self):
-        """Held by `up`, `down` and the faults. In the cache, so that `down` leaves nothing."""
-        return cache_root() / "locks" / self.name

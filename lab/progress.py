@@ -12,6 +12,8 @@ from rich.table import Table
 
 # Seconds between two signs of life when the output is not a terminal.
 HEARTBEAT = 4
+# How much of a program's line is shown beside a step.
+_WIDTH = 100
 
 
 @dataclass(eq=False)
@@ -59,7 +61,9 @@ class Progress:
     def __enter__(self):
         if self._console.is_terminal:
             self._live = Live(
-                console=self._console, get_renderable=self._table, transient=True,
+                console=self._console,
+                get_renderable=self._table,
+                transient=True,
                 refresh_per_second=8,
             )
             self._live.start()
@@ -100,7 +104,7 @@ class Progress:
         table = Table.grid(padding=(0, 1))
         with self._lock:
             for step in self._steps:
-                table.add_row(f"[cyan]{step.seconds:5.1f} s[/cyan]", str(step), step.detail[-60:])
+                table.add_row(f"[cyan]{step.seconds:5.1f} s[/cyan]", str(step), step.detail[:_WIDTH])
         return table
 
     def _beat(self):
@@ -108,5 +112,5 @@ class Progress:
             with self._lock:
                 waiting = [step for step in self._steps if step.seconds > HEARTBEAT - 1]
             for step in waiting:
-                detail = f": {step.detail}" if step.detail else ""
+                detail = f": {step.detail[:_WIDTH]}" if step.detail else ""
                 print(f"... {step} ({step.seconds:.0f} s){detail}", file=sys.stderr, flush=True)

@@ -3,11 +3,12 @@
 import fcntl
 import json
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from lab.errors import LabError, UsageError
-from lab.paths import LabPaths
+from lab.paths import LabPaths, cache_root
 from lab.topology import Topology
 
 
@@ -33,6 +34,10 @@ class Lab:
     def paths(self):
         """The lab's LabPaths."""
         return LabPaths(self.name)
+
+    def command(self, verb):
+        """Return how to type a verb for this lab."""
+        return f"bin/lab {verb}" + ("" if self.name == "default" else f" --name {self.name}")
 
     def host_dir(self, host):
         """Return the folder of a host's disk and console."""
@@ -89,20 +94,39 @@ def require(name):
 
 
 @contextmanager
-def changing(name):
-    """Keep other commands from changing the same lab while the body runs.
+def held(what, notify, seconds=300):
+    """Let one command at a time do something while the body runs.
+
+    Parameters:
+        what: `lab-NAME` or `image-RELEASE`.
+        notify: called with a text every few seconds while another command has to be waited for.
+        seconds: how long to wait for it.
 
     Raises:
-        LabError: another command is changing it.
+        LabError: the other command takes longer than that.
     """
-    path = LabPaths(name).lock
+    # In the cache: removing a lock's file is never safe, and `down` leaves nothing behind.
+    path = cache_root() / "locks" / what
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    started = shown = time.monotonic()
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise LabError(f"lab {name}: another bin/lab command is changing it; wait") from err
+        while not _locked(handle):
+            now = time.monotonic()
+            if now - started > seconds:
+                raise LabError(f"{what}: another bin/lab command is busy with it for {seconds} s")
+            if now - shown > 2:
+                notify(f"... {what}: waiting for another bin/lab command ({now - started:.0f} s)")
+                shown = now
+            time.sleep(0.05)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
