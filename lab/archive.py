@@ -8,6 +8,7 @@ import subprocess
 from datetime import UTC, datetime
 
 from lab.command import run, stream
+from lab.errors import LabError
 
 # What Salt's states install. Everything these need and the image lacks comes with them.
 PACKAGES = ["rabbitmq-server", "haproxy", "keepalived"]
@@ -90,11 +91,16 @@ def build(release, root, archive, group, progress):
     for deb in sorted((scratch / "cache/archives").glob("*.deb")):
         # apt would take the %3a of an epoch in a file name for an encoded colon.
         deb.rename(archive / deb.name.replace("%3a", "."))
-    with progress.step(f"{what}: sources of {', '.join(SOURCES)}") as step:
-        folder = archive / "sources"
-        folder.mkdir()
-        source = [*apt, "source", "--download-only", "--tar-only", *SOURCES]
-        stream(source, what, step.note, group, cwd=folder)
+    folder = archive / "sources"
+    folder.mkdir()
+    for package in SOURCES:
+        with progress.step(f"{what}: source of {package}") as step:
+            source = [*apt, "source", "--download-only", "--tar-only", package]
+            try:
+                stream(source, what, step.note, group, cwd=folder)
+            except LabError:
+                # A mirror of a testing release may not have it; only source builds miss it.
+                progress.say(f"{what}: the mirror has no source of {package}; going on without")
     shutil.rmtree(scratch)
     with progress.step(f"{what}: index"):
         index(archive)

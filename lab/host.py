@@ -11,6 +11,9 @@ from lab import archive, cgroup, master, minion, network
 from lab.command import run, tail
 from lab.errors import LabError
 
+# systemd-nspawn ends with this code when the host reboots, and leaves the restart to others.
+_KEEP_UP = 'while "$@"; [ $? -eq 133 ]; do :; done'
+
 RUNNING, OFF, FROZEN = "running", "off", "frozen"
 
 NETWORK_FILE = """\
@@ -149,6 +152,7 @@ def boot(lab, name, seconds=30):
     position = list(lab.topology.hosts).index(name)
     command = [
         *network.enter(lab.paths),
+        "/bin/sh", "-c", _KEEP_UP, "sh",
         "systemd-nspawn", "--quiet", "--boot", "--settings=no",
         "--register=no", "--keep-unit", "--console=passive",
         "--link-journal=no", "--resolv-conf=off", "--timezone=off",
@@ -173,7 +177,7 @@ def boot(lab, name, seconds=30):
     while leader(lab, name) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             cgroup.kill(group(lab, name))
-            found = f"exited with {process.returncode}" if process.returncode else "did not start"
+            found = "did not start" if process.poll() is None else "ended"
             raise LabError(
                 f"host {name}: boot: systemd-nspawn {found}; {folder / 'console.log'} ends with:\n"
                 + tail(folder / "console.log")

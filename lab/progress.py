@@ -104,7 +104,8 @@ class Progress:
         table = Table.grid(padding=(0, 1))
         with self._lock:
             for step in self._steps:
-                table.add_row(f"[cyan]{step.seconds:5.1f} s[/cyan]", str(step), step.detail[:_WIDTH])
+                seconds = f"[cyan]{step.seconds:5.1f} s[/cyan]"
+                table.add_row(seconds, str(step), step.detail[:_WIDTH])
         return table
 
     def _beat(self):

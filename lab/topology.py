@@ -106,7 +106,7 @@ def _address(host, name, source):
     """Return a host's address, checked."""
     value = host.get("address") if isinstance(host, dict) else None
     try:
-        return ipaddress.IPv4Address(value)
+        return ipaddress.IPv4Address(str(value))
     except ValueError as err:
         raise LabError(
             f"topology: {source}: rabbit_ha.hosts.{name}.address must be an IPv4 address, "
