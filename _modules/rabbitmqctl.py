@@ -77,10 +77,21 @@ def _said(answer):
     """Shorten what a failed tool printed to its telling lines."""
     lines = [
         line.strip()
-        for line in (answer["stderr"] + "\n" + answer["stdout"]).splitlines()
+        for line in _found_out(answer).splitlines()
         if line.strip() and "warning" not in line.lower()
     ]
     return " ".join(lines)[:600]
+
+
+def _found_out(answer):
+    """
+    Cut what a failed tool prints on every connection failure: advice and its own details.
+
+    The advice names every possible reason, a wrong Erlang cookie too.
+    """
+    text = answer["stderr"] + "\n" + answer["stdout"]
+    heading, _, diagnostics = text.rpartition("DIAGNOSTICS\n===========\n")
+    return diagnostics.partition("Current node details:")[0] if heading else text
 
 
 def _json(text, step):
@@ -164,7 +175,7 @@ def _classified(answer, node):
     if answer["retcode"] == 0:
         status = _json(answer["stdout"], "cluster_status")
         return {"state": RUNNING, "status": status, "said": ""}
-    text = answer["stderr"] + answer["stdout"]
+    text = _found_out(answer)
     said = _said(answer)
     if "'rabbit' app" in text or "rabbit application is not running" in text:
         state = APP_STOPPED

@@ -30,6 +30,11 @@ PASSWORD_LENGTH = 32
 # What pillar says
 
 
+def _file_client():
+    """Open the master's own file server, without a network round."""
+    return salt.fileclient.get_file_client({**__opts__, "file_client": "local"})
+
+
 def _settings(host=None):
     """
     Merge the pillar of a host over the defaults.
@@ -38,8 +43,7 @@ def _settings(host=None):
         Minion id; the topology is in everyone's pillar, secrets only in that of
         the hosts that need them.
     """
-    opts = {**__opts__, "file_client": "local"}
-    with salt.fileclient.get_file_client(opts) as client:
+    with _file_client() as client:
         path = client.cache_file(DEFAULTS)
     if not path:
         raise CommandExecutionError(
@@ -59,7 +63,7 @@ def _call(hosts, function, arguments=(), timeout=30, **kwargs):
     Run an execution function on hosts at the same time.
 
     Returns a mapping from host to a mapping with ``ok`` (boolean), ``return``;
-    a host that did not answer is there with ``ok`` False and a sentence.
+    a host that did not answer is there with ``ok`` False and ``return`` None.
     """
     if not hosts:
         return {}
@@ -77,7 +81,7 @@ def _call(hosts, function, arguments=(), timeout=30, **kwargs):
     for host in hosts:
         answer = answers.get(host)
         if not isinstance(answer, dict) or "ret" not in answer:
-            found[host] = {"ok": False, "return": "did not answer"}
+            found[host] = {"ok": False, "return": None}
         else:
             found[host] = {"ok": answer.get("retcode", 0) == 0, "return": answer["ret"]}
     return found
@@ -200,25 +204,40 @@ def ready():
     if problems:
         return {"problems": problems, "hosts": []}
     hosts = list(_settings()["hosts"])
-    silent = [h for h, answer in _call(hosts, "test.ping", timeout=10).items() if not answer["ok"]]
+    served = _served_modules()
+    answers = _call(hosts, "rabbit_host.synced_files", [list(served)], timeout=10)
+    silent = [host for host, answer in answers.items() if answer["return"] is None]
     if silent:
         return {
             "problems": [
-                f"{host}: the minion does not answer; nothing was touched. Next: salt-key -L, "
+                f"{host}: the minion does not answer; no host was touched. Next: salt-key -L, "
                 f"then on {host}: systemctl status salt-minion"
                 for host in silent
             ],
             "hosts": hosts,
         }
-    synced = _call(hosts, "saltutil.sync_all", timeout=60)
+    # A minion without our modules answers too: that the function is not there.
+    outdated = [host for host, answer in answers.items() if answer["return"] != served]
+    synced = _call(outdated, "saltutil.sync_all", timeout=60)
     return {
         "problems": [
-            f"{host}: modules could not be brought there: {answer['return']}"
+            f"{host}: the modules could not be brought there: {answer['return']}"
             for host, answer in synced.items()
             if not answer["ok"]
         ],
         "hosts": hosts,
     }
+
+
+def _served_modules():
+    """Map the module files that minions get to the digests of what the file server has."""
+    with _file_client() as client:
+        return {
+            path.removeprefix("_"): client.hash_file(f"salt://{path}")["hsum"]
+            for folder in ("_modules", "_states", "_utils")
+            for path in client.file_list(prefix=folder)
+            if path.endswith(".py")
+        }
 
 
 def pending():
@@ -235,11 +254,11 @@ def pending():
         salt-run rabbit_ha.pending
     """
     hosts = list(_settings()["hosts"])
-    answers = _call(hosts, "state.highstate", kwarg={"test": True}, timeout=120)
+    answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
     problems, changes = [], {}
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: highstate in test mode: {answer['return']}")
+            problems.append(f"{host}: highstate in test mode: {answer['return'] or 'the minion did not answer'}")
             continue
         for state in answer["return"].values():
             if state["result"] is False:
@@ -289,7 +308,7 @@ def sync_cookie():
     problems, changes = [], {}
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: cookie sync: {answer['return']}")
+            problems.append(f"{host}: cookie sync: {answer['return'] or 'the minion did not answer'}")
             continue
         for state in answer["return"].values():
             if state["result"] is False:
@@ -330,7 +349,9 @@ def _reports(settings):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
             answer = answers[host]
             tables[table][host] = (
-                answer["return"][role] if answer["ok"] else {"error": str(answer["return"])}
+                answer["return"][role]
+                if answer["ok"]
+                else {"error": str(answer["return"] or "the minion does not answer")}
             )
     return tables
 

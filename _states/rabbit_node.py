@@ -79,6 +79,33 @@ def plugins_enabled(name, plugins):
     return ret
 
 
+def unit_loaded(name):
+    """
+    Let systemd read a service's unit files again where they changed since.
+
+    name
+        Name of the service.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/systemctl.html.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if not __salt__["rabbit_host.unit_needs_reload"](name):
+            ret["comment"] = f"systemd already knows the settings of {name}"
+            return ret
+        ret["changes"] = {"systemd": "units read again"}
+        if __opts__["test"]:
+            ret.update(result=None, comment="systemd would have read its units again")
+            return ret
+        __salt__["service.systemctl_reload"]()
+        if __salt__["rabbit_host.unit_needs_reload"](name):
+            raise CommandExecutionError("systemctl daemon-reload had no effect")
+        ret["comment"] = "systemd has read its units again"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: unit {name}: {err}")
+    return ret
+
+
 def configuration_loaded(name, service):
     """
     Restart a broker that started before its configuration was written, if that hurts no one.

@@ -1,11 +1,5 @@
-{%- set here = 'I@rabbit_ha:hosts:' ~ grains['id'] ~ ':roles:' %}
 base:
-  {{ here }}broker:
+  # Every host that the topology names.
+  I@rabbit_ha:hosts:{{ grains['id'] }}:
     - match: compound
-    - rabbit_ha.hosts
-    - rabbit_ha.rabbitmq
-  {{ here }}load_balancer:
-    - match: compound
-    - rabbit_ha.hosts
-    - rabbit_ha.haproxy
-    - rabbit_ha.keepalived
+    - rabbit_ha

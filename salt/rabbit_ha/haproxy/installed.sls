@@ -2,20 +2,21 @@
 include:
   - rabbit_ha.hosts.named
 
+systemd brings a HAProxy that died back:
+  file.managed:
+    - name: /etc/systemd/system/{{ haproxy.service }}.service.d/rabbit_ha.conf
+    - source: salt://rabbit_ha/haproxy/files/haproxy.service.conf
+    - makedirs: true
+    - mode: '0644'
+
 HAProxy is installed:
   pkg.installed:
     - name: haproxy
     - require:
       - sls: rabbit_ha.hosts.named
+      - file: systemd brings a HAProxy that died back
 
 HAProxy has the folder that it confines itself to:
   file.directory:
     - name: {{ haproxy.global.chroot }}
     - makedirs: true
-
-systemd brings a HAProxy that died back:
-  file.managed:
-    - name: /etc/systemd/system/{{ haproxy.service }}.service.d/rabbit_ha.conf
-    - source: salt://rabbit_ha/files/always_restarted.conf
-    - makedirs: true
-    - mode: '0644'

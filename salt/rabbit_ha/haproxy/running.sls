@@ -2,6 +2,12 @@
 include:
   - rabbit_ha.haproxy.configured
 
+systemd knows HAProxy's settings:
+  rabbit_node.unit_loaded:
+    - name: {{ haproxy.service }}
+    - require:
+      - sls: rabbit_ha.haproxy.configured
+
 HAProxy is running and starts at boot:
   service.running:
     - name: {{ haproxy.service }}
@@ -9,6 +15,6 @@ HAProxy is running and starts at boot:
     # A restart would drop every connection.
     - reload: true
     - require:
-      - sls: rabbit_ha.haproxy.configured
+      - rabbit_node: systemd knows HAProxy's settings
     - watch:
       - file: HAProxy has its configuration

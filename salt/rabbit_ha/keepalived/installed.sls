@@ -2,11 +2,20 @@
 include:
   - rabbit_ha.hosts.named
 
+systemd brings a keepalived that died back:
+  file.managed:
+    - name: /etc/systemd/system/{{ keepalived.service }}.service.d/rabbit_ha.conf
+    - source: salt://rabbit_ha/keepalived/files/keepalived.service.conf.j2
+    - template: jinja
+    - makedirs: true
+    - mode: '0644'
+
 keepalived is installed:
   pkg.installed:
     - name: keepalived
     - require:
       - sls: rabbit_ha.hosts.named
+      - file: systemd brings a keepalived that died back
 
 keepalived has a user without rights for its check:
   user.present:
@@ -16,10 +25,3 @@ keepalived has a user without rights for its check:
     - shell: /usr/sbin/nologin
     - home: /nonexistent
     - createhome: false
-
-systemd brings a keepalived that died back:
-  file.managed:
-    - name: /etc/systemd/system/{{ keepalived.service }}.service.d/rabbit_ha.conf
-    - source: salt://rabbit_ha/files/always_restarted.conf
-    - makedirs: true
-    - mode: '0644'

@@ -1,0 +1,11 @@
+# All that pillar's roles ask of this host.
+{%- set roles = salt['rabbit_topology.roles']() %}
+include:
+  - rabbit_ha.hosts
+{%- if 'broker' in roles %}
+  - rabbit_ha.rabbitmq
+{%- endif %}
+{%- if 'load_balancer' in roles %}
+  - rabbit_ha.haproxy
+  - rabbit_ha.keepalived
+{%- endif %}
