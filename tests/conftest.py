@@ -1,0 +1,53 @@
+"""Fixtures that several kinds of tests share."""
+
+import copy
+import inspect
+
+import pytest
+import salt.modules.cp
+from salt.utils import yaml
+
+from tests.support import ROOT, TOPOLOGY, functions, load
+
+
+@pytest.fixture
+def settings():
+    """Return a function that merges a pillar over the defaults."""
+    merged = load("_utils/rabbit_settings.py").merged
+    defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
+
+    def build(pillar=None):
+        return merged(defaults, TOPOLOGY if pillar is None else pillar)
+
+    return build
+
+
+@pytest.fixture
+def topology():
+    """
+    Return a function that loads ``rabbit_topology`` for a minion and a pillar.
+
+    The answer maps the module's functions, and those of ``rabbit_settings``, to
+    loader names: a part of a ``__salt__``.
+    """
+    served = (ROOT / "salt/rabbit_ha/defaults.yaml").read_text()
+
+    def get_file_str(path, saltenv=None):
+        return served if path == "salt://rabbit_ha/defaults.yaml" else ""
+
+    wanted = inspect.signature(salt.modules.cp.get_file_str)
+    assert inspect.signature(get_file_str) == wanted, f"cp.get_file_str takes {wanted}"
+
+    def build(minion="rabbitmq-node2", pillar=None, **grains):
+        described = copy.deepcopy(TOPOLOGY if pillar is None else pillar)
+        utils = functions("rabbit_settings", load("_utils/rabbit_settings.py"))
+        module = load(
+            "_modules/rabbit_topology.py",
+            salt={"cp.get_file_str": get_file_str},
+            grains={"id": minion, **grains},
+            pillar={"rabbit_ha": described},
+            utils=utils,
+        )
+        return functions("rabbit_topology", module) | utils
+
+    return build

@@ -1,0 +1,248 @@
+"""
+RabbitMQ in memory: nodes that join, stop and forget one another, seen through ``rabbitmqctl``.
+"""
+
+import copy
+import dataclasses
+import json
+
+from salt.exceptions import CommandExecutionError
+
+from tests.support import Breakable, recorded
+
+VERSION = "3.10.8"
+STATUS = json.loads(recorded(VERSION, "cluster_status")["stdout"])
+DEFINITIONS = json.loads(recorded(VERSION, "export_definitions")["stdout"])
+
+
+def fresh_definitions(version=VERSION):
+    """What a node that was never used holds: the default virtual host and ``guest``."""
+    user = {**DEFINITIONS["users"][0], "name": "guest"}
+    rights = {**DEFINITIONS["permissions"][0], "user": "guest"}
+    return {
+        **copy.deepcopy(DEFINITIONS),
+        "rabbit_version": version,
+        "rabbitmq_version": version,
+        "users": [user],
+        "permissions": [rights],
+        "policies": [],
+    }
+
+
+@dataclasses.dataclass
+class Node:
+    """One broker: ``members`` is what it believes, ``reachable`` what its network does."""
+
+    members: set
+    vm: bool = True
+    app: bool = True
+    cookie: str = "SAME"
+    reachable: bool = True
+    cluster_name: str = "rabbitmq_cluster1"
+    partitions: dict = dataclasses.field(default_factory=dict)
+    definitions: dict = dataclasses.field(default_factory=fresh_definitions)
+    queues: list = dataclasses.field(default_factory=list)
+
+
+class Rabbits:
+    """All brokers, by Erlang node name."""
+
+    def __init__(self, *names, clustered=()):
+        self.nodes = {
+            name: Node(members=set(clustered) if name in clustered else {name}) for name in names
+        }
+
+    def __getitem__(self, name):
+        return self.nodes[name]
+
+    def running(self, name):
+        """Name the members of a node's cluster that run and know each other."""
+        return {
+            other
+            for other in self[name].members
+            if other in self.nodes
+            and self[other].vm
+            and self[other].app
+            and name in self[other].members
+        }
+
+
+class Rabbitmqctl(Breakable):
+    """The execution module ``rabbitmqctl`` on one host, over :class:`Rabbits`."""
+
+    def __init__(self, rabbits, me, is_installed=True):
+        super().__init__()
+        self._rabbits, self._me, self._installed = rabbits, me, is_installed
+        self._plugins = []
+
+    @property
+    def _node(self):
+        return self._rabbits[self._me]
+
+    def _app_runs(self):
+        if not (self._node.vm and self._node.app):
+            raise CommandExecutionError("this command requires the 'rabbit' app to be running")
+
+    def installed(self):
+        return self._installed
+
+    def forget_cached_reads(self):
+        """Nothing is cached here."""
+
+    def node_state(self, node=None, timeout=15):
+        if not self._installed:
+            raise CommandExecutionError("rabbitmqctl is not there")
+        name = node or self._me
+        asked = self._rabbits.nodes.get(name)
+        if asked is None or not asked.reachable:
+            return {"state": "unreachable", "status": None, "said": "unable to connect to epmd"}
+        if not asked.vm:
+            return {"state": "node not running", "status": None, "said": "not running at all"}
+        if asked.cookie != self._node.cookie:
+            said = "check if the Erlang cookie is identical"
+            return {"state": "cookie mismatch", "status": None, "said": said}
+        if not asked.app:
+            said = "this command requires the 'rabbit' app to be running on the target node"
+            return {"state": "app stopped", "status": None, "said": said}
+        status = copy.deepcopy(STATUS)
+        described = status["versions"]["rabbit@rabbitmq-node1"]
+        running = sorted(self._rabbits.running(name))
+        status.update(
+            cluster_name=asked.cluster_name,
+            disk_nodes=sorted(asked.members),
+            running_nodes=running,
+            partitions=asked.partitions,
+            versions={
+                node: {**described, "rabbitmq_version": asked.definitions["rabbitmq_version"]}
+                for node in running
+            },
+        )
+        return {"state": "running", "status": status, "said": ""}
+
+    def cluster_status(self, node=None):
+        found = self.node_state(node)
+        if found["status"] is None:
+            raise CommandExecutionError(f"is not running: {found['state']}")
+        return found["status"]
+
+    def stop_app(self):
+        if self._takes("stop_app"):
+            self._node.app = False
+
+    def start_app(self):
+        if self._takes("start_app"):
+            self._node.app = True
+
+    def join_cluster(self, node, ram=False):
+        if not self._takes("join_cluster", node):
+            return
+        if self._node.app:
+            raise CommandExecutionError("Mnesia is still running on this node")
+        members = self._rabbits[node].members | {self._me}
+        self._node.definitions = self._rabbits[node].definitions
+        self._node.queues = self._rabbits[node].queues
+        self._node.cluster_name = self._rabbits[node].cluster_name
+        for member in members:
+            if member in self._rabbits.nodes:
+                self._rabbits[member].members = set(members)
+
+    def forget_cluster_node(self, node):
+        if self._takes("forget_cluster_node", node):
+            for name in self._node.members - {node}:
+                self._rabbits[name].members = self._rabbits[name].members - {node}
+
+    def set_cluster_name(self, name):
+        self._app_runs()
+        if self._takes("set_cluster_name", name):
+            for member in self._node.members:
+                self._rabbits[member].cluster_name = name
+
+    def export_definitions(self):
+        self._app_runs()
+        return copy.deepcopy(self._node.definitions)
+
+    def import_definitions(self, definitions):
+        self._app_runs()
+        if not self._takes("import_definitions", definitions):
+            return
+        same = {
+            "vhosts": ("name",),
+            "users": ("name",),
+            "permissions": ("user", "vhost"),
+            "policies": ("name", "vhost"),
+        }
+        for kind, items in definitions.items():
+            there = self._node.definitions[kind]
+            for item in items:
+                there[:] = [
+                    old for old in there if any(old[key] != item[key] for key in same[kind])
+                ]
+                there.append(copy.deepcopy(item))
+
+    def _delete(self, kind, **which):
+        there = self._node.definitions[kind]
+        there[:] = [item for item in there if any(item[key] != which[key] for key in which)]
+
+    def delete_user(self, name):
+        self._app_runs()
+        if self._takes("delete_user", name):
+            self._delete("users", name=name)
+            self._delete("permissions", user=name)
+
+    def delete_vhost(self, name):
+        self._app_runs()
+        if self._takes("delete_vhost", name):
+            self._delete("vhosts", name=name)
+            self._delete("permissions", vhost=name)
+            self._delete("policies", vhost=name)
+
+    def clear_permissions(self, user, vhost="/"):
+        self._app_runs()
+        if self._takes("clear_permissions", user, vhost):
+            self._delete("permissions", user=user, vhost=vhost)
+
+    def clear_policy(self, name, vhost="/"):
+        self._app_runs()
+        if self._takes("clear_policy", name, vhost):
+            self._delete("policies", name=name, vhost=vhost)
+
+    def list_queues(self, vhost="/"):
+        self._app_runs()
+        return [
+            {"name": queue["name"], "messages": queue["messages"]}
+            for queue in self._node.queues
+            if queue["vhost"] == vhost
+        ]
+
+    def enabled_plugins(self, path="/etc/rabbitmq/enabled_plugins"):
+        return list(self._plugins)
+
+    def enable_plugins(self, names):
+        if self._takes("enable_plugins", names):
+            self._plugins += names
+
+
+class Service(Breakable):
+    """Salt's ``service`` for one service, which starts and stops the node of a host."""
+
+    def __init__(self, node, does_start=True):
+        super().__init__()
+        self._node, self._does_start = node, does_start
+
+    def status(self, name, sig=None):
+        return self._node.vm
+
+    def start(self, name, no_block=False, unmask=False, unmask_runtime=False):
+        if self._takes("start", name):
+            self._node.vm = self._node.app = self._does_start
+        return self._node.vm
+
+    def stop(self, name, no_block=None):
+        if self._takes("stop", name):
+            self._node.vm = self._node.app = False
+        return not self._node.vm
+
+    def restart(self, name, no_block=None, unmask=False, unmask_runtime=False):
+        if self._takes("restart", name):
+            self._node.vm = self._node.app = self._does_start
+        return self._node.vm

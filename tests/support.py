@@ -1,0 +1,117 @@
+"""
+How tests load the project's files, and build a ``__salt__`` that refuses wrong calls.
+"""
+
+import importlib.util
+import inspect
+import json
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
+RABBITMQ_VERSIONS = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
+
+# The topology of the article, as pillar gives it below ``rabbit_ha``.
+TOPOLOGY = {
+    "network": "192.168.123.0/24",
+    "virtual_address": "192.168.123.123",
+    "seed": "rabbitmq-node1",
+    "hosts": {
+        "rabbitmq-node1": {"address": "192.168.123.36", "roles": ["broker"]},
+        "rabbitmq-node2": {"address": "192.168.123.162", "roles": ["broker"]},
+        "rabbitmq-node3": {"address": "192.168.123.104", "roles": ["broker"]},
+        "haproxy-keeplive-node1": {
+            "address": "192.168.123.11",
+            "roles": ["load_balancer"],
+            "keepalived": {"router_id": "node1", "state": "MASTER", "priority": 100},
+        },
+        "haproxy-keeplive-node2": {
+            "address": "192.168.123.220",
+            "roles": ["load_balancer"],
+            "keepalived": {"router_id": "node2", "state": "BACKUP", "priority": 90},
+        },
+    },
+}
+
+
+def load(path, **dunders):
+    """
+    Load a file of the project the way Salt's loader does: fresh, with its dunders.
+
+    path
+        Path below the checkout, such as ``_modules/rabbitmqctl.py``.
+    dunders
+        ``salt={…}`` becomes ``__salt__``, and so on.
+    """
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    given = {"salt": {}, "opts": {"test": False}, "grains": {"id": "rabbitmq-node2"}}
+    given |= {"pillar": {}, "context": {}, "utils": {}}
+    for name, value in (given | dunders).items():
+        setattr(module, f"__{name}__", value)
+    return module
+
+
+def recorded(version, name):
+    """Read what a command printed and how it ended, as ``tests/data/record.py`` wrote it."""
+    return json.loads((DATA / version / f"{name}.json").read_text())
+
+
+def functions(name, module):
+    """Map the public functions of a loaded module to the names that the loader gives them."""
+    return {
+        f"{name}.{function}": value
+        for function, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not function.startswith("_")
+    }
+
+
+def faked(name, fake, real):
+    """
+    Map the public methods of a fake to loader names, if the real functions take the same.
+
+    real
+        The module whose place the fake takes. A fake with another signature would
+        let a wrong call pass.
+    """
+    methods = {
+        method: value
+        for method, value in inspect.getmembers(fake, inspect.ismethod)
+        if not method.startswith("_")
+    }
+    for method, value in methods.items():
+        takes, wanted = _parameters(value), _parameters(getattr(real, method))
+        assert takes == wanted, f"{name}.{method} takes {wanted}, its fake takes {takes}"
+    return {f"{name}.{method}": value for method, value in methods.items()}
+
+
+def _parameters(function):
+    """List a function's parameters with their defaults; the default of none is the marker."""
+    return [
+        (parameter.name, parameter.kind, parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+
+
+class Breakable:
+    """
+    A fake whose writes can be made to fail, or to do nothing and report success.
+
+    ``writes`` lists the writes that were asked for; ``fails`` maps a write to the
+    exception it raises; ``lost`` names the writes that do nothing.
+    """
+
+    def __init__(self):
+        self.writes = []
+        self.fails = {}
+        self.lost = set()
+
+    def _takes(self, name, *arguments):
+        """Note a write; tell whether it is to be done."""
+        self.writes.append((name, *arguments))
+        if name in self.fails:
+            raise self.fails[name]
+        return name not in self.lost

@@ -1,0 +1,237 @@
+"""rabbitmqctl: what its tools are asked, and what is read out of their recorded answers."""
+
+import json
+from unittest.mock import create_autospec
+
+import pytest
+import salt.modules.cmdmod
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support import RABBITMQ_VERSIONS, load, recorded
+
+DONE = {"retcode": 0, "stdout": "", "stderr": "", "pid": 1}
+LOCAL, PEER = None, "rabbit@rabbitmq-node1"
+
+
+@pytest.fixture
+def run():
+    """Stand in for ``cmd.run_all``; set ``return_value`` or ``side_effect``."""
+    return create_autospec(salt.modules.cmdmod.run_all, return_value=DONE)
+
+
+@pytest.fixture
+def rabbitmqctl(run):
+    return load("_modules/rabbitmqctl.py", salt={"cmd.run_all": run})
+
+
+def commands(run):
+    """List the argument vectors that were run, and what each got on standard input."""
+    return [(call.args[0], call.kwargs["stdin"]) for call in run.call_args_list]
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize(
+    ("recording", "node", "state", "says"),
+    [
+        ("cluster_status", LOCAL, "running", ""),
+        ("cluster_status_of_a_peer", PEER, "running", ""),
+        ("unknown_host", PEER, "unreachable", "nxdomain"),
+        ("no_epmd", PEER, "unreachable", "unable to connect to epmd"),
+        ("unknown_node", PEER, "node not running", "not running at all"),
+        ("wrong_cookie", PEER, "cookie mismatch", "Erlang cookie is identical"),
+        ("wrong_cookie_local", LOCAL, "cookie mismatch", "Erlang cookie is identical"),
+    ],
+)
+def test_the_state_of_a_node_is_read_out_of_what_the_tool_says(
+    rabbitmqctl, run, version, recording, node, state, says
+):
+    run.return_value = recorded(version, recording)
+    found = rabbitmqctl.node_state(node)
+    assert found["state"] == state
+    assert says in found["said"]
+    assert (found["status"] is not None) == (state == "running")
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_what_the_tool_said_leaves_out_its_advice_and_the_hash_of_the_cookie(
+    rabbitmqctl, run, version
+):
+    run.return_value = recorded(version, "unknown_host")
+    said = rabbitmqctl.node_state(PEER)["said"]
+    assert "Most common reasons" not in said
+    assert "hash" not in said
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_running_node_lists_members_running_nodes_and_versions(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "cluster_status")
+    status = rabbitmqctl.cluster_status()
+    assert status["disk_nodes"] == [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
+    assert sorted(status["running_nodes"]) == status["disk_nodes"]
+    assert status["versions"]["rabbit@rabbitmq-node1"]["rabbitmq_version"] == version
+    assert status["partitions"] == {}
+    assert status["alarms"] == []
+    assert status["cluster_name"] == "rabbitmq_cluster1"
+
+
+def test_warnings_on_both_streams_do_not_spoil_the_answer(rabbitmqctl, run):
+    answer = recorded("3.10.8", "cluster_status")
+    warning = "warning: the VM is running with native name encoding of latin1 [see docs]\n"
+    run.return_value = {**answer, "stdout": warning + answer["stdout"], "stderr": warning}
+    assert rabbitmqctl.node_state()["state"] == "running"
+
+
+def test_an_answer_without_a_document_is_an_error_that_shows_it(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "Asking node rabbit@rabbitmq-node2 ..."}
+    with pytest.raises(CommandExecutionError, match="expected a JSON document, found 'Asking"):
+        rabbitmqctl.node_state()
+
+
+def test_an_unforeseen_failure_names_host_node_exit_code_and_words(rabbitmqctl, run):
+    run.return_value = {**DONE, "retcode": 70, "stderr": "Error: {badrpc, enomem}"}
+    with pytest.raises(
+        CommandExecutionError, match=f"rabbitmq-node2: .*{PEER} exited with 70: .*enomem"
+    ):
+        rabbitmqctl.node_state(PEER)
+
+
+def test_a_missing_program_is_named_with_the_next_command(rabbitmqctl, run):
+    run.side_effect = CommandExecutionError("Unable to run command 'rabbitmqctl'")
+    with pytest.raises(CommandExecutionError, match=r"state\.apply rabbit_ha\.rabbitmq\.installed"):
+        rabbitmqctl.node_state()
+
+
+def test_cluster_status_of_a_node_that_is_down_raises_with_the_next_command(rabbitmqctl, run):
+    run.return_value = recorded("3.10.8", "unknown_node")
+    with pytest.raises(CommandExecutionError, match="node not running.*systemctl status"):
+        rabbitmqctl.cluster_status(PEER)
+
+
+def test_each_node_is_asked_once_until_something_is_written(rabbitmqctl, run):
+    run.return_value = recorded("3.10.8", "cluster_status")
+    for _ in range(2):
+        rabbitmqctl.node_state()
+        rabbitmqctl.cluster_status(PEER)
+    assert run.call_count == 2
+    rabbitmqctl.set_cluster_name("another")
+    rabbitmqctl.node_state()
+    assert run.call_count == 4
+
+
+def test_definitions_are_read_once_until_something_else_changed_the_node(rabbitmqctl, run):
+    run.return_value = recorded("3.10.8", "export_definitions")
+    first = rabbitmqctl.export_definitions()
+    assert rabbitmqctl.export_definitions() == first
+    assert run.call_count == 1
+    rabbitmqctl.forget_cached_reads()
+    rabbitmqctl.export_definitions()
+    assert run.call_count == 2
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_exported_definitions_hold_users_with_hashes_and_decoded_policies(
+    rabbitmqctl, run, version
+):
+    run.return_value = recorded(version, "export_definitions")
+    found = rabbitmqctl.export_definitions()
+    assert found["rabbitmq_version"] == version
+    admin = next(user for user in found["users"] if user["name"] == "admin")
+    assert admin["hashing_algorithm"] == "rabbit_password_hashing_sha256"
+    assert all(isinstance(policy["definition"], dict) for policy in found["policies"])
+
+
+def test_definitions_travel_on_standard_input_only(rabbitmqctl, run):
+    rabbitmqctl.import_definitions({"users": [{"name": "a", "password_hash": "s3cret"}]})
+    [(command, stdin)] = commands(run)
+    assert "s3cret" not in " ".join(command)
+    assert json.loads(stdin) == {"users": [{"name": "a", "password_hash": "s3cret"}]}
+
+
+def test_definitions_must_be_a_mapping(rabbitmqctl, run):
+    with pytest.raises(SaltInvocationError, match="must be a mapping"):
+        rabbitmqctl.import_definitions([])
+    run.assert_not_called()
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_no_queues_are_an_empty_list(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "list_queues")
+    assert rabbitmqctl.list_queues() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "command"),
+    [
+        ("stop_app", [], ["stop_app"]),
+        ("start_app", [], ["start_app"]),
+        ("join_cluster", [PEER], ["join_cluster", PEER]),
+        ("join_cluster", [PEER, True], ["join_cluster", PEER, "--ram"]),
+        ("forget_cluster_node", [PEER], ["forget_cluster_node", PEER]),
+        ("set_cluster_name", ["orders"], ["set_cluster_name", "orders"]),
+        ("delete_user", ["guest"], ["delete_user", "guest"]),
+        ("delete_vhost", ["orders"], ["delete_vhost", "orders"]),
+        ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost", "v", "u"]),
+        ("clear_policy", ["p", "v"], ["clear_policy", "--vhost", "v", "p"]),
+    ],
+)
+def test_a_write_runs_one_command_and_names_it_when_it_fails(
+    rabbitmqctl, run, function, arguments, command
+):
+    getattr(rabbitmqctl, function)(*arguments)
+    assert commands(run) == [(["rabbitmqctl", "--silent", *command], None)]
+    run.return_value = {**DONE, "retcode": 69, "stderr": "Error: no such thing"}
+    with pytest.raises(
+        CommandExecutionError,
+        match=f"rabbitmq-node2: .* failed: {command[0]} exited with 69: Error: no such thing",
+    ):
+        getattr(rabbitmqctl, function)(*arguments)
+
+
+def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
+    rabbitmqctl.delete_user("; reboot")
+    assert run.call_args.kwargs["python_shell"] is False
+    assert run.call_args.args[0][-1] == "; reboot"
+
+
+def test_plugins_are_enabled_by_their_own_tool(rabbitmqctl, run):
+    rabbitmqctl.enable_plugins(["rabbitmq_management", "rabbitmq_prometheus"])
+    [(command, _)] = commands(run)
+    assert command[0] == "rabbitmq-plugins"
+    assert command[-3:] == ["enable", "rabbitmq_management", "rabbitmq_prometheus"]
+
+
+@pytest.mark.parametrize(
+    ("text", "plugins"),
+    [
+        ("[rabbitmq_management].\n", ["rabbitmq_management"]),
+        ("[rabbitmq_management,\n rabbitmq_shovel].", ["rabbitmq_management", "rabbitmq_shovel"]),
+        ("[].\n", []),
+    ],
+)
+def test_enabled_plugins_are_read_from_their_file(rabbitmqctl, run, tmp_path, text, plugins):
+    path = tmp_path / "enabled_plugins"
+    path.write_text(text)
+    assert rabbitmqctl.enabled_plugins(str(path)) == plugins
+    run.assert_not_called()
+
+
+def test_without_a_plugins_file_no_plugin_is_enabled(rabbitmqctl, tmp_path):
+    assert rabbitmqctl.enabled_plugins(str(tmp_path / "none")) == []
+
+
+def test_waiting_for_the_node_outlasts_the_time_given_to_the_tool(rabbitmqctl, run):
+    rabbitmqctl.await_startup(timeout=60)
+    [(command, _)] = commands(run)
+    assert command[-3:] == ["await_startup", "--timeout", "60"]
+    assert run.call_args.kwargs["timeout"] > 60
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_installed_says_whether_the_program_is_on_the_path(
+    rabbitmqctl, tmp_path, monkeypatch, there
+):
+    if there:
+        (tmp_path / "rabbitmqctl").write_text("#!/bin/sh\n")
+        (tmp_path / "rabbitmqctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert rabbitmqctl.installed() is there
