@@ -118,6 +118,9 @@ def _other_side(me, contacts, known):
         if found["state"] == "running":
             status = found["status"]
             members = set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
+            if members == {contact} and contact not in {contacts[0], *known}:
+                # It waits for the seed as this node does: no cluster to join.
+                continue
             return contact, {"members": members, "running": set(status["running_nodes"])}, None
         if found["state"] == "cookie mismatch":
             refused = refused or contact
