@@ -1,0 +1,243 @@
+"""rabbit_membership: who may join, who is a member, and who must not be touched."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.fake_rabbit import Rabbitmqctl, Rabbits
+from tests.support import faked, load
+
+SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
+CONTACTS = [SEED, ME, THIRD]
+
+
+@pytest.fixture
+def judge(topology):
+    """Return a function that loads ``rabbit_membership`` on one host of some brokers."""
+    real = load("_modules/rabbitmqctl.py")
+
+    def build(rabbits, me=ME, pillar=None):
+        minion = me.split("@")[1]
+        return load(
+            "_modules/rabbit_membership.py",
+            salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, me), real)
+            | topology(minion=minion, pillar=pillar),
+            grains={"id": minion},
+        )
+
+    return build
+
+
+def test_two_sides_that_list_each_other_are_joined(judge):
+    found = judge(Rabbits(*CONTACTS, clustered=CONTACTS)).verdict(CONTACTS)
+    assert found["verdict"] == "joined"
+    assert found["contact"] == SEED
+    assert found["members"] == sorted(CONTACTS)
+
+
+def test_node1_is_no_member_because_node10_is(judge):
+    ten = "rabbit@rabbitmq-node10"
+    rabbits = Rabbits(SEED, ten, "rabbit@rabbitmq-node2", clustered=[SEED, ten])
+    one = "rabbit@rabbitmq-node"
+    rabbits.nodes[one] = Rabbits(one)[one]
+    assert judge(rabbits, me=one).verdict([SEED, one])["verdict"] == "standalone, empty"
+
+
+def test_a_fresh_node_may_join(judge):
+    found = judge(Rabbits(*CONTACTS, clustered=[SEED, THIRD])).verdict(CONTACTS)
+    assert found["verdict"] == "standalone, empty"
+    assert found["contact"] == SEED
+    assert found["members"] == [SEED, THIRD]
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "phrase"),
+    [
+        ("vhosts", {"name": "orders"}, "vhost orders"),
+        ("users", {"name": "bob", "tags": []}, "user bob"),
+        ("exchanges", {"name": "x", "vhost": "/"}, "exchange x in /"),
+        ("policies", {"name": "p", "vhost": "/"}, "policy p in /"),
+        ("parameters", {"name": "s", "vhost": "/"}, "parameter s in /"),
+    ],
+)
+def test_a_node_with_something_a_join_would_delete_may_not_join(judge, kind, item, phrase):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].definitions[kind].append(item)
+    found = judge(rabbits).verdict(CONTACTS)
+    assert found["verdict"] == "standalone, with content"
+    assert found["content"] == [phrase]
+    assert phrase in found["detail"]
+
+
+def test_a_node_with_a_queue_may_not_join(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].queues.append({"name": "q", "vhost": "/", "messages": 12})
+    found = judge(rabbits).verdict(CONTACTS)
+    assert found["verdict"] == "standalone, with content"
+    assert found["content"] == ["queue q in / (12 messages)"]
+
+
+def test_a_stopped_node_cannot_be_judged(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].vm = False
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "node not running"
+
+
+def test_another_cookie_than_the_seed_s_is_told_from_an_unreachable_seed(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].cookie = "OTHER"
+    found = judge(rabbits).verdict(CONTACTS)
+    assert (found["verdict"], found["contact"]) == ("cookie mismatch", SEED)
+
+
+def test_with_no_contact_in_reach_the_seed_is_unreachable(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    found = judge(rabbits).verdict(CONTACTS)
+    assert found["verdict"] == "seed unreachable"
+    assert found["members"] == [ME]
+    assert SEED in found["detail"] and THIRD in found["detail"]
+
+
+def test_while_the_seed_is_down_another_member_is_the_other_side(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].vm = False
+    found = judge(rabbits).verdict(CONTACTS)
+    assert (found["verdict"], found["contact"]) == ("joined", THIRD)
+
+
+def test_a_broker_that_stands_alone_too_is_not_joined_in_the_seed_s_place(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].reachable = False
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "seed unreachable"
+
+
+def test_a_member_whose_app_is_stopped_may_start_it(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].app = False
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "app stopped, member"
+
+
+def test_a_join_that_was_interrupted_may_be_finished(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].app = False
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "app stopped, not a member"
+
+
+def test_a_node_that_remembers_a_cluster_which_forgot_it_is_forgotten(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].members = rabbits[THIRD].members = {SEED, THIRD}
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "forgotten by the cluster"
+
+
+def test_a_fresh_node_that_the_cluster_still_lists_is_a_ghost(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].members = {ME}
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "ghost in the cluster"
+
+
+def test_a_member_of_a_cluster_without_the_seed_is_left_alone(judge):
+    elsewhere = "rabbit@elsewhere"
+    rabbits = Rabbits(*CONTACTS, elsewhere, clustered=[ME, elsewhere])
+    found = judge(rabbits).verdict(CONTACTS)
+    assert found["verdict"] == "other cluster"
+    assert elsewhere in found["detail"]
+
+
+def test_a_node_that_reports_a_partition_is_partitioned(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].partitions = {ME: [SEED]}
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "partitioned"
+
+
+def test_a_member_that_the_contact_sees_as_gone_is_partitioned(judge, monkeypatch):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    monkeypatch.setattr(rabbits, "running", lambda name: {name})
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "partitioned"
+
+
+def test_the_seed_of_no_cluster_yet_joins_nobody(judge):
+    found = judge(Rabbits(*CONTACTS), me=SEED).verdict(CONTACTS)
+    assert (found["verdict"], found["members"]) == ("seed", [SEED])
+
+
+def test_the_seed_alone_in_reach_is_the_seed(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].reachable = rabbits[THIRD].reachable = False
+    assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "seed"
+
+
+def test_the_only_broker_is_the_seed(judge):
+    assert judge(Rabbits(SEED), me=SEED).verdict([SEED])["verdict"] == "seed"
+
+
+def test_a_seed_whose_app_is_stopped_may_start_it(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].app = False
+    assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "app stopped, member"
+
+
+def test_a_seed_that_lost_its_data_is_not_taken_for_a_new_cluster(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].members = {SEED}
+    assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "ghost in the cluster"
+
+
+def test_a_seed_that_was_replaced_joins_the_cluster_that_forgot_it(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=[ME, THIRD])
+    found = judge(rabbits, me=SEED).verdict(CONTACTS)
+    assert (found["verdict"], found["contact"]) == ("standalone, empty", ME)
+
+
+def test_a_node_that_calls_itself_otherwise_than_pillar_is_an_error(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].members = {"rabbit@localhost"}
+    with pytest.raises(CommandExecutionError, match="calls itself.*rabbit@localhost.*pillar"):
+        judge(rabbits).verdict(CONTACTS)
+
+
+@pytest.mark.parametrize(
+    ("listed", "remembered", "verdict"),
+    [
+        (True, [SEED, ME], "app stopped, member"),
+        (True, [ME], "ghost in the cluster"),
+        (False, [SEED, ME], "forgotten by the cluster"),
+        (False, [ME], "app stopped, not a member"),
+    ],
+)
+def test_a_stopped_app_s_own_file_of_members_is_read(judge, tmp_path, listed, remembered, verdict):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS if listed else [SEED, THIRD])
+    rabbits[ME].app = False
+    file = tmp_path / "mnesia" / ME / "cluster_nodes.config"
+    file.parent.mkdir(parents=True)
+    names = ",".join(f"'{node}'" for node in remembered)
+    file.write_text(f"{{[{names}],[{names}]}}.\n")
+    hosts = {node.split("@")[1]: {"address": "192.0.2.1", "roles": ["broker"]} for node in CONTACTS}
+    pillar = {"hosts": hosts, "rabbitmq": {"data_dir": str(tmp_path)}}
+    assert judge(rabbits, pillar=pillar).verdict(CONTACTS)["verdict"] == verdict
+
+
+def test_a_fresh_node_holds_nothing_that_a_join_would_delete(judge):
+    assert judge(Rabbits(*CONTACTS)).local_content() == []
+
+
+def test_waiting_ends_when_the_seed_appears(judge, monkeypatch):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    module = judge(rabbits)
+
+    def sleep(seconds):
+        rabbits[SEED].reachable = True
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert module.await_verdict(CONTACTS, timeout=60)["verdict"] == "standalone, empty"
+
+
+def test_waiting_ends_after_its_timeout(judge, monkeypatch):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    module = judge(rabbits)
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 3))
+    assert module.await_verdict(CONTACTS, timeout=60)["verdict"] == "seed unreachable"
+    assert clock[0] == 60
