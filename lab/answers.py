@@ -19,7 +19,7 @@ def main(config, seconds, *hosts):
             # A new client each time: it reads the master's key, which may not be there at first.
             client = salt.client.LocalClient(config)
             answers = client.cmd_iter_no_block(
-                sorted(missing), "test.ping", tgt_type="list", timeout=1
+                sorted(missing), "test.ping", tgt_type="list", timeout=1, gather_job_timeout=1
             )
             for answer in answers:
                 for host in set(answer or ()) & missing:

@@ -88,7 +88,9 @@ def parser():
         prog="bin/lab",
         description="Boots the hosts of a topology on this machine and lets you break them.",
     )
-    top.add_argument("--name", dest="ignored", help="the lab's name (default: 'default')")
+    top.add_argument(
+        "--name", metavar="NAME", dest="ignored", help="the lab's name (default: 'default')"
+    )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name, text):
