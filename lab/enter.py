@@ -42,8 +42,9 @@ def in_host(lab, name, command):
     if "TERM" in os.environ:
         environment["TERM"] = os.environ["TERM"]
     enter = ["nsenter", f"--target={host.leader(lab, name)}", "--all", "--wdns=/root", "--"]
-    # Below the host's group: what is started here freezes and dies with the host.
-    return _attached(host.group(lab, name), [*enter, *command], environment)
+    # Among the host's own processes: what is started here freezes and dies with the host, and
+    # the host's systemd may move it, as it does when Salt installs a package.
+    return _attached(host.group(lab, name) / host.PAYLOAD, [*enter, *command], environment)
 
 
 def beside_master(lab, command):

@@ -14,6 +14,9 @@ from lab.errors import LabError
 # systemd-nspawn ends with this code when the host reboots, and leaves the restart to others.
 _KEEP_UP = 'while "$@"; [ $? -eq 133 ]; do :; done'
 
+# The group below a host's own that systemd-nspawn makes for what runs inside.
+PAYLOAD = "payload"
+
 RUNNING, OFF, FROZEN = "running", "off", "frozen"
 
 NETWORK_FILE = """\
@@ -47,7 +50,7 @@ def leader(lab, name):
         lab: the Lab.
         name: the host.
     """
-    payload = group(lab, name) / "payload"
+    payload = group(lab, name) / PAYLOAD
     # In init.scope once systemd has sorted itself, right in the payload before that.
     for folder in (payload / "init.scope", payload):
         try:
@@ -67,8 +70,8 @@ def _is_first(pid):
     except OSError:
         return False
     # "NSpid:", its id here, then its id in its own namespace.
-    ids = next(line.split() for line in status.splitlines() if line.startswith("NSpid:"))
-    return ids[2:] == ["1"]
+    lines = (line.split() for line in status.splitlines())
+    return any(words[0] == "NSpid:" and words[2:] == ["1"] for words in lines if words)
 
 
 def state(lab, name):
