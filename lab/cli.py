@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from lab.errors import LabError, UsageError
+from lab.image import RELEASES
 
 # What follows these verbs belongs to the command they run, options included.
 _PASS_THROUGH = ("exec", "run", "shell", "salt", "salt-run", "salt-key")
-_RELEASES = ("bookworm", "trixie", "forky")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
@@ -99,7 +99,7 @@ def parser():
         return added
 
     added = verb("up", "bring the lab up, or what of it is not up")
-    added.add_argument("--release", choices=_RELEASES, help="Debian release (default: bookworm)")
+    added.add_argument("--release", choices=RELEASES, help="Debian release (default: bookworm)")
     added.add_argument("--pillar", type=Path, metavar="DIR", help="pillar folder to use instead")
     added.add_argument("--no-master", action="store_true", help="leave the Salt master to you")
     verb("down", "remove the lab and everything that belongs to it")

@@ -93,12 +93,14 @@ def ensure(release, progress):
 def _build(release, image, progress):
     """Build an image under another name, then give it its own."""
     building = image.with_name(f"{image.name}.building")
-    group = cgroup.group(".build", release)
+    # Named after the cache as well: another cache may hold a build of its own.
+    cache = hashlib.sha256(str(image.parent).encode()).hexdigest()[:6]
+    group = cgroup.group(".build", f"{release}-{cache}")
     # What an interrupted build may have left: its processes first, then its files.
     cgroup.kill(group)
-    if building.exists():
+    for unfinished in image.parent.glob(f"{release}-*.building"):
         with progress.step(f"{release}: removing an unfinished image"):
-            shutil.rmtree(building)
+            shutil.rmtree(unfinished)
     building.mkdir(parents=True)
     progress.say(f"Building the image of {release}; it is kept in {image}")
     root = building / "root"
