@@ -136,6 +136,21 @@ def installed():
     return bool(salt.utils.path.which("rabbitmqctl"))
 
 
+def is_running():
+    """
+    Tell whether the local node runs; False also where RabbitMQ is not installed.
+
+    Raises CommandExecutionError as :func:`node_state` does.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.is_running
+    """
+    return installed() and node_state()["state"] == RUNNING
+
+
 def node_state(node=None, timeout=15):
     """
     Tell what state a node is in and, where it runs, what it says of the cluster.

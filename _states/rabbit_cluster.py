@@ -161,7 +161,7 @@ def named(name):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        if __opts__["test"] and not __salt__["rabbitmqctl.installed"]():
+        if __opts__["test"] and not __salt__["rabbitmqctl.is_running"]():
             ret.update(result=None, changes={"cluster_name": {"new": name}},
                        comment=f"The cluster would have been named {name}")
             return ret

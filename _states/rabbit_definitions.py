@@ -58,7 +58,7 @@ def present(name, vhosts, users, policies, ha="auto"):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        if __opts__["test"] and not __salt__["rabbitmqctl.installed"]():
+        if __opts__["test"] and not __salt__["rabbitmqctl.is_running"]():
             ret.update(
                 result=None,
                 changes={"definitions": f"{', '.join([*vhosts, *users, *policies])} as described"},
