@@ -86,6 +86,9 @@ class Rabbitmqctl(Breakable):
     def installed(self):
         return self._installed
 
+    def is_running(self):
+        return self._installed and self.node_state()["state"] == "running"
+
     def forget_cached_reads(self):
         """Nothing is cached here."""
 

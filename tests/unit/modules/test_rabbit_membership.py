@@ -1,5 +1,7 @@
 """rabbit_membership: who may join, who is a member, and who must not be touched."""
 
+from types import SimpleNamespace
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -220,7 +222,7 @@ def test_a_fresh_node_holds_nothing_that_a_join_would_delete(judge):
     assert judge(Rabbits(*CONTACTS)).local_content() == []
 
 
-def test_waiting_ends_when_the_seed_appears(judge, monkeypatch):
+def test_waiting_ends_when_the_seed_appears(judge):
     rabbits = Rabbits(*CONTACTS)
     rabbits[SEED].reachable = rabbits[THIRD].reachable = False
     module = judge(rabbits)
@@ -228,16 +230,15 @@ def test_waiting_ends_when_the_seed_appears(judge, monkeypatch):
     def sleep(seconds):
         rabbits[SEED].reachable = True
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    module.time = SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep)
     assert module.await_verdict(CONTACTS, timeout=60)["verdict"] == "standalone, empty"
 
 
-def test_waiting_ends_after_its_timeout(judge, monkeypatch):
+def test_waiting_ends_after_its_timeout(judge):
     rabbits = Rabbits(*CONTACTS)
     rabbits[SEED].reachable = rabbits[THIRD].reachable = False
     module = judge(rabbits)
-    clock = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 3))
+    slept = []
+    module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
     assert module.await_verdict(CONTACTS, timeout=60)["verdict"] == "seed unreachable"
-    assert clock[0] == 60
+    assert sum(slept) == 60

@@ -235,3 +235,22 @@ def test_installed_says_whether_the_program_is_on_the_path(
         (tmp_path / "rabbitmqctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert rabbitmqctl.installed() is there
+
+
+@pytest.mark.parametrize(
+    ("recording", "runs"), [("cluster_status", True), ("wrong_cookie_local", False)]
+)
+def test_the_local_node_runs_where_it_tells_its_status(
+    rabbitmqctl, run, monkeypatch, recording, runs
+):
+    monkeypatch.setattr(rabbitmqctl.salt.utils.path, "which", lambda exe: f"/usr/sbin/{exe}")
+    run.return_value = recorded("3.10.8", recording)
+    assert rabbitmqctl.is_running() is runs
+
+
+def test_where_rabbitmq_is_not_installed_the_local_node_does_not_run(
+    rabbitmqctl, run, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert rabbitmqctl.is_running() is False
+    run.assert_not_called()

@@ -1,0 +1,343 @@
+"""rabbit_definitions: one read, one write, one check; no password or hash in any return."""
+
+import base64
+import copy
+import hashlib
+import json
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.fake_rabbit import DEFINITIONS, Rabbitmqctl, Rabbits, fresh_definitions
+from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
+
+SEED = "rabbit@rabbitmq-node1"
+PASSWORD = "correct horse"
+VHOSTS = {"/": {}}
+USERS = {
+    "admin": {
+        "tags": ["administrator"],
+        "permissions": {"/": {"configure": ".*", "write": ".*", "read": ".*"}},
+    },
+    "guest": {"absent": True},
+}
+HASHING = "rabbit_password_hashing_sha256"
+
+
+def hashed(password, salt=b"\1\2\3\4", digest=hashlib.sha256):
+    """Hash a password as https://www.rabbitmq.com/docs/passwords describes."""
+    return base64.b64encode(salt + digest(salt + password.encode()).digest()).decode()
+
+
+@pytest.fixture
+def broker():
+    """Return a function that loads the state on a host whose node holds some definitions."""
+
+    def build(node=None, version="3.10.8", test=False, installed=True, password=PASSWORD):
+        if node is None:
+            node = Rabbits(SEED)[SEED]
+            node.definitions = fresh_definitions(version)
+        rabbits = Rabbits(SEED)
+        rabbits.nodes[SEED] = node
+        rabbitmqctl = Rabbitmqctl(rabbits, SEED, installed)
+        users = {"admin": {"password": password}} if password else {}
+        state = load(
+            "_states/rabbit_definitions.py",
+            salt=faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py")),
+            grains={"id": "rabbitmq-node1"},
+            pillar={"rabbit_ha": {"rabbitmq": {"users": users}}},
+            opts={"test": test},
+        )
+        return state, rabbitmqctl, node
+
+    return build
+
+
+def present(state, vhosts=VHOSTS, users=USERS, policies=None, ha="auto"):
+    return state.present("as described", vhosts, users, policies or {}, ha)
+
+
+def names(node, kind):
+    return sorted(item["name"] for item in node.definitions[kind])
+
+
+def test_a_fresh_node_gets_its_admin_and_mirroring_and_loses_guest(broker):
+    state, rabbitmqctl, node = broker()
+    ret = present(state)
+    assert ret["result"] is True
+    assert names(node, "users") == ["admin"]
+    assert node.definitions["policies"] == DEFINITIONS["policies"]
+    assert node.definitions["permissions"] == DEFINITIONS["permissions"]
+    assert [write[0] for write in rabbitmqctl.writes] == ["import_definitions", "delete_user"]
+    assert set(ret["changes"]) == {"users", "permissions", "policies"}
+
+
+def test_in_test_mode_the_same_changes_are_predicted_and_nothing_is_written(broker):
+    done = present(broker()[0])
+    state, rabbitmqctl, _ = broker(test=True)
+    ret = present(state)
+    assert ret["result"] is None
+    assert ret["comment"] == "The definitions would have been written"
+    assert ret["changes"] == done["changes"]
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_second_run_writes_nothing(broker, test):
+    state, _, node = broker()
+    present(state)
+    state, rabbitmqctl, _ = broker(node=node, test=test)
+    ret = present(state)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert ret["comment"] == "The definitions are already as described"
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_neither_password_nor_hash_is_in_the_return(broker, test):
+    state, rabbitmqctl, node = broker(test=test)
+    shown = str(present(state))
+    assert PASSWORD not in shown
+    assert "password_hash" not in shown
+    for user in node.definitions["users"] + fresh_definitions()["users"]:
+        assert user["password_hash"] not in shown
+
+
+def test_the_password_that_is_written_is_hashed_as_rabbitmq_documents(broker):
+    state, _, node = broker()
+    present(state)
+    [admin] = node.definitions["users"]
+    salt = base64.b64decode(admin["password_hash"])[:4]
+    assert admin["password_hash"] == hashed(PASSWORD, salt)
+    assert admin["hashing_algorithm"] == HASHING
+
+
+def test_two_users_with_one_password_get_different_hashes(broker):
+    state, _, one = broker()
+    present(state)
+    state, _, other = broker()
+    present(state)
+    [mine], [theirs] = one.definitions["users"], other.definitions["users"]
+    assert mine["password_hash"] != theirs["password_hash"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "digest"), [(HASHING, hashlib.sha256), (HASHING[:-3] + "512", hashlib.sha512)]
+)
+def test_a_password_that_fits_its_hash_is_left_as_it_is(broker, algorithm, digest):
+    node = Rabbits(SEED)[SEED]
+    node.definitions = copy.deepcopy(DEFINITIONS)
+    node.definitions["users"][0].update(
+        password_hash=hashed(PASSWORD, digest=digest), hashing_algorithm=algorithm
+    )
+    state, rabbitmqctl, _ = broker(node=node)
+    assert present(state)["changes"] == {}
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"password_hash": hashed("another")},
+        {"password_hash": ""},
+        {"hashing_algorithm": "of_their_own"},
+    ],
+)
+def test_a_password_that_does_not_fit_is_replaced_and_the_change_does_not_show_it(broker, change):
+    node = Rabbits(SEED)[SEED]
+    node.definitions = copy.deepcopy(DEFINITIONS)
+    node.definitions["users"][0].update(password_hash=hashed(PASSWORD), hashing_algorithm=HASHING)
+    node.definitions["users"][0].update(change)
+    state, _, _ = broker(node=node)
+    ret = present(state)
+    assert ret["result"] is True
+    assert list(ret["changes"]) == ["users"]
+    assert ret["changes"]["users"]["admin"]["new"]["password"] == "another"
+    present_again = broker(node=node)[0]
+    assert present(present_again)["changes"] == {}
+
+
+def test_without_a_password_in_pillar_an_existing_user_keeps_its_own(broker):
+    node = Rabbits(SEED)[SEED]
+    node.definitions = copy.deepcopy(DEFINITIONS)
+    before = node.definitions["users"][0]["password_hash"]
+    state, _, _ = broker(node=node, password=None)
+    users = {"admin": {**USERS["admin"], "tags": ["monitoring"]}}
+    ret = present(state, users=users)
+    assert ret["result"] is True
+    [admin] = node.definitions["users"]
+    assert (admin["password_hash"], admin["tags"]) == (before, ["monitoring"])
+    assert ret["changes"]["users"]["admin"]["new"]["password"] == "as it was"
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_new_user_without_a_password_is_refused_with_pillar_path_and_next_command(broker, test):
+    state, rabbitmqctl, _ = broker(password=None, test=test)
+    ret = present(state)
+    assert ret["result"] is False
+    assert "rabbit_ha:rabbitmq:users:admin:password" in ret["comment"]
+    assert "salt-run rabbit_ha.secrets" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+def test_tags_in_the_old_form_of_a_string_are_the_same_tags(broker):
+    node = Rabbits(SEED)[SEED]
+    node.definitions = copy.deepcopy(DEFINITIONS)
+    node.definitions["users"][0].update(
+        tags="monitoring,administrator", password_hash=hashed(PASSWORD)
+    )
+    state, rabbitmqctl, _ = broker(node=node)
+    users = {"admin": {**USERS["admin"], "tags": ["administrator", "monitoring"]}}
+    assert present(state, users=users)["changes"] == {}
+
+
+def test_what_pillar_does_not_name_stays(broker):
+    state, _, node = broker()
+    node.definitions["vhosts"].append({"name": "theirs", "limits": []})
+    node.definitions["policies"].append({**DEFINITIONS["policies"][0], "name": "theirs"})
+    present(state)
+    assert names(node, "vhosts") == ["/", "theirs"]
+    assert names(node, "policies") == ["ha-all", "theirs"]
+
+
+@pytest.mark.parametrize(
+    ("described", "kind", "deletion"),
+    [
+        ({"vhosts": {"old": {"absent": True}}}, "vhosts", ("delete_vhost", "old")),
+        ({"users": {"old": {"absent": True}}}, "users", ("delete_user", "old")),
+        (
+            {"policies": {"old": {"absent": True, "vhost": "v"}}},
+            "policies",
+            ("clear_policy", "old", "v"),
+        ),
+    ],
+)
+def test_what_pillar_marks_absent_is_deleted_once(broker, described, kind, deletion):
+    state, rabbitmqctl, node = broker()
+    item = {
+        "vhosts": {"name": "old", "limits": []},
+        "users": {**DEFINITIONS["users"][0], "name": "old"},
+        "policies": {**DEFINITIONS["policies"][0], "name": "old", "vhost": "v"},
+    }
+    node.definitions[kind].append(item[kind])
+    arguments = {"vhosts": {}, "users": {}, "policies": {}, "ha": "quorum"} | described
+    ret = present(state, **arguments)
+    assert ret["result"] is True
+    assert rabbitmqctl.writes == [deletion]
+    state, rabbitmqctl, _ = broker(node=node)
+    assert present(state, **arguments)["changes"] == {}
+    assert rabbitmqctl.writes == []
+
+
+def test_a_policy_with_all_its_settings_is_stable(broker):
+    policies = {
+        "lazy": {
+            "pattern": "^lazy\\.",
+            "definition": {"queue-mode": "lazy", "max-length": 10},
+            "priority": 7,
+            "apply-to": "queues",
+            "vhost": "orders",
+        }
+    }
+    vhosts = {"/": {}, "orders": {}}
+    state, _, node = broker()
+    assert present(state, vhosts=vhosts, policies=policies)["result"] is True
+    state, rabbitmqctl, _ = broker(node=node)
+    assert present(state, vhosts=vhosts, policies=policies)["changes"] == {}
+    assert rabbitmqctl.writes == []
+
+
+def test_a_policy_that_differs_in_one_value_is_written_and_no_other(broker):
+    state, _, node = broker()
+    present(state)
+    node.definitions["policies"][0]["definition"] = {"ha-mode": "exactly", "ha-params": 2}
+    state, rabbitmqctl, _ = broker(node=node)
+    ret = present(state)
+    assert list(ret["changes"]) == ["policies"]
+    [(_, written)] = rabbitmqctl.writes
+    assert list(written) == ["policies"]
+
+
+def test_the_preset_policy_can_be_overridden_by_name(broker):
+    state, _, node = broker()
+    definition = {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"}
+    present(state, policies={"ha-all": {"pattern": "^ha\\.", "definition": definition}})
+    [policy] = node.definitions["policies"]
+    assert (policy["pattern"], policy["definition"]) == ("^ha\\.", definition)
+
+
+@pytest.mark.parametrize(
+    ("version", "ha", "policies"),
+    [
+        ("3.10.8", "auto", ["ha-all"]),
+        ("3.10.8", "mirrored", ["ha-all"]),
+        ("3.10.8", "quorum", []),
+        ("3.13.7", "auto", ["ha-all"]),
+        ("4.0.5", "auto", []),
+        ("4.3.6", "quorum", []),
+        ("10.0.0", "auto", []),
+    ],
+)
+def test_queues_are_mirrored_where_rabbitmq_has_mirroring(broker, version, ha, policies):
+    state, _, node = broker(version=version)
+    assert present(state, ha=ha)["result"] is True
+    assert names(node, "policies") == policies
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_mirroring_where_rabbitmq_has_none_is_refused_before_anything_is_written(broker, test):
+    state, rabbitmqctl, _ = broker(version="4.0.5", test=test)
+    ret = present(state, ha="mirrored")
+    assert ret["result"] is False
+    assert "RabbitMQ 4.0.5 no longer has" in ret["comment"]
+    assert "set it to quorum or auto" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize("lost", ["import_definitions", "delete_user"])
+def test_a_write_that_silently_does_nothing_is_noticed(broker, lost):
+    state, rabbitmqctl, _ = broker()
+    rabbitmqctl.lost.add(lost)
+    ret = present(state)
+    assert ret["result"] is False
+    assert "written, yet these read as before" in ret["comment"]
+    assert PASSWORD not in ret["comment"]
+    assert "password_hash" not in ret["comment"]
+
+
+def test_a_write_that_fails_names_host_and_step(broker):
+    state, rabbitmqctl, _ = broker()
+    rabbitmqctl.fails["import_definitions"] = CommandExecutionError("exited with 65")
+    ret = present(state)
+    assert ret["result"] is False
+    assert ret["comment"] == "rabbitmq-node1: definitions: exited with 65"
+
+
+def test_on_a_bare_host_test_mode_predicts(broker):
+    state, rabbitmqctl, _ = broker(test=True, installed=False)
+    ret = present(state)
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert rabbitmqctl.writes == []
+
+
+def test_while_the_node_is_stopped_test_mode_predicts(broker):
+    node = Rabbits(SEED)[SEED]
+    node.vm = False
+    state, _, _ = broker(node=node, test=True)
+    assert present(state)["result"] is None
+
+
+def test_while_the_node_is_stopped_a_real_run_fails(broker):
+    node = Rabbits(SEED)[SEED]
+    node.vm = False
+    assert present(broker(node=node)[0])["result"] is False
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_what_a_deployed_node_of_each_version_exports_needs_no_write(broker, version):
+    node = Rabbits(SEED)[SEED]
+    node.definitions = json.loads(recorded(version, "export_definitions")["stdout"])
+    state, rabbitmqctl, _ = broker(node=node, password="throw-away")
+    assert present(state)["changes"] == {}
+    assert rabbitmqctl.writes == []
