@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 
-from lab import archive, cgroup, lockfile, paths, record
+from lab import archive, cgroup, disk, lockfile, paths, record
 from lab.command import run, stream
 
 RELEASES = ("bookworm", "trixie", "forky")
@@ -100,7 +100,7 @@ def _build(release, image, progress):
     cgroup.kill(group)
     for unfinished in image.parent.glob(f"{release}-*.building"):
         with progress.step(f"{release}: removing an unfinished image"):
-            shutil.rmtree(unfinished)
+            disk.remove(unfinished)
     building.mkdir(parents=True)
     progress.say(f"Building the image of {release}; it is kept in {image}")
     root = building / "root"
@@ -134,7 +134,9 @@ def _recipe_hash(release):
 def _bootstrap(release, root, group, progress):
     """Install Debian into `root`."""
     packages = PACKAGES + PACKAGES_OF.get(release, [])
-    command = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"]
+    # A mount namespace of its own: what it mounts goes with it, even when it is killed.
+    command = ["unshare", "--mount", "--propagation", "private"]
+    command += ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"]
     for option in archive.apt_options(release):
         command.append(f"--aptopt={option}")
     command += [release, root, archive.mirror()]

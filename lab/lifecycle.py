@@ -7,8 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import cgroup, faults, host, image, master, network, paths, record, topology
-from lab.command import run, tail
+from lab import cgroup, disk, faults, host, image, master, network, paths, record, topology
+from lab.command import tail
 from lab.errors import LabError
 
 # Each host's systemd watches files; the kernel's default is used up by a few hosts.
@@ -176,28 +176,19 @@ def down(name, progress):
         network.destroy(place)
     with progress.step("disks") as step:
         host.forget_containers(name, place.hosts)
-        _unmount(place.state)
         shutil.rmtree(place.run, ignore_errors=True)
         for folder in (removing, place.state):
             step.note(f"removing {place.state}")
             if folder.exists():
+                disk.unmount_below(folder)
                 folder.rename(removing)
-                shutil.rmtree(removing)
+                disk.remove(removing)
     # The last lab takes the common folders along.
     cgroup.remove_empty()
     for folder in (paths.RUN_ROOT, paths.STATE_ROOT):
         with contextlib.suppress(OSError):
             folder.rmdir()
     progress.say(f"Lab {name} is gone")
-
-
-def _unmount(folder):
-    """Unmount all that is mounted below a folder."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed(mounts):
-        if mount.startswith(f"{folder}/"):
-            # Lazily: the mount is gone at once even if something still looks at it.
-            run(["umount", "--lazy", mount], f"unmounting {mount}")
 
 
 def status(lab):
