@@ -25,7 +25,9 @@ def unmount_below(folder):
     Raises:
         LabError: something would not be unmounted.
     """
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    listed = Path("/proc/self/mountinfo").read_text().splitlines()
+    # A space in a path is written as \040 there.
+    mounts = [line.split()[4].replace("\\040", " ") for line in listed]
     for mount in reversed(mounts):
         if mount.startswith(f"{folder}/"):
             # Lazily: the mount is gone at once even if something still looks at it.
