@@ -157,8 +157,8 @@ def write(sealed=None):
 
     Returns the path of the backup, or None where there was nothing to keep.
 
-    Raises CommandExecutionError when ``sealed`` cannot be opened,
-    SaltInvocationError when there is nothing to write.
+    Raises CommandExecutionError when ``sealed`` cannot be opened or the file not
+    written, SaltInvocationError when there is nothing to write.
 
     CLI Example:
 
@@ -167,8 +167,18 @@ def write(sealed=None):
         salt-call rabbit_cookie.write
     """
     cookie = _wanted(sealed)
-    path, backup = _path(), None
     user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    try:
+        return _replace(_path(), cookie, user)
+    except (OSError, LookupError) as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {_path()} could not be written: {err}"
+        ) from err
+
+
+def _replace(path, content, user):
+    """Write a file for its user only and keep what was there; return the backup's path."""
+    backup = None
     if os.path.exists(path):
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         backup = f"{path}.{now}.bak"
@@ -181,7 +191,7 @@ def write(sealed=None):
         if os.path.exists(fresh):
             os.unlink(fresh)
         with salt.utils.files.fopen(fresh, "wb") as handle:
-            handle.write(cookie)
+            handle.write(content)
     shutil.chown(fresh, user, user)
     os.replace(fresh, path)
     return backup
