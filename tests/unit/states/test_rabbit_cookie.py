@@ -1,0 +1,187 @@
+"""rabbit_cookie.synced: stops the node only to change the cookie, and always starts it again."""
+
+import pytest
+import salt.modules.systemd_service
+from salt.exceptions import CommandExecutionError
+
+from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
+from tests.support import Breakable, faked, load
+
+SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
+SERVICE = "rabbitmq-server"
+
+
+class Cookie(Breakable):
+    """The execution module ``rabbit_cookie`` of one broker; what is sealed is in plain sight."""
+
+    def __init__(self, current, node):
+        super().__init__()
+        self._current, self._node, self._mode_is_right = current, node, True
+
+    def matches(self, sealed=None):
+        if sealed == "spoilt":
+            raise CommandExecutionError("the sealed cookie cannot be opened")
+        return self._current == (sealed or "PILLARS")
+
+    def has_right_mode(self):
+        return self._mode_is_right
+
+    def write(self, sealed=None):
+        assert not self._node.vm, "the node must not run while its cookie changes"
+        if not self._takes("write"):
+            return None
+        self._current, self._mode_is_right = sealed or "PILLARS", True
+        return "/var/lib/rabbitmq/.erlang.cookie.20261122T190000Z.bak"
+
+
+class Broker:
+    """One broker's host with a cookie; ``node`` is its node."""
+
+    def __init__(self, topology, current="OWN", clustered=(), test=False, installed=True):
+        rabbits = Rabbits(SEED, ME, clustered=clustered)
+        self.node = rabbits[ME]
+        self.cookie = Cookie(current, self.node)
+        self.service = Service(self.node)
+        rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
+        self.state = load(
+            "_states/rabbit_cookie.py",
+            salt=faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
+            | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
+            | faked("service", self.service, salt.modules.systemd_service)
+            | topology(),
+            opts={"test": test},
+        )
+
+    def synced(self, source="seed", sealed="SEEDS"):
+        return self.state.synced("the cluster's", SERVICE, source, sealed)
+
+    @property
+    def writes(self):
+        return self.service.writes + self.cookie.writes
+
+
+@pytest.fixture
+def broker(topology):
+    def build(*args, **kwargs):
+        return Broker(topology, *args, **kwargs)
+
+    return build
+
+
+@pytest.mark.parametrize(("source", "sealed"), [("seed", "SEEDS"), ("pillar", None)])
+def test_another_cookie_is_replaced_while_the_node_is_stopped(broker, source, sealed):
+    host = broker()
+    ret = host.synced(source, sealed)
+    assert ret["result"] is True
+    assert host.service.writes == [("stop", SERVICE), ("start", SERVICE)]
+    assert host.node.vm
+    assert ret["changes"]["backup"].endswith(".bak")
+
+
+def test_the_return_does_not_show_a_cookie(broker):
+    assert not {"OWN", "SEEDS"} & set(str(broker().synced()).replace("'", " ").split())
+
+
+def test_in_test_mode_the_cookie_would_be_replaced(broker):
+    host = broker(test=True)
+    ret = host.synced()
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_second_run_touches_nothing(broker, test):
+    host = broker(current="SEEDS", test=test)
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(("source", "sealed"), [("self", None), ("seed", None)])
+def test_the_seed_and_a_broker_to_which_nothing_was_carried_keep_their_cookie(
+    broker, source, sealed, test
+):
+    host = broker(test=test)
+    ret = host.synced(source, sealed)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert host.writes == []
+
+
+def test_a_node_that_did_not_run_is_not_started(broker):
+    host = broker()
+    host.node.vm = host.node.app = False
+    assert host.synced()["result"] is True
+    assert host.service.writes == []
+    assert host.cookie.writes == [("write",)]
+
+
+def test_a_cookie_that_others_may_read_is_written_again(broker):
+    host = broker(current="SEEDS")
+    host.cookie._mode_is_right = False
+    ret = host.synced()
+    assert ret["result"] is True
+    assert ret["changes"]
+    assert host.cookie.writes == [("write",)]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_running_member_is_not_cut_off_from_its_cluster(broker, test):
+    host = broker(clustered=[SEED, ME], test=test)
+    ret = host.synced()
+    assert ret["result"] is False
+    assert f"a member together with {SEED}" in ret["comment"]
+    assert "stop rabbitmq-server on every broker" in ret["comment"]
+    assert host.writes == []
+
+
+def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):
+    assert broker(installed=False, test=True).synced()["result"] is None
+    host = broker(installed=False)
+    ret = host.synced()
+    assert ret["result"] is False
+    assert "rabbitmq-node2: cookie sync: RabbitMQ is not installed. Next:" in ret["comment"]
+    assert host.writes == []
+
+
+def test_a_cookie_that_silently_is_not_written_is_noticed(broker):
+    host = broker()
+    host.cookie.lost.add("write")
+    ret = host.synced()
+    assert ret["result"] is False
+    assert "written, yet reads differently" in ret["comment"]
+    assert ret["changes"] == {}
+
+
+def test_after_a_failed_write_a_node_that_ran_runs_again(broker):
+    host = broker()
+    host.cookie.fails["write"] = CommandExecutionError("no space left on device")
+    ret = host.synced()
+    assert ret["result"] is False
+    assert ret["comment"] == "rabbitmq-node2: cookie sync: no space left on device"
+    assert host.node.vm
+
+
+def test_a_node_that_does_not_stop_keeps_its_cookie(broker):
+    host = broker()
+    host.service.lost.add("stop")
+    ret = host.synced()
+    assert ret["result"] is False
+    assert "rabbitmq-server could not be stopped" in ret["comment"]
+    assert host.cookie.writes == []
+
+
+def test_a_node_that_does_not_start_again_is_an_error_with_the_next_command(broker):
+    host = broker()
+    host.service.lost.add("start")
+    ret = host.synced()
+    assert ret["result"] is False
+    assert "did not start again. Next: journalctl -u rabbitmq-server" in ret["comment"]
+
+
+def test_a_seal_that_cannot_be_opened_fails_without_a_change(broker):
+    host = broker()
+    ret = host.synced(sealed="spoilt")
+    assert ret["result"] is False
+    assert host.writes == []
