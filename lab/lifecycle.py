@@ -137,7 +137,7 @@ def _answers(lab, hosts, step, seconds=10):
         step.note("waiting for " + ", ".join(sorted(missing)))
         for line in process.stdout:
             missing.discard(line.strip())
-            step.note("waiting for " + ", ".join(sorted(missing)))
+            step.note(f"waiting for {', '.join(sorted(missing)) or 'nobody'}")
             yield line.strip()
 
 
