@@ -226,26 +226,30 @@ class Rabbitmqctl(Breakable):
 
 
 class Service(Breakable):
-    """Salt's ``service`` for one service, which starts and stops the node of a host."""
+    """Salt's ``service`` on systemd for one service, which starts and stops a host's node."""
 
-    def __init__(self, node, does_start=True):
+    def __init__(self, node):
         super().__init__()
-        self._node, self._does_start = node, does_start
+        self._node = node
+
+    def _turn(self, on):
+        self._node.vm = self._node.app = on
 
     def status(self, name, sig=None):
         return self._node.vm
 
     def start(self, name, no_block=False, unmask=False, unmask_runtime=False):
         if self._takes("start", name):
-            self._node.vm = self._node.app = self._does_start
-        return self._node.vm
+            self._turn(on=True)
+        return True
 
     def stop(self, name, no_block=None):
+        """Unlike its siblings it returns whether systemd did it."""
         if self._takes("stop", name):
-            self._node.vm = self._node.app = False
+            self._turn(on=False)
         return not self._node.vm
 
     def restart(self, name, no_block=None, unmask=False, unmask_runtime=False):
         if self._takes("restart", name):
-            self._node.vm = self._node.app = self._does_start
-        return self._node.vm
+            self._turn(on=True)
+        return True

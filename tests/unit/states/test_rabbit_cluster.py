@@ -14,16 +14,19 @@ from tests.support import faked, functions, load
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
 SYSTEMD = salt.modules.systemd_service
+UNIT_FAILED = (
+    "Job for rabbitmq-server.service failed because the control process exited with error code."
+)
 
 
 class Broker:
     """One broker's host: the state module, and what it did to RabbitMQ and its service."""
 
-    def __init__(self, rabbits, topology, me=ME, test=False, installed=True, starts=True):
+    def __init__(self, rabbits, topology, me=ME, test=False, installed=True):
         minion = me.split("@")[1]
         self.rabbits = rabbits
         self.rabbitmqctl = Rabbitmqctl(rabbits, me, installed)
-        self.service = Service(rabbits[me], starts)
+        self.service = Service(rabbits[me])
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         salt |= faked("service", self.service, SYSTEMD)
         salt |= topology(minion=minion)
@@ -132,13 +135,25 @@ def test_in_test_mode_a_stopped_service_would_be_started(broker):
     assert host.writes == []
 
 
-def test_a_service_that_does_not_start_fails_with_the_journal_as_next_step(broker):
+def test_a_node_that_is_down_again_right_after_its_start_fails_with_the_next_command(broker):
     rabbits = Rabbits(*CONTACTS)
     rabbits[ME].vm = False
-    ret = broker(rabbits, starts=False).joined()
+    host = broker(rabbits)
+    host.service.lost.add("start")
+    ret = host.joined()
     assert ret["result"] is False
     assert "node not running" in ret["comment"]
     assert "journalctl -u rabbitmq-server" in ret["comment"]
+
+
+def test_a_service_that_systemd_cannot_start_fails_with_systemd_s_words(broker):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].vm = False
+    host = broker(rabbits)
+    host.service.fails["start"] = CommandExecutionError(UNIT_FAILED)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert ret["comment"] == f"rabbitmq-node2: joining {SEED}: {UNIT_FAILED}"
 
 
 def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):

@@ -1,0 +1,296 @@
+"""rabbit_node: host name, plugins, units and the configuration a node runs with."""
+
+import pytest
+import salt.modules.file
+import salt.modules.network
+import salt.modules.systemd_service
+from salt.exceptions import CommandExecutionError
+
+from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
+from tests.support import Breakable, faked, functions, load
+
+SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
+SERVICE, CONF = "rabbitmq-server", "/etc/rabbitmq/rabbitmq.conf"
+PLUGINS = "/etc/rabbitmq/enabled_plugins"
+
+
+class Network(Breakable):
+    """Salt's ``network``, of a host with a name."""
+
+    def __init__(self, name):
+        super().__init__()
+        self._name = name
+
+    def get_hostname(self):
+        return self._name
+
+    def mod_hostname(self, hostname):
+        if self._takes("mod_hostname", hostname):
+            self._name = hostname
+        return True
+
+
+class Files:
+    """Salt's ``file``: what RabbitMQ keeps, and when its configuration was written."""
+
+    def __init__(self, found=(), written=100.0):
+        self._found, self._written = list(found), written
+
+    def find(self, path, *args, **kwargs):
+        assert (path, kwargs["name"]) == ("/var/lib/rabbitmq", "rabbit@*")
+        return self._found
+
+    def stats(self, path, hash_type=None, follow_symlinks=True):
+        return {"mtime": self._written} if self._written else {}
+
+
+class Units(Breakable):
+    """``rabbit_host`` and what of Salt's ``service`` it follows: when a unit was started."""
+
+    def __init__(self, started, needs_reload=False):
+        super().__init__()
+        self._started, self._needs_reload = started, needs_reload
+
+    def service_start_time(self, service):
+        return self._started
+
+    def unit_needs_reload(self, service):
+        return self._needs_reload
+
+
+class Systemd(Service):
+    """Salt's ``service``, which also lets the unit's start time follow."""
+
+    def __init__(self, node, units):
+        super().__init__(node)
+        self._units = units
+
+    def _turn(self, on):
+        super()._turn(on)
+        self._units._started = 1000.0
+
+    def systemctl_reload(self):
+        if self._takes("systemctl_reload"):
+            self._units._needs_reload = False
+        return True
+
+
+class Host:
+    """One broker's host with everything the state touches."""
+
+    def __init__(
+        self,
+        topology,
+        hostname="rabbitmq-node2",
+        data=(),
+        started=200.0,
+        written=100.0,
+        needs_reload=False,
+        clustered=(),
+        installed=True,
+        test=False,
+    ):
+        self.rabbits = Rabbits(SEED, ME, clustered=clustered)
+        self.network = Network(hostname)
+        self.units = Units(started, needs_reload)
+        self.service = Systemd(self.rabbits[ME], self.units)
+        self.rabbitmqctl = Rabbitmqctl(self.rabbits, ME, installed)
+        loaded = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
+        loaded |= faked("service", self.service, salt.modules.systemd_service)
+        loaded |= faked("network", self.network, salt.modules.network)
+        loaded |= faked("file", Files(data, written), salt.modules.file)
+        loaded |= faked("rabbit_host", self.units, load("_modules/rabbit_host.py"))
+        loaded |= topology()
+        membership = load("_modules/rabbit_membership.py", salt=loaded)
+        loaded |= functions("rabbit_membership", membership)
+        self.states = load("_states/rabbit_node.py", salt=loaded, opts={"test": test})
+
+    @property
+    def writes(self):
+        return self.network.writes + self.service.writes + self.rabbitmqctl.writes
+
+
+@pytest.fixture
+def host(topology):
+    def build(**kwargs):
+        return Host(topology, **kwargs)
+
+    return build
+
+
+def test_a_host_with_another_name_is_named(host):
+    here = host(hostname="localhost")
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is True
+    assert ret["changes"] == {"hostname": {"old": "localhost", "new": "rabbitmq-node2"}}
+    assert here.states.hostname("rabbitmq-node2")["changes"] == {}
+    assert here.writes == [("mod_hostname", "rabbitmq-node2")]
+
+
+def test_in_test_mode_a_host_would_be_named(host):
+    here = host(hostname="localhost", test=True)
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert here.writes == []
+
+
+@pytest.mark.parametrize(
+    ("hostname", "name"),
+    [("node2", "node2.example.org"), ("node2.example.org", "node2"), ("node2", "node2")],
+)
+def test_a_domain_more_or_less_is_the_same_name_as_erlang_uses_the_short_one(host, hostname, name):
+    here = host(hostname=hostname)
+    assert here.states.hostname(name)["changes"] == {}
+    assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_host_whose_rabbitmq_has_data_under_its_name_is_not_renamed(host, test):
+    here = host(hostname="old", data=["/var/lib/rabbitmq/mnesia/rabbit@old"], test=test)
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is False
+    assert ret["changes"] == {}
+    assert "/var/lib/rabbitmq/mnesia/rabbit@old" in ret["comment"]
+    assert "Use old in the topology" in ret["comment"]
+    assert here.writes == []
+
+
+def test_a_name_that_silently_is_not_set_is_noticed(host):
+    here = host(hostname="localhost")
+    here.network.lost.add("mod_hostname")
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is False
+    assert "reads as before" in ret["comment"]
+
+
+def test_a_name_that_cannot_be_set_fails_with_host_and_step(host):
+    here = host(hostname="localhost")
+    here.network.fails["mod_hostname"] = CommandExecutionError("hostnamectl: access denied")
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is False
+    assert ret["comment"] == "rabbitmq-node2: host name: hostnamectl: access denied"
+
+
+def test_missing_plugins_are_enabled_and_others_stay(host):
+    here = host()
+    here.rabbitmqctl._plugins = ["rabbitmq_shovel"]
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management", "rabbitmq_shovel"])
+    assert ret["result"] is True
+    assert ret["changes"] == {"plugins": {"enabled": ["rabbitmq_management"]}}
+    assert here.rabbitmqctl._plugins == ["rabbitmq_shovel", "rabbitmq_management"]
+
+
+def test_in_test_mode_missing_plugins_would_be_enabled(host):
+    here = host(test=True)
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    assert ret["result"] is None
+    assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_enabled_plugins_are_left_alone(host, test):
+    here = host(test=test)
+    here.rabbitmqctl._plugins = ["rabbitmq_management"]
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
+
+
+def test_plugins_that_silently_are_not_enabled_are_noticed(host):
+    here = host()
+    here.rabbitmqctl.lost.add("enable_plugins")
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    assert ret["result"] is False
+    assert "rabbitmq_management did not become enabled" in ret["comment"]
+
+
+def test_plugins_that_cannot_be_enabled_fail_with_host_and_step(host):
+    here = host()
+    here.rabbitmqctl.fails["enable_plugins"] = CommandExecutionError("plugins not found")
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_managment"])
+    assert ret["comment"] == "rabbitmq-node2: plugins: plugins not found"
+    assert (ret["result"], ret["changes"]) == (False, {})
+
+
+def test_changed_units_are_read_again_once(host):
+    here = host(needs_reload=True)
+    assert here.states.unit_loaded("haproxy")["changes"] == {"systemd": "units read again"}
+    assert here.states.unit_loaded("haproxy")["changes"] == {}
+    assert here.writes == [("systemctl_reload",)]
+
+
+def test_in_test_mode_changed_units_would_be_read_again(host):
+    here = host(needs_reload=True, test=True)
+    assert here.states.unit_loaded("haproxy")["result"] is None
+    assert here.writes == []
+
+
+def test_units_that_silently_are_not_read_are_noticed(host):
+    here = host(needs_reload=True)
+    here.service.lost.add("systemctl_reload")
+    ret = here.states.unit_loaded("haproxy")
+    assert ret["result"] is False
+    assert ret["comment"] == "rabbitmq-node2: unit haproxy: systemctl daemon-reload had no effect"
+
+
+def test_a_node_older_than_its_configuration_restarts_while_it_is_alone_and_empty(host):
+    here = host(started=50.0)
+    ret = here.states.configuration_loaded(CONF, SERVICE)
+    assert ret["result"] is True
+    assert ret["changes"] == {"service": "restarted to load its configuration"}
+    assert here.states.configuration_loaded(CONF, SERVICE)["changes"] == {}
+    assert here.writes == [("restart", SERVICE)]
+
+
+def test_in_test_mode_such_a_node_would_be_restarted(host):
+    here = host(started=50.0, test=True)
+    ret = here.states.configuration_loaded(CONF, SERVICE)
+    assert ret["result"] is None
+    assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    "situation",
+    [{"started": 200.0}, {"started": None}, {"started": 50.0, "written": None}],
+    ids=["node is newer", "node does not run", "no configuration"],
+)
+def test_a_node_that_has_its_configuration_is_not_restarted(host, situation, test):
+    here = host(**situation, test=test)
+    ret = here.states.configuration_loaded(CONF, SERVICE)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_node_that_serves_is_told_of_not_restarted(host, test):
+    member = host(started=50.0, clustered=[SEED, ME], test=test)
+    holder = host(started=50.0, test=test)
+    holder.rabbits[ME].queues.append({"name": "q", "vhost": "/", "messages": 1})
+    for here in (member, holder):
+        ret = here.states.configuration_loaded(CONF, SERVICE)
+        assert (ret["result"], ret["changes"]) == (True, {})
+        assert "its next restart takes the file in" in ret["comment"]
+        assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_host_without_rabbitmq_needs_no_restart(host, test):
+    here = host(started=None, installed=False, test=test)
+    assert here.states.configuration_loaded(CONF, SERVICE)["changes"] == {}
+
+
+def test_a_restart_that_silently_did_not_happen_is_noticed(host):
+    here = host(started=50.0)
+    here.service.lost.add("restart")
+    ret = here.states.configuration_loaded(CONF, SERVICE)
+    assert ret["result"] is False
+    assert "runs since before" in ret["comment"]
+
+
+def test_a_restart_that_fails_names_host_and_step(host):
+    here = host(started=50.0)
+    here.service.fails["restart"] = CommandExecutionError("Job for rabbitmq-server failed")
+    ret = here.states.configuration_loaded(CONF, SERVICE)
+    assert ret["comment"] == "rabbitmq-node2: configuration: Job for rabbitmq-server failed"
