@@ -32,7 +32,7 @@ def _current():
     """Read this broker's cookie; None where there is none yet."""
     try:
         with salt.utils.files.fopen(_path(), "rb") as handle:
-            return handle.read().strip()
+            return handle.read()
     except FileNotFoundError:
         return None
 
@@ -115,7 +115,9 @@ def matches(sealed=None):
 
         salt-call rabbit_cookie.matches
     """
-    return _current() == _wanted(sealed)
+    current = _current()
+    # Erlang takes the first line only; Debian's package ends it, RabbitMQ does not.
+    return current is not None and current.strip() == _wanted(sealed).strip()
 
 
 def exists():

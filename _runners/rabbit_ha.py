@@ -80,10 +80,10 @@ def _call(hosts, function, arguments=(), timeout=30, **kwargs):
     found = {}
     for host in hosts:
         answer = answers.get(host)
-        if not isinstance(answer, dict) or "ret" not in answer:
+        if not isinstance(answer, dict) or answer.get("out") == "no_return":
             found[host] = {"ok": False, "return": None}
         else:
-            found[host] = {"ok": answer.get("retcode", 0) == 0, "return": answer["ret"]}
+            found[host] = {"ok": answer.get("retcode", 0) == 0, "return": answer.get("ret")}
     return found
 
 

@@ -1,0 +1,117 @@
+"""
+One lab for all integration tests: hosts from bin/lab, the master from salt-factories.
+
+The tests run in file order: bare hosts first, then the deployment, then the
+faults. A test that breaks something restores it.
+"""
+
+import ctypes
+import os
+import pathlib
+import shutil
+
+import pytest
+import yaml
+
+from tests.integration.lab import CHECKOUT, Lab
+from tests.integration.recorder import Recorder
+
+NAME = "tests"
+# From sched.h; Python has os.setns from 3.12 on.
+CLONE_NEWNET = 0x40000000
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs real hosts where there cannot be any, and say why."""
+    reason = None
+    if os.geteuid() != 0:
+        reason = "real hosts need root: network namespaces, mounts, systemd-nspawn"
+    if reason:
+        here = pathlib.Path(__file__).parent
+        for item in items:
+            if here in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig):
+    """The bare hosts of the default topology; gone again after the tests."""
+    hosts = Lab(NAME, os.environ.get("RELEASE", "bookworm"))
+    hosts.command("down")
+    hosts.command("up", "--release", hosts.release, "--no-master")
+    # What salt-factories listens with must be where the master is.
+    log_server = pytestconfig.pluginmanager.get_plugin("saltfactories-log-server")
+    log_server.stop()
+    _enter_network(hosts.status()["namespace"])
+    log_server.start()
+    yield hosts
+    hosts.command("down")
+
+
+def _enter_network(namespace):
+    """Move this process, and so the master that it starts, into the lab's network."""
+    with open(namespace, "rb") as handle:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(handle.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+
+
+@pytest.fixture(scope="session")
+def event_listener(lab, event_listener):
+    """Have salt-factories listen for the master's events in the lab's network."""
+    return event_listener
+
+
+@pytest.fixture(scope="session")
+def salt_factories_config(lab):
+    """Have salt-factories start only once this process is in the lab's network."""
+    return {"root_dir": lab.status()["master"]["config_dir"]}
+
+
+@pytest.fixture(scope="session")
+def salt_master(lab, salt_factories):
+    """The Salt master, run by salt-factories with the lab's own configuration."""
+    config_file = pathlib.Path(lab.status()["master"]["config_dir"]) / "master"
+    config = yaml.safe_load(config_file.read_text())
+    factory = salt_factories.salt_master_daemon(
+        "rabbit-ha-master", overrides={**config, "publish_port": 4505, "ret_port": 4506}
+    )
+    with factory.started():
+        lab.wait_for_minions()
+        yield factory
+
+
+@pytest.fixture(scope="session")
+def bare(lab, salt_master):
+    """Hosts that answer, with secrets on the master, and nothing deployed."""
+    lab.salt_run("rabbit_ha.secrets", check=True)
+    return lab
+
+
+@pytest.fixture(scope="session")
+def recorder(lab, tmp_path_factory):
+    """Records argv of all processes and all events from here on."""
+    with Recorder(lab, tmp_path_factory.mktemp("recorded")) as recording:
+        yield recording
+
+
+@pytest.fixture(scope="session")
+def deployed(bare, recorder):
+    """The hosts after one deployment; its output is ``deployed.output``."""
+    bare.deployment = bare.salt_run("state.orchestrate", "orch.rabbit_ha")
+    assert bare.deployment.returncode == 0, bare.deployment.stdout + bare.deployment.stderr
+    return bare
+
+
+@pytest.fixture
+def healthy(deployed):
+    """The deployed hosts, seen to be well before the test and after it."""
+    deployed.wait_until_well()
+    yield deployed
+    deployed.wait_until_well()
+
+
+@pytest.fixture
+def other_pillar(tmp_path):
+    """A copy of the pillar to change."""
+    return shutil.copytree(CHECKOUT / "pillar", tmp_path / "pillar")

@@ -1,0 +1,156 @@
+"""
+The lab as the tests see it: hosts to command and to break.
+"""
+
+import contextlib
+import json
+import pathlib
+import stat
+import subprocess
+import time
+
+import pika
+import pika.exceptions
+import yaml
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+BROKERS = ("rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3")
+HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
+HOSTS = (*BROKERS, HOLDER, STANDBY)
+VIRTUAL_ADDRESS = "192.168.123.123"
+
+
+class Lab:
+    """
+    One lab, by its name.
+
+    name
+        The lab's name.
+    release
+        The Debian release of its hosts.
+    """
+
+    def __init__(self, name, release):
+        self.name = name
+        self.release = release
+        self.deployment = None
+
+    def command(self, verb, *arguments, check=True, timeout=900, **kwargs):
+        """Run a verb of bin/lab; returns the CompletedProcess."""
+        done = subprocess.run(
+            [CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **kwargs,
+        )
+        if check:
+            assert done.returncode == 0, f"{verb} {arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def status(self):
+        """What ``bin/lab status --json`` says."""
+        return json.loads(self.command("status", "--json").stdout)
+
+    def exec(self, host, *command, check=True, **kwargs):
+        """Run a command in a host; returns the CompletedProcess."""
+        return self.command("exec", host, "--", *command, check=check, **kwargs)
+
+    def salt_run(self, *arguments, check=False):
+        """Run salt-run; returns the CompletedProcess."""
+        return self.command("salt-run", *arguments, check=check)
+
+    def salt(self, target, *arguments):
+        """Run a function on minions; returns a mapping from minion to its return."""
+        done = self.command(
+            "salt", "--out=json", "--static", "--timeout=60", target, *arguments, check=False
+        )
+        return json.loads(done.stdout)
+
+    def rabbitmqctl(self, host, *arguments):
+        """Run rabbitmqctl in a host; returns its decoded JSON."""
+        done = self.exec(host, "rabbitmqctl", "--silent", *arguments, "--formatter", "json")
+        return json.loads(done.stdout)
+
+    def secret(self, role):
+        """The secrets of a role, as ``salt-run rabbit_ha.secrets`` wrote them."""
+        folder = pathlib.Path(self.status()["master"]["secrets_dir"])
+        text = (folder / "rabbit_ha" / "secrets" / f"{role}.sls").read_text()
+        return yaml.safe_load(text)["rabbit_ha"]
+
+    def holders(self, address=VIRTUAL_ADDRESS):
+        """The load balancers that hold the address right now."""
+        running = self.status()["hosts"]
+        return [
+            host
+            for host in (HOLDER, STANDBY)
+            if running[host]["state"] == "running"
+            and f" {address}/" in self.exec(host, "ip", "-o", "addr").stdout
+        ]
+
+    @contextlib.contextmanager
+    def amqp(self):
+        """Open a connection through the virtual address, as the administrator."""
+        password = self.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
+        parameters = pika.ConnectionParameters(
+            host=VIRTUAL_ADDRESS,
+            credentials=pika.PlainCredentials("admin", password),
+            socket_timeout=3,
+            # HAProxy may still offer a broker that has just died.
+            connection_attempts=5,
+            retry_delay=0.5,
+        )
+        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+            yield connection
+
+    def grep_on_the_master(self, text, folder):
+        """List the master's logs, job cache and other files that hold a text."""
+        done = subprocess.run(
+            ["grep", "-rlF", "--binary-files=text", "--exclude-dir=secrets", "-e", text, folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.split()
+
+    def grep_readable_by_others(self, host, text):
+        """List what a host wrote, its logs and whatever others can read, that holds a text."""
+        written = pathlib.Path(self.status()["hosts"][host]["root"]).parent / "upper"
+        found = []
+        for path in written.rglob("*"):
+            if path.is_symlink() or not path.is_file():
+                continue
+            inside = f"/{path.relative_to(written)}"
+            private = not path.stat().st_mode & stat.S_IROTH
+            if private and not inside.startswith(("/var/log/", "/var/cache/salt/")):
+                continue
+            if text.encode() in path.read_bytes():
+                found.append(inside)
+        return found
+
+    def wait_for_minions(self, hosts=HOSTS, seconds=60):
+        """Wait until all minions answer."""
+
+        def silent():
+            return [host for host in hosts if not self.salt(host, "test.ping").get(host)]
+
+        wait_until(lambda: not silent(), seconds, lambda: f"{silent()} do not answer")
+
+    def wait_until_well(self, seconds=90):
+        """Wait until status has nothing to complain of."""
+        last = {}
+
+        def well():
+            last["status"] = self.salt_run("rabbit_ha.status")
+            return last["status"].returncode == 0
+
+        wait_until(well, seconds, lambda: last["status"].stdout + last["status"].stderr)
+
+
+def wait_until(condition, seconds, explanation):
+    """Try again until a condition holds; fail with the explanation after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, explanation()
+        time.sleep(0.2)
