@@ -2,12 +2,18 @@
 
 import copy
 import inspect
+import logging
 
 import pytest
 import salt.modules.cp
 from salt.utils import yaml
 
 from tests.support import ROOT, TOPOLOGY, functions, load
+
+
+def pytest_configure():
+    """Keep Salt from writing every rendered template to the log, which takes its time."""
+    logging.getLogger("salt").setLevel(logging.ERROR)
 
 
 @pytest.fixture

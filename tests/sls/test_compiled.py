@@ -1,0 +1,209 @@
+"""What each host is told to do, in which order, and that no secret is in it."""
+
+import json
+
+import pytest
+
+from tests.sls.conftest import (
+    BOTH,
+    CASES,
+    FQDN,
+    MINIONS,
+    OS_FAMILIES,
+    SECRETS,
+    numbered,
+    pillar_of,
+)
+from tests.support import ROOT
+
+SLS = sorted(
+    ".".join(path.relative_to(ROOT / "salt").with_suffix("").parts).removesuffix(".init")
+    for folder in ("rabbit_ha", "orch")
+    for path in (ROOT / "salt" / folder).rglob("*.sls")
+)
+BROKER_SLS = [sls for sls in SLS if ".haproxy" not in sls and ".keepalived" not in sls]
+BALANCER_SLS = [sls for sls in SLS if ".rabbitmq" not in sls]
+JOINS = "RabbitMQ is a member of the cluster"
+NAMED = "The cluster has its name"
+DEFINED = "The cluster has its vhosts, users and policies"
+
+
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+@pytest.mark.parametrize(("pillar", "minion"), MINIONS)
+def test_the_highstate_compiles_without_an_error_and_holds_no_secret(
+    compiled, pillar, minion, os_family
+):
+    low = compiled(minion, pillar, os_family).low()
+    assert bool(low) == (minion in pillar.get("rabbit_ha", {}).get("hosts", {}))
+    assert_no_secret(low)
+
+
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "rabbitmq-node2"])
+@pytest.mark.parametrize("sls", BROKER_SLS)
+def test_each_sls_compiles_alone_on_a_broker(compiled, sls, minion):
+    low = compiled(minion).low(sls)
+    assert low
+    assert_no_secret(low)
+
+
+@pytest.mark.parametrize("minion", ["haproxy-keeplive-node1", "haproxy-keeplive-node2"])
+@pytest.mark.parametrize("sls", BALANCER_SLS)
+def test_each_sls_compiles_alone_on_a_load_balancer(compiled, sls, minion):
+    low = compiled(minion).low(sls)
+    assert low
+    assert_no_secret(low)
+
+
+def assert_no_secret(low):
+    text = json.dumps(low)
+    assert [name for name, secret in SECRETS.items() if secret in text] == []
+
+
+@pytest.mark.parametrize("case", ["default", "fqdn", "one broker", "seven brokers"])
+def test_the_orchestration_compiles_on_a_master_that_is_no_host_of_the_topology(compiled, case):
+    low = compiled("master", CASES[case].pillar).low("orch.rabbit_ha")
+    assert low
+    assert_no_secret(low)
+
+
+def test_only_the_seed_gives_the_cluster_its_name_and_definitions(compiled):
+    assert {NAMED, DEFINED} <= set(compiled("rabbitmq-node1").ids())
+    assert not {NAMED, DEFINED} & set(compiled("rabbitmq-node2").ids())
+
+
+def test_without_a_seed_in_pillar_the_first_broker_is_it(compiled):
+    pillar = pillar_of(numbered(3, 1))
+    assert NAMED in compiled("broker1", pillar).ids()
+    assert NAMED not in compiled("broker2", pillar).ids()
+
+
+def test_a_broker_gets_nothing_of_a_load_balancer_and_the_reverse(compiled):
+    broker, balancer = compiled("rabbitmq-node2"), compiled("haproxy-keeplive-node1")
+    assert not [name for name in broker.ids() if "HAProxy" in name or "keepalived" in name]
+    assert not [name for name in balancer.ids() if "RabbitMQ" in name]
+
+
+def test_a_host_with_both_roles_gets_both(compiled):
+    ids = compiled("both1", pillar_of(BOTH)).ids()
+    assert JOINS in ids
+    assert "keepalived is running and starts at boot" in ids
+
+
+def test_a_broker_is_configured_before_it_is_installed_and_installed_before_it_joins(compiled):
+    ids = compiled("rabbitmq-node2").ids()
+    order = [
+        "This host has its name in the topology",
+        "RabbitMQ has its configuration",
+        "RabbitMQ is installed",
+        "The Erlang cookie is the cluster's",
+        "RabbitMQ is running and starts at boot",
+        "RabbitMQ runs with its configuration",
+        JOINS,
+    ]
+    assert [name for name in ids if name in order] == order
+
+
+def test_a_load_balancer_s_check_is_there_before_keepalived_runs(compiled):
+    ids = compiled("haproxy-keeplive-node1").ids()
+    order = [
+        "keepalived is installed",
+        "keepalived has its check of HAProxy",
+        "keepalived has its configuration",
+        "keepalived is running and starts at boot",
+    ]
+    assert [name for name in ids if name in order] == order
+
+
+@pytest.mark.parametrize(
+    ("case", "minion", "source"),
+    [
+        ("default", "rabbitmq-node1", "self"),
+        ("default", "rabbitmq-node2", "seed"),
+        ("cookie from pillar", "rabbitmq-node1", "pillar"),
+        ("cookie from pillar", "rabbitmq-node2", "pillar"),
+    ],
+)
+def test_each_broker_knows_where_its_cookie_comes_from(compiled, case, minion, source):
+    state = compiled(minion, CASES[case].pillar).state("The Erlang cookie is the cluster's")
+    assert (state["source"], state["sealed"]) == (source, None)
+
+
+def test_a_broker_is_handed_only_the_cookie_sealed_for_itself(compiled):
+    sealed = {"rabbitmq-node2": "sealed for 2", "rabbitmq-node3": "sealed for 3"}
+    host = compiled("rabbitmq-node2", rabbit_ha_sealed_cookies=sealed)
+    low = host.low("rabbit_ha.rabbitmq.running")
+    [state] = [chunk for chunk in low if chunk["state"] == "rabbit_cookie"]
+    assert state["sealed"] == "sealed for 2"
+    assert "sealed for 3" not in json.dumps(low)
+
+
+@pytest.mark.parametrize(
+    ("minion", "case", "extra", "carried"),
+    [
+        ("rabbitmq-node2", "default", {}, True),
+        ("rabbitmq-node2", "default", {"rabbit_ha_orchestrated": True}, False),
+        ("rabbitmq-node2", "cookie from pillar", {}, False),
+        ("rabbitmq-node1", "default", {}, False),
+    ],
+)
+def test_a_broker_waits_for_its_cookie_only_until_the_orchestration_brought_it(
+    compiled, minion, case, extra, carried
+):
+    state = compiled(minion, CASES[case].pillar, **extra).state(JOINS)
+    assert state["cookie_is_carried"] is carried
+
+
+def test_erlang_node_names_are_made_of_short_host_names(compiled):
+    state = compiled("rabbitmq-node2.example.org", pillar_of(FQDN)).state(JOINS)
+    assert state["name"] == "rabbit@rabbitmq-node1"
+    assert state["contacts"] == [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
+
+
+def test_each_host_is_known_by_its_full_and_its_short_name(compiled):
+    low = compiled("rabbitmq-node1.example.org", pillar_of(FQDN)).low("rabbit_ha.hosts")
+    names = {chunk["ip"]: chunk["names"] for chunk in low if chunk.get("names")}
+    names |= collect_expanded_names(low)
+    assert len(names) == 5
+    assert sorted(names["192.168.123.162"]) == [
+        "rabbitmq-node2",
+        "rabbitmq-node2.example.org",
+    ]
+
+
+def collect_expanded_names(low):
+    """Salt makes one state a name out of ``names``; put them together again."""
+    found = {}
+    for chunk in low:
+        if chunk["state"] == "host" and "names" not in chunk:
+            found.setdefault(chunk["ip"], []).append(chunk["name"])
+    return found
+
+
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1"])
+def test_files_with_a_secret_are_read_by_root_only_and_their_diff_is_not_shown(compiled, minion):
+    host = compiled(minion)
+    for chunk in host.low():
+        source = chunk.get("source", "").removeprefix("salt://rabbit_ha/")
+        if chunk["state"] != "file" or not source.endswith(".j2"):
+            continue
+        if any(secret in host.render(source) for secret in SECRETS.values()):
+            assert chunk["mode"] == "0600", chunk["name"]
+            assert chunk["user"] == "root"
+            assert chunk["show_changes"] is False
+
+
+@pytest.mark.parametrize("service", ["HAProxy", "keepalived"])
+def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_first(
+    compiled, service
+):
+    host = compiled("haproxy-keeplive-node1")
+    running = host.state(f"{service} is running and starts at boot")
+    assert (running["reload"], running["enable"]) == (True, True)
+    assert running["watch"] == [{"file": f"{service} has its configuration"}]
+    assert host.state(f"{service} has its configuration")["check_cmd"]
+
+
+def test_a_list_of_plugins_on_the_host_is_not_replaced(compiled):
+    state = compiled().state("RabbitMQ knows its plugins before its first start")
+    assert state["replace"] is False
+    assert state["contents"] == "[rabbitmq_management]."
