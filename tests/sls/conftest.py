@@ -99,10 +99,7 @@ class Compiled:
     def _compile(self, sls):
         highstate = self._highstate()
         state = highstate.state
-        if sls is None:
-            matches = highstate.top_matches(highstate.get_top())
-        else:
-            matches = {"base": [sls]}
+        matches = highstate.top_matches(highstate.get_top()) if sls is None else {"base": [sls]}
         high, errors = highstate.render_highstate(matches)
         for step in (state.reconcile_extend, state.requisite_in):
             high, found = step(high)

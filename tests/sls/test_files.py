@@ -1,0 +1,332 @@
+"""
+The rendered configuration files, value by value.
+
+What the article configures is copied here; what differs from it on purpose is
+beside it, with the reason.
+"""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.sls.conftest import BOTH, CASES, FQDN, SECRETS, numbered, pillar_of
+
+# The article's haproxy.cfg: section, keyword, and the rest of each line.
+ARTICLE_HAPROXY = {
+    "global": {
+        "log": ["127.0.0.1 local0 info"],
+        "maxconn": ["4096"],
+        "chroot": ["/usr/local/haproxy"],
+        "user": ["haproxy"],
+        "group": ["haproxy"],
+        "daemon": [""],
+        "pidfile": ["/var/run/haproxy.pid"],
+    },
+    "defaults": {
+        "log": ["global"],
+        "mode": ["tcp"],
+        "option": ["tcplog", "dontlognull"],
+        "retries": ["3"],
+        "maxconn": ["2000"],
+        "timeout": ["connect 5s", "client 120s", "server 120s"],
+    },
+    "listen rabbitmq_cluster": {
+        "bind": ["0.0.0.0:5672"],
+        "mode": ["tcp"],
+        "balance": ["roundrobin"],
+        "server": [
+            "rabbitmq-node1 192.168.123.36:5672 check inter 5000 rise 2 fall 2 weight 1",
+            "rabbitmq-node2 192.168.123.162:5672 check inter 5000 rise 2 fall 2 weight 1",
+            "rabbitmq-node3 192.168.123.104:5672 check inter 5000 rise 2 fall 2 weight 1",
+        ],
+    },
+    "listen monitor": {
+        "bind": [":8100"],
+        "mode": ["http"],
+        "option": ["httplog"],
+        "stats": ["enable", "uri /rabbitmq-stats", "refresh 5s"],
+    },
+}
+# Beyond the article: how `rabbit_ha.status` and keepalived's check ask HAProxy,
+# and a password in front of the statistics.
+ADDED_HAPROXY = {
+    "global": {"stats": ["socket /run/haproxy/rabbit_ha.sock mode 600 level operator"]},
+    "listen monitor": {
+        "monitor-uri": ["/haproxy-health"],
+        "stats": [f"auth stats:{SECRETS['monitor']}"],
+    },
+}
+
+
+def sections(text):
+    """Read haproxy.cfg: a mapping from section to keyword to the rest of its lines."""
+    found, section = {}, None
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split(None, 1)
+        if not words:
+            continue
+        if not line.startswith(" "):
+            section = found.setdefault(line.strip(), {})
+        else:
+            section.setdefault(words[0], []).append("".join(words[1:]).strip())
+    return found
+
+
+def blocks(text):
+    """Read keepalived.conf: nested mappings, a line without a block a list of its rests."""
+    root = {}
+    stack = [root]
+    for line in text.splitlines():
+        line = line.split("#", 1)[0].strip()
+        if line.endswith("{"):
+            stack.append(stack[-1].setdefault(line[:-1].strip(), {}))
+        elif line == "}":
+            stack.pop()
+        elif line:
+            keyword, _, rest = line.partition(" ")
+            stack[-1].setdefault(keyword, []).append(rest.strip())
+    assert stack == [root], "braces do not match"
+    return root
+
+
+def settings(text):
+    """Read rabbitmq.conf: a mapping from key to value."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return dict(line.split(" = ", 1) for line in lines)
+
+
+def haproxy(compiled, minion="haproxy-keeplive-node1", pillar=None):
+    return sections(compiled(minion, pillar).render("haproxy/files/haproxy.cfg.j2"))
+
+
+def keepalived(compiled, minion, pillar=None):
+    return blocks(compiled(minion, pillar).render("keepalived/files/keepalived.conf.j2"))
+
+
+def rabbitmq(compiled, minion, pillar=None):
+    return settings(compiled(minion, pillar).render("rabbitmq/files/rabbitmq.conf.j2"))
+
+
+def test_haproxy_s_defaults_are_the_article_s_and_nothing_else_but_what_is_listed(compiled):
+    expected = {name: dict(section) for name, section in ARTICLE_HAPROXY.items()}
+    for name, section in ADDED_HAPROXY.items():
+        for keyword, lines in section.items():
+            expected[name][keyword] = expected[name].get(keyword, []) + lines
+    assert haproxy(compiled) == expected
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_haproxy_balances_over_every_broker_and_no_other_host(compiled, case):
+    pillar = CASES[case].pillar
+    hosts = pillar.get("rabbit_ha", {}).get("hosts", {})
+    balancers = [name for name, host in hosts.items() if "load_balancer" in host["roles"]]
+    for minion in balancers[:1]:
+        servers = haproxy(compiled, minion, pillar)["listen rabbitmq_cluster"]["server"]
+        port = 5673 if case == "other ports" else 5672
+        assert [" ".join(server.split()[:2]) for server in servers] == [
+            f"{name} {host['address']}:{port}"
+            for name, host in hosts.items()
+            if "broker" in host["roles"]
+        ]
+
+
+def test_haproxy_s_settings_come_from_pillar_a_broker_s_check_of_its_own_too(compiled):
+    pillar = pillar_of(
+        haproxy={
+            "global": {"maxconn": 9999},
+            "defaults": {"timeout": {"client": "3h"}},
+            "rabbitmq_cluster": {"balance": "leastconn", "check": {"inter": 1000}},
+        }
+    )
+    pillar["rabbit_ha"]["hosts"]["rabbitmq-node2"]["check"] = {"weight": 5}
+    found = haproxy(compiled, pillar=pillar)
+    assert found["global"]["maxconn"] == ["9999"]
+    assert found["defaults"]["timeout"] == ["connect 5s", "client 3h", "server 120s"]
+    assert found["listen rabbitmq_cluster"]["balance"] == ["leastconn"]
+    assert [server.split("check ")[1] for server in found["listen rabbitmq_cluster"]["server"]] == [
+        "inter 1000 rise 2 fall 2 weight 1",
+        "inter 1000 rise 2 fall 2 weight 5",
+        "inter 1000 rise 2 fall 2 weight 1",
+    ]
+
+
+def test_where_a_broker_runs_too_haproxy_binds_the_virtual_address_only(compiled):
+    assert haproxy(compiled, "both1", pillar_of(BOTH))["listen rabbitmq_cluster"]["bind"] == [
+        "192.0.2.200:5672 transparent"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("minion", "router_id", "state", "priority"),
+    [
+        ("haproxy-keeplive-node1", "node1", "MASTER", "100"),
+        ("haproxy-keeplive-node2", "node2", "BACKUP", "90"),
+    ],
+)
+def test_keepalived_is_as_in_the_article_but_for_what_is_listed(
+    compiled, minion, router_id, state, priority
+):
+    assert keepalived(compiled, minion) == {
+        "global_defs": {
+            "router_id": [router_id],
+            # The article ends with the warning that their absence gives.
+            "enable_script_security": [""],
+            "script_user": ["keepalived_script"],
+        },
+        "vrrp_script chk_haproxy": {
+            "script": ['"/etc/keepalived/haproxy_check.sh"'],
+            # The article: interval 5, weight -20, with which a move takes 8 s and more.
+            "interval": ["1"],
+            "weight": ["0"],
+            "timeout": ["2"],
+            "fall": ["2"],
+            "rise": ["2"],
+        },
+        "vrrp_instance VI_1": {
+            "state": [state],
+            "interface": ["ens33"],
+            "virtual_router_id": ["1"],
+            "priority": [priority],
+            "advert_int": ["1"],
+            # The article: 123456, for everyone to read.
+            "authentication": {"auth_type": ["PASS"], "auth_pass": [SECRETS["auth_pass"]]},
+            "track_script": {"chk_haproxy": [""]},
+            # The article: 192.168.0.123, which is outside its hosts' network.
+            "virtual_ipaddress": {"192.168.123.123": [""]},
+        },
+    }
+
+
+def test_each_load_balancer_has_a_router_id_of_its_own_and_one_of_them_is_master(compiled):
+    pillar = pillar_of(numbered(3, 3))
+    found = [keepalived(compiled, f"balancer{number}", pillar) for number in (1, 2, 3)]
+    assert len({one["global_defs"]["router_id"][0] for one in found}) == 3
+    states = [one["vrrp_instance VI_1"]["state"] for one in found]
+    assert states == [["MASTER"], ["BACKUP"], ["BACKUP"]]
+
+
+def test_more_virtual_addresses_follow_the_first(compiled):
+    pillar = pillar_of(keepalived={"virtual_addresses": ["192.168.123.124/24 dev ens34"]})
+    found = keepalived(compiled, "haproxy-keeplive-node1", pillar)["vrrp_instance VI_1"]
+    assert found["virtual_ipaddress"] == {
+        "192.168.123.123": [""],
+        "192.168.123.124/24": ["dev ens34"],
+    }
+
+
+def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):
+    pillar = pillar_of(keepalived={"interval": 5, "weight": -20, "interface": "eth7"})
+    found = keepalived(compiled, "haproxy-keeplive-node1", pillar)
+    assert found["vrrp_script chk_haproxy"]["interval"] == ["5"]
+    assert found["vrrp_script chk_haproxy"]["weight"] == ["-20"]
+    assert found["vrrp_instance VI_1"]["interface"] == ["eth7"]
+
+
+@pytest.mark.parametrize(
+    ("case", "minion", "expected"),
+    [
+        (
+            "default",
+            "rabbitmq-node1",
+            {
+                "listeners.tcp.default": "5672",
+                "management.tcp.port": "15672",
+                "cluster_partition_handling": "pause_minority",
+            },
+        ),
+        (
+            "one broker",
+            "broker1",
+            {"listeners.tcp.default": "5672", "management.tcp.port": "15672"},
+        ),
+        (
+            "both roles on each host",
+            "both2",
+            {
+                "listeners.tcp.host": "192.0.2.2:5672",
+                "listeners.tcp.local": "127.0.0.1:5672",
+                "management.tcp.port": "15672",
+                "cluster_partition_handling": "pause_minority",
+            },
+        ),
+        (
+            "other ports",
+            "rabbitmq-node1",
+            {
+                "listeners.tcp.default": "5673",
+                "management.tcp.port": "15673",
+                "cluster_partition_handling": "pause_minority",
+            },
+        ),
+    ],
+)
+def test_rabbitmq_conf_holds_ports_and_what_to_do_in_a_partition(compiled, case, minion, expected):
+    assert rabbitmq(compiled, minion, CASES[case].pillar) == expected
+
+
+def test_two_brokers_pause_for_no_majority_as_there_is_none(compiled):
+    found = rabbitmq(compiled, "broker1", pillar_of(numbered(2, 1)))
+    assert "cluster_partition_handling" not in found
+
+
+def test_rabbitmq_conf_from_pillar_comes_last_and_wins(compiled):
+    config = {"cluster_partition_handling": "autoheal", "heartbeat": 30}
+    found = rabbitmq(compiled, "rabbitmq-node1", pillar_of(rabbitmq={"config": config}))
+    assert found["cluster_partition_handling"] == "autoheal"
+    assert found["heartbeat"] == "30"
+
+
+def test_rabbitmq_conf_holds_no_secret(compiled):
+    pillar = CASES["cookie from pillar"].pillar
+    text = compiled("rabbitmq-node1", pillar).render("rabbitmq/files/rabbitmq.conf.j2")
+    assert [secret for secret in SECRETS.values() if secret in text] == []
+
+
+def check_script(compiled, pillar=None):
+    host = compiled("haproxy-keeplive-node1", pillar)
+    return host.render("keepalived/files/haproxy_check.sh.j2")
+
+
+@pytest.mark.parametrize(
+    ("bind", "endpoint"),
+    [(":8100", "127.0.0.1/8100"), ("*:81", "127.0.0.1/81"), ("192.0.2.9:82", "192.0.2.9/82")],
+)
+def test_keepalived_s_check_asks_haproxy_s_monitor_where_it_listens(compiled, bind, endpoint):
+    pillar = pillar_of(haproxy={"monitor": {"bind": bind, "password": SECRETS["monitor"]}})
+    assert f"/dev/tcp/{endpoint} " in check_script(compiled, pillar)
+
+
+def test_keepalived_s_check_starts_and_stops_nothing(compiled):
+    commands = re.sub(r"^#.*$", "", check_script(compiled), flags=re.MULTILINE)
+    assert "systemctl" not in commands
+    assert "service " not in commands
+    assert not [secret for secret in SECRETS.values() if secret in commands]
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="the check is a bash script")
+@pytest.mark.parametrize(
+    "script", ["keepalived/files/haproxy_check.sh.j2", "keepalived/files/check_configuration.sh"]
+)
+def test_scripts_are_valid_bash(compiled, script):
+    text = compiled("haproxy-keeplive-node1").render(script)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy to judge the file")
+@pytest.mark.parametrize(
+    ("minion", "pillar"),
+    [("haproxy-keeplive-node1", pillar_of()), ("both1", pillar_of(BOTH))],
+)
+def test_haproxy_finds_its_configuration_valid(compiled, tmp_path, minion, pillar):
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(compiled(minion, pillar).render("haproxy/files/haproxy.cfg.j2"))
+    subprocess.run(["haproxy", "-c", "-q", "-f", path], check=True)
+
+
+def test_a_host_name_with_a_domain_names_the_server_too(compiled):
+    found = haproxy(compiled, "haproxy-keeplive-node1.example.org", pillar_of(FQDN))
+    assert found["listen rabbitmq_cluster"]["server"][0].startswith(
+        "rabbitmq-node1.example.org 192.168.123.36:5672 "
+    )

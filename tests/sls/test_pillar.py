@@ -1,0 +1,85 @@
+"""pillar/top.sls through Salt's pillar compiler: who gets which secret."""
+
+import pytest
+import salt.config
+import salt.pillar
+from salt.utils import yaml
+
+from tests.sls.conftest import OS_FAMILIES, SECRETS
+from tests.support import ROOT, TOPOLOGY
+
+BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
+BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
+
+
+@pytest.fixture
+def pillar(tmp_path):
+    """Return a function that compiles a minion's pillar, with secrets or without."""
+
+    def compile_pillar(minion, with_secrets=True):
+        folder = tmp_path / "secrets" / "rabbit_ha" / "secrets"
+        folder.mkdir(parents=True, exist_ok=True)
+        if with_secrets:
+            users = {"admin": {"password": SECRETS["admin"]}}
+            balancer = {
+                "haproxy": {"monitor": {"password": SECRETS["monitor"]}},
+                "keepalived": {"authentication": {"auth_pass": SECRETS["auth_pass"]}},
+            }
+            write(folder / "broker.sls", {"rabbit_ha": {"rabbitmq": {"users": users}}})
+            write(folder / "load_balancer.sls", {"rabbit_ha": balancer})
+        opts = {
+            **salt.config.minion_config(None, minion_id=minion),
+            "root_dir": str(tmp_path),
+            "cachedir": str(tmp_path / "cache"),
+            "extension_modules": str(tmp_path / "extmods"),
+            "file_client": "local",
+            "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
+            "file_roots": {"base": [str(ROOT / "salt")]},
+        }
+        grains = {"id": minion, **OS_FAMILIES["Debian"]}
+        return salt.pillar.Pillar(opts, grains, minion, "base").compile_pillar()
+
+    return compile_pillar
+
+
+def write(path, data):
+    path.write_text(yaml.safe_dump(data))
+
+
+def secrets_in(pillar):
+    return {name for name, secret in SECRETS.items() if secret in str(pillar)}
+
+
+@pytest.mark.parametrize("minion", [*BROKERS, *BALANCERS, "stranger", "lab_master"])
+def test_everyone_knows_the_topology_as_the_orchestration_reads_it_too(pillar, minion):
+    found = pillar(minion)
+    assert "_errors" not in found
+    assert found["rabbit_ha"]["hosts"] == TOPOLOGY["hosts"]
+    assert found["rabbit_ha"]["virtual_address"] == TOPOLOGY["virtual_address"]
+    assert found["rabbit_ha"]["seed"] == "rabbitmq-node1"
+
+
+@pytest.mark.parametrize(
+    ("minion", "secrets"),
+    [(minion, {"admin"}) for minion in BROKERS]
+    + [(minion, {"monitor", "auth_pass"}) for minion in BALANCERS]
+    + [
+        (minion, set())
+        for minion in ("stranger", "lab_master", "rabbitmq-node11", "xrabbitmq-node1")
+    ],
+)
+def test_a_secret_reaches_only_the_roles_that_need_it(pillar, minion, secrets):
+    assert secrets_in(pillar(minion)) == secrets
+
+
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1", "stranger"])
+def test_before_secrets_were_made_pillar_compiles_without_an_error(pillar, minion):
+    found = pillar(minion, with_secrets=False)
+    assert "_errors" not in found
+    assert found["rabbit_ha"]["hosts"] == TOPOLOGY["hosts"]
+
+
+def test_this_repository_holds_no_secret(pillar):
+    found = pillar("rabbitmq-node1", with_secrets=False)["rabbit_ha"]
+    assert not found["rabbitmq"].get("users")
+    assert not found["rabbitmq"].get("erlang_cookie")
