@@ -1,0 +1,164 @@
+"""rabbit_topology: a host's own view of what pillar describes."""
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support import TOPOLOGY, functions, load
+
+FQDN = {
+    **TOPOLOGY,
+    "seed": None,
+    "hosts": {f"{name}.example.org": host for name, host in TOPOLOGY["hosts"].items()},
+}
+BOTH = {
+    "virtual_address": "192.0.2.200",
+    "hosts": {
+        f"both{number}": {"address": f"192.0.2.{number}", "roles": ["broker", "load_balancer"]}
+        for number in (1, 2)
+    },
+}
+
+
+def test_a_host_sees_its_own_roles(topology):
+    assert topology("rabbitmq-node1")["rabbit_topology.roles"]() == ["broker"]
+    assert topology("both1", BOTH)["rabbit_topology.roles"]() == ["broker", "load_balancer"]
+
+
+def test_a_minion_that_the_topology_does_not_name_has_no_role(topology):
+    stranger = topology("stranger")
+    assert stranger["rabbit_topology.roles"]() == []
+    assert stranger["rabbit_topology.host"]() == {}
+    assert stranger["rabbit_topology.is_seed"]() is False
+
+
+def test_a_minion_without_pillar_has_no_role(topology):
+    assert topology("stranger", {})["rabbit_topology.roles"]() == []
+
+
+def test_hosts_have_their_full_and_their_short_name_once(topology):
+    [first, *_] = topology("x", FQDN)["rabbit_topology.host_addresses"]()
+    assert first == {
+        "address": "192.168.123.36",
+        "names": ["rabbitmq-node1.example.org", "rabbitmq-node1"],
+    }
+    [first, *_] = topology()["rabbit_topology.host_addresses"]()
+    assert first["names"] == ["rabbitmq-node1"]
+
+
+def test_contacts_are_all_brokers_the_seed_first(topology):
+    pillar = {**TOPOLOGY, "seed": "rabbitmq-node3"}
+    assert topology("rabbitmq-node1", pillar)["rabbit_topology.contacts"]() == [
+        "rabbit@rabbitmq-node3",
+        "rabbit@rabbitmq-node1",
+        "rabbit@rabbitmq-node2",
+    ]
+
+
+def test_brokers_join_in_the_order_of_pillar_but_for_the_seed(topology):
+    pillar = {**TOPOLOGY, "seed": "rabbitmq-node2"}
+    assert topology(pillar=pillar)["rabbit_topology.brokers_in_join_order"]() == [
+        "rabbitmq-node2",
+        "rabbitmq-node1",
+        "rabbitmq-node3",
+    ]
+
+
+def test_the_seed_knows_that_it_is(topology):
+    assert topology("rabbitmq-node1")["rabbit_topology.is_seed"]() is True
+    assert topology("rabbitmq-node2")["rabbit_topology.is_seed"]() is False
+    fqdn = topology("rabbitmq-node1.example.org", FQDN)
+    assert fqdn["rabbit_topology.is_seed"]() is True
+    assert fqdn["rabbit_topology.seed_node"]() == "rabbit@rabbitmq-node1"
+
+
+def test_users_are_described_without_their_passwords(topology):
+    users = {"admin": {"password": "s3cret", "tags": ["administrator"]}}
+    pillar = {**TOPOLOGY, "rabbitmq": {"users": users}}
+    found = topology(pillar=pillar)["rabbit_topology.users"]()
+    assert found["admin"]["tags"] == ["administrator"]
+    assert "password" not in found["admin"]
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("minion", "cookie", "source"),
+    [
+        ("rabbitmq-node1", None, "self"),
+        ("rabbitmq-node2", None, "seed"),
+        ("rabbitmq-node1", "C", "pillar"),
+        ("rabbitmq-node2", "C", "pillar"),
+    ],
+)
+def test_a_broker_knows_where_its_cookie_comes_from(topology, minion, cookie, source):
+    pillar = {**TOPOLOGY, "rabbitmq": {"erlang_cookie": cookie}}
+    assert topology(minion, pillar)["rabbit_topology.erlang_cookie_source"]() == source
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "name"),
+    [
+        ({"ip4_interfaces": {"lo": ["127.0.0.1"], "ens33": ["192.168.123.11"]}}, "ens33"),
+        ({"ip4_interfaces": {"a": ["192.168.123.111"], "b": ["10.0.0.1", "192.168.123.11"]}}, "b"),
+    ],
+)
+def test_the_interface_is_the_one_with_the_host_s_address(topology, interfaces, name):
+    here = topology("haproxy-keeplive-node1", **interfaces)
+    assert here["rabbit_topology.interface"]() == name
+    assert here["rabbit_topology.keepalived"]()["interface"] == name
+
+
+def test_an_ipv6_address_is_found_however_it_is_written(topology):
+    host = {"address": "2001:db8:0::1", "roles": ["load_balancer"]}
+    pillar = {"virtual_address": "2001:db8::9", "hosts": {"six": host}}
+    here = topology("six", pillar, ip6_interfaces={"eth0": ["fe80::1", "2001:db8::1"]})
+    assert here["rabbit_topology.interface"]() == "eth0"
+
+
+def test_an_address_on_no_interface_is_an_error_with_both_ways_out(topology):
+    here = topology("haproxy-keeplive-node1", ip4_interfaces={"lo": ["127.0.0.1"]})
+    with pytest.raises(SaltInvocationError) as caught:
+        here["rabbit_topology.keepalived"]()
+    said = str(caught.value)
+    assert said.startswith("haproxy-keeplive-node1: no interface has 192.168.123.11")
+    assert "rabbit_ha:hosts:haproxy-keeplive-node1:address" in said
+    assert "rabbit_ha:hosts:haproxy-keeplive-node1:keepalived:interface" in said
+
+
+def test_an_interface_in_pillar_needs_no_address_on_it(topology):
+    hosts = {"lb": {"address": "192.0.2.1", "roles": ["load_balancer"]}}
+    hosts["lb"]["keepalived"] = {"interface": "bond0"}
+    here = topology("lb", {"virtual_address": "192.0.2.2", "hosts": hosts})
+    assert here["rabbit_topology.keepalived"]()["interface"] == "bond0"
+
+
+def test_a_load_balancer_of_which_pillar_says_nothing_is_a_backup_with_its_own_id(topology):
+    hosts = {"lb": {"address": "192.0.2.1", "roles": ["load_balancer"]}}
+    here = topology(
+        "lb",
+        {"virtual_address": "192.0.2.2", "hosts": hosts},
+        ip4_interfaces={"e": ["192.0.2.1"]},
+    )
+    view = here["rabbit_topology.keepalived"]()
+    assert (view["state"], view["priority"], view["router_id"]) == ("BACKUP", 90, "lb")
+    assert view["virtual_addresses"] == ["192.0.2.2"]
+
+
+def test_on_a_host_of_both_roles_the_two_share_the_port_by_address(topology):
+    here = topology("both1", BOTH)
+    config = here["rabbit_topology.rabbitmq_config"]()
+    assert config["listeners.tcp.host"] == "192.0.2.1:5672"
+    assert "listeners.tcp.default" not in config
+    assert here["rabbit_topology.haproxy"]()["binds"] == ["192.0.2.200:5672 transparent"]
+
+
+def test_settings_of_haproxy_are_not_changed_by_computing_its_view(topology):
+    here = topology("haproxy-keeplive-node1")
+    here["rabbit_topology.haproxy"]()["servers"].clear()
+    assert len(here["rabbit_topology.haproxy"]()["servers"]) == 3
+    assert "servers" not in here["rabbit_topology.settings"]()["haproxy"]
+
+
+def test_defaults_that_are_not_served_are_an_error_that_says_where_they_belong():
+    module = load("_modules/rabbit_topology.py", salt={"cp.get_file_str": lambda path: ""})
+    with pytest.raises(CommandExecutionError, match="rabbitmq-node2: .*file_roots of the master"):
+        functions("rabbit_topology", module)["rabbit_topology.settings"]()
