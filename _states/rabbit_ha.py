@@ -13,7 +13,8 @@ def ready(name):
         Says what for; shown in the output only.
     """
     found = __salt__["saltutil.runner"]("rabbit_ha.ready")
-    return _result(name, found, f"{len(found.get('hosts', []))} hosts answer, pillar is complete")
+    hosts = found["hosts"] if isinstance(found, dict) else []
+    return _result(name, found, f"{len(hosts)} hosts answer, pillar is complete")
 
 
 def planned(name):
