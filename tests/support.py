@@ -9,7 +9,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
-RABBITMQ_VERSIONS = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
+RABBITMQ_VERSIONS = sorted(path.name for path in DATA.iterdir() if path.name[0].isdigit())
 
 # The topology of the article, as pillar gives it below ``rabbit_ha``.
 TOPOLOGY = {

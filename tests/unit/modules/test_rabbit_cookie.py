@@ -106,7 +106,7 @@ def test_a_spoilt_seal_is_an_error_that_names_the_host(host, spoilt):
 
 def test_a_minion_without_its_private_key_says_so(host, public_keys, monkeypatch):
     sealed = host("seed", cookie=COOKIE).seal(public_keys[1])["joining"]
-    joining = host("joining")
+    joining = host("joining", cookie="OTHER")
     monkeypatch.setitem(joining.__opts__, "pki_dir", "/nonexistent")
     with pytest.raises(CommandExecutionError, match="/nonexistent/minion.pem: FileNotFoundError"):
         joining.matches(sealed)
@@ -141,8 +141,9 @@ def test_a_host_without_a_cookie_matches_none(host):
     assert joining.matches() is False
 
 
-def test_a_line_end_after_the_cookie_does_not_matter(host):
-    assert host("joining", cookie=COOKIE + "\n", pillar_cookie=COOKIE).matches() is True
+@pytest.mark.parametrize(("here", "wanted"), [(COOKIE + "\n", COOKIE), (COOKIE, COOKIE + "\n")])
+def test_a_line_end_after_the_cookie_does_not_matter(host, here, wanted):
+    assert host("joining", cookie=here, pillar_cookie=wanted).matches() is True
 
 
 def test_the_cookie_is_written_for_its_user_only_and_the_old_one_is_kept(host, tmp_path):

@@ -37,6 +37,7 @@ def commands(run):
         ("cluster_status_of_a_peer", PEER, "running", ""),
         ("unknown_host", PEER, "unreachable", "nxdomain"),
         ("no_epmd", PEER, "unreachable", "unable to connect to epmd"),
+        ("host_off", PEER, "unreachable", "unable to connect to epmd"),
         ("unknown_node", PEER, "node not running", "not running at all"),
         ("wrong_cookie", PEER, "cookie mismatch", "Erlang cookie is identical"),
         ("wrong_cookie_local", LOCAL, "cookie mismatch", "Erlang cookie is identical"),

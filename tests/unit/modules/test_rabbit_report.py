@@ -1,0 +1,156 @@
+"""rabbit_report: what a host sees, put together from recorded answers."""
+
+import json
+import socketserver
+import threading
+
+import pytest
+import salt.modules.systemd_service
+from salt.exceptions import CommandExecutionError
+
+from tests.fake_rabbit import Node, Rabbitmqctl, Rabbits, Service
+from tests.support import DATA, RABBITMQ_VERSIONS, faked, load, recorded
+
+SHOW_STAT = (DATA / "haproxy" / "2.6.12" / "show_stat.txt").read_text()
+NODES = [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
+
+
+class Host:
+    """Salt's ``rabbit_host`` of a host that holds some addresses."""
+
+    def __init__(self, holds):
+        self._holds = holds
+
+    def held_addresses(self, addresses):
+        return [address for address in addresses if address in self._holds]
+
+
+@pytest.fixture
+def haproxy(tmp_path):
+    """Answer ``show stat`` on a socket with what HAProxy answered in the lab."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self):
+            if self.rfile.readline() == b"show stat\n":
+                self.wfile.write(SHOW_STAT.encode())
+
+    path = str(tmp_path / "haproxy.sock")
+    with socketserver.UnixStreamServer(path, Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield path
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def broker(topology):
+    """Return a function that loads the module on a broker whose node gives an answer."""
+
+    def build(answer, minion="rabbitmq-node1"):
+        rabbitmqctl = Rabbitmqctl(Rabbits(*NODES), f"rabbit@{minion}")
+
+        def node_state(node=None, timeout=15):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        rabbitmqctl.node_state = node_state
+        return load(
+            "_modules/rabbit_report.py",
+            salt={"rabbitmqctl.node_state": node_state} | topology(minion),
+        )
+
+    return build
+
+
+@pytest.fixture
+def load_balancer(topology):
+    def build(socket, holds=(), keepalived_runs=True):
+        pillar = {
+            "virtual_address": "192.168.123.123",
+            "hosts": {"lb": {"address": "192.0.2.1", "roles": ["load_balancer"]}},
+            "haproxy": {"runtime_socket": socket},
+        }
+        here = topology("lb", pillar)
+        service = Service(Node(members=set(), vm=keepalived_runs))
+        return load(
+            "_modules/rabbit_report.py",
+            salt=faked("rabbit_host", Host(holds), load("_modules/rabbit_host.py"))
+            | faked("service", service, salt.modules.systemd_service)
+            | here,
+            utils=here,
+            grains={"id": "lb"},
+        )
+
+    return build
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_running_broker_reports_its_version_members_and_cluster(broker, version):
+    status = json.loads(recorded(version, "cluster_status")["stdout"])
+    report = broker({"state": "running", "status": status, "said": ""}).broker()
+    assert report == {
+        "version": version,
+        "cluster_name": "rabbitmq_cluster1",
+        "members": NODES,
+        "running": NODES,
+        "alarms": [],
+        "partitions": [],
+    }
+
+
+def test_alarms_and_partitions_are_put_into_words(broker):
+    status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
+    status["alarms"] = [{"type": "resource_limit", "resource": "memory", "node": NODES[1]}]
+    status["partitions"] = {NODES[0]: [NODES[2]]}
+    report = broker({"state": "running", "status": status, "said": ""}).broker()
+    assert report["alarms"] == [f"memory on {NODES[1]}"]
+    assert report["partitions"] == [NODES[2]]
+
+
+def test_a_broker_that_does_not_run_reports_why(broker):
+    found = {"state": "app stopped", "status": None, "said": "requires the 'rabbit' app"}
+    assert broker(found).broker() == {"error": "app stopped: requires the 'rabbit' app"}
+
+
+def test_a_host_without_rabbitmq_reports_that(broker):
+    report = broker(CommandExecutionError("rabbitmqctl is not there")).broker()
+    assert report == {"error": "rabbitmqctl is not there"}
+
+
+def test_haproxy_s_servers_are_told_without_its_own_lines(load_balancer, haproxy):
+    assert load_balancer(haproxy).haproxy_servers(haproxy) == {
+        "rabbitmq-node1": "UP",
+        "rabbitmq-node2": "UP",
+        "rabbitmq-node3": "DOWN",
+    }
+
+
+@pytest.mark.parametrize(
+    ("holds", "keepalived_runs", "vrrp"),
+    [
+        (["192.168.123.123"], True, "MASTER"),
+        ([], True, "BACKUP"),
+        ([], False, "keepalived not running"),
+    ],
+)
+def test_a_load_balancer_reports_servers_address_and_state(
+    load_balancer, haproxy, holds, keepalived_runs, vrrp
+):
+    report = load_balancer(haproxy, holds, keepalived_runs).load_balancer()
+    assert report["haproxy"] == "running"
+    assert report["servers"]["rabbitmq-node3"] == "DOWN"
+    assert (report["holds"], report["vrrp"]) == (holds, vrrp)
+
+
+def test_without_haproxy_a_load_balancer_is_at_fault_and_says_so(load_balancer, tmp_path):
+    report = load_balancer(str(tmp_path / "none")).load_balancer()
+    assert report["haproxy"].startswith("not answering: ")
+    assert (report["servers"], report["vrrp"]) == ({}, "FAULT")
+
+
+def test_a_host_reports_its_own_roles_only(broker, load_balancer, haproxy):
+    status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
+    assert list(broker({"state": "running", "status": status, "said": ""}).host()) == ["broker"]
+    assert list(load_balancer(haproxy).host()) == ["load_balancer"]
