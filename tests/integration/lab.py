@@ -105,14 +105,20 @@ class Lab:
             yield connection
 
     def grep_on_the_master(self, text, folder):
-        """List the master's logs, job cache and other files that hold a text."""
+        """List the master's logs, job cache and what others can read that hold a text."""
         done = subprocess.run(
-            ["grep", "-rlF", "--binary-files=text", "--exclude-dir=secrets", "-e", text, folder],
+            ["grep", "-rlF", "--binary-files=text", "-e", text, folder],
             capture_output=True,
             text=True,
             check=False,
         )
-        return done.stdout.split()
+        # Salt keeps each minion's pillar there, for the master's user alone.
+        private = pathlib.Path(folder) / "cache" / "pillar"
+        return [
+            path
+            for path in map(pathlib.Path, done.stdout.split())
+            if path.parent != private or path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+        ]
 
     def grep_readable_by_others(self, host, text):
         """List what a host wrote, its logs and whatever others can read, that holds a text."""
