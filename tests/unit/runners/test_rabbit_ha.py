@@ -1,0 +1,697 @@
+"""The runner rabbit_ha: minions, pillar and RabbitMQ in memory; files and keys are real."""
+
+import copy
+import hashlib
+import inspect
+import os
+import re
+import stat
+from types import SimpleNamespace
+from unittest.mock import create_autospec
+
+import pika
+import pika.exceptions
+import pytest
+import salt.client
+import salt.config
+import salt.key
+import salt.runners.pillar
+from pika.adapters.blocking_connection import BlockingChannel
+from salt.exceptions import CommandExecutionError
+from salt.utils import yaml
+
+from tests.support import ROOT, TOPOLOGY, functions, load
+
+BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
+BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
+NODES = [f"rabbit@{host}" for host in BROKERS]
+SECRETS = {
+    "rabbitmq": {"users": {"admin": {"password": "S3cretAdmin", "tags": ["administrator"]}}},
+    "haproxy": {"monitor": {"password": "S3cretMonitor"}},
+    "keepalived": {"authentication": {"auth_pass": "S3cretVr"}},
+}
+BROKER_REPORT = {
+    "version": "3.10.8",
+    "cluster_name": "rabbitmq_cluster1",
+    "members": NODES,
+    "running": NODES,
+    "alarms": [],
+    "partitions": [],
+}
+BALANCER_REPORT = {
+    "haproxy": "running",
+    "servers": dict.fromkeys(BROKERS, "UP"),
+    "holds": [],
+    "vrrp": "BACKUP",
+}
+
+
+class Minions:
+    """Salt's client to minions which answer by function; ``silent`` ones do not."""
+
+    def __init__(self):
+        self._answers = {}
+        self._silent = set()
+        self._calls = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        return False
+
+    def cmd(
+        self,
+        tgt,
+        fun,
+        arg=(),
+        timeout=None,
+        tgt_type="glob",
+        ret="",
+        jid="",
+        full_return=False,
+        kwarg=None,
+        **kwargs,
+    ):
+        assert tgt_type == "list" and full_return
+        self._calls.append((list(tgt), fun, list(arg), kwarg))
+        return {host: self._answer(host, fun) for host in tgt}
+
+    def _answer(self, host, fun):
+        if host in self._silent:
+            # Both are what Salt's client has for a minion that does not answer.
+            return False if host < "r" else {"out": "no_return", "ret": "Minion did not return."}
+        answer = self._answers[fun]
+        answer = answer(host) if callable(answer) else answer
+        if isinstance(answer, Exception):
+            return {"ret": f"ERROR: {answer}", "retcode": 1, "jid": "1"}
+        return {"ret": answer, "retcode": 0, "jid": "1"}
+
+
+class World:
+    """A master with a pillar and its minions; ``runner`` is the module under test."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.pillar = copy.deepcopy(TOPOLOGY)
+        self.secrets = copy.deepcopy(SECRETS)
+        self.minions = Minions()
+        self.opts = {
+            **salt.config.master_config(None),
+            "id": "lab_master",
+            "root_dir": str(tmp_path),
+            "cachedir": str(tmp_path / "cache"),
+            "pki_dir": str(tmp_path / "pki"),
+            "extension_modules": str(tmp_path / "extmods"),
+            "file_roots": {"base": [str(ROOT / "salt")]},
+            "rabbit_ha.secrets_dir": str(tmp_path / "pillar"),
+        }
+        show_pillar = create_autospec(salt.runners.pillar.show_pillar, side_effect=self._shown)
+        self.runner = load(
+            "_runners/rabbit_ha.py",
+            salt={"pillar.show_pillar": show_pillar},
+            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
+            opts=self.opts,
+        )
+        monkeypatch.setattr(
+            salt.client,
+            "get_local_client",
+            create_autospec(salt.client.get_local_client, return_value=self.minions),
+        )
+
+    def _shown(self, minion="*", **kwargs):
+        shown = copy.deepcopy(self.pillar)
+        roles = shown.get("hosts", {}).get(minion, {}).get("roles", [])
+        if "broker" in roles:
+            shown["rabbitmq"] = {**shown.get("rabbitmq", {}), **self.secrets["rabbitmq"]}
+        if "load_balancer" in roles:
+            shown |= {part: self.secrets[part] for part in ("haproxy", "keepalived")}
+        return {"rabbit_ha": shown}
+
+    def answers(self, function, answer):
+        self.minions._answers[function] = answer
+
+    def silence(self, *hosts):
+        self.minions._silent |= set(hosts)
+
+    def calls(self, function):
+        """List whom a function was asked for, its arguments and its keyword arguments."""
+        return [
+            (tgt, arg, kwarg) for tgt, fun, arg, kwarg in self.minions._calls if fun == function
+        ]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    return World(tmp_path, monkeypatch)
+
+
+def verdict(answer):
+    assert answer["outputter"] == "rabbit_ha"
+    return answer["data"]["verdict"]
+
+
+# Pillar
+
+
+def test_a_complete_pillar_is_valid_and_no_host_is_touched(world):
+    answer = world.runner.validate()
+    assert verdict(answer) == {"result": True, "says": "pillar is complete", "problems": []}
+    assert "retcode" not in answer["data"]
+    assert world.minions._calls == []
+
+
+def test_every_missing_secret_is_told_at_once_with_host_and_next_command(world):
+    world.secrets = {"rabbitmq": {}, "haproxy": {}, "keepalived": {}}
+    answer = world.runner.validate()
+    problems = verdict(answer)["problems"]
+    assert len(problems) == len(BROKERS) + 2 * len(BALANCERS)
+    assert all("Next: salt-run rabbit_ha.secrets" in problem for problem in problems)
+    assert answer["data"]["retcode"] == 1
+
+
+def test_a_broken_topology_is_told_before_secrets(world):
+    world.pillar["virtual_address"] = None
+    [problem] = verdict(world.runner.validate())["problems"]
+    assert problem.startswith("rabbit_ha:virtual_address is missing")
+
+
+def test_a_pillar_that_does_not_compile_is_an_error(world):
+    errors = ["Rendering SLS 'rabbit_ha.topology' failed"]
+    broken = create_autospec(salt.runners.pillar.show_pillar, return_value={"_errors": errors})
+    world.runner.__salt__["pillar.show_pillar"] = broken
+    with pytest.raises(CommandExecutionError, match="pillar of the master: .*Rendering SLS"):
+        world.runner.validate()
+
+
+def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
+    world.opts["file_roots"] = {"base": [str(tmp_path / "nothing")]}
+    with pytest.raises(CommandExecutionError, match="is not served; file_roots of the master"):
+        world.runner.validate()
+
+
+# Secrets
+
+
+def test_secrets_are_created_readable_for_the_master_only(world, tmp_path):
+    answer = world.runner.secrets()
+    assert verdict(answer)["result"] is True
+    folder = tmp_path / "pillar" / "rabbit_ha" / "secrets"
+    assert sorted(os.listdir(folder)) == ["broker.sls", "load_balancer.sls"]
+    for path in (folder / "broker.sls", folder / "load_balancer.sls"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert answer["data"]["files"][str(path)] == {"done": "created"}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_secrets_that_are_there_stay_as_they_are(world, tmp_path):
+    world.runner.secrets()
+    folder = tmp_path / "pillar" / "rabbit_ha" / "secrets"
+    before = {path: path.read_text() for path in folder.iterdir()}
+    answer = world.runner.secrets()
+    assert {path: path.read_text() for path in folder.iterdir()} == before
+    assert {said["done"] for said in answer["data"]["files"].values()} == {
+        "already there, left as it is"
+    }
+
+
+def test_secrets_are_random_and_fit_vrrp_s_eight_characters(world, tmp_path):
+    made = []
+    for name in ("one", "other"):
+        world.opts["rabbit_ha.secrets_dir"] = str(tmp_path / name)
+        world.runner.secrets()
+        folder = tmp_path / name / "rabbit_ha" / "secrets"
+        broker = yaml.safe_load((folder / "broker.sls").read_text())["rabbit_ha"]
+        balancer = yaml.safe_load((folder / "load_balancer.sls").read_text())["rabbit_ha"]
+        made += [
+            broker["rabbitmq"]["users"]["admin"]["password"],
+            balancer["haproxy"]["monitor"]["password"],
+            balancer["keepalived"]["authentication"]["auth_pass"],
+        ]
+    assert len(set(made)) == len(made)
+    assert [len(secret) for secret in made[:3]] == [32, 32, 8]
+    assert all(secret.isalnum() for secret in made)
+
+
+def test_the_answer_does_not_show_a_secret(world, tmp_path):
+    answer = str(world.runner.secrets())
+    text = "".join(path.read_text() for path in (tmp_path / "pillar").rglob("*.sls"))
+    secrets = [word for word in text.split() if word.isalnum() and len(word) in (8, 32)]
+    assert secrets and not [secret for secret in secrets if secret in answer]
+
+
+def test_what_was_created_is_all_that_pillar_needs(world, tmp_path):
+    world.runner.secrets()
+    for name in ("broker", "load_balancer"):
+        path = tmp_path / "pillar" / "rabbit_ha" / "secrets" / f"{name}.sls"
+        world.secrets |= yaml.safe_load(path.read_text())["rabbit_ha"]
+    assert verdict(world.runner.validate())["problems"] == []
+
+
+def test_without_a_folder_for_secrets_none_is_made(world):
+    world.opts["rabbit_ha.secrets_dir"] = None
+    answer = world.runner.secrets()
+    assert verdict(answer)["problems"] == [
+        "rabbit_ha.secrets_dir is not set in the master's configuration"
+    ]
+
+
+# Steps of the deployment
+
+
+def served_digests(world):
+    """Digest the module files as minions get them."""
+    return {
+        f"{folder}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in ("modules", "states", "utils")
+        for path in (ROOT / f"_{folder}").glob("*.py")
+    }
+
+
+def test_ready_asks_all_hosts_once_where_modules_are_up_to_date(world):
+    world.answers("rabbit_host.synced_files", served_digests(world))
+    assert world.runner.ready() == {"problems": [], "hosts": BROKERS + BALANCERS}
+    [(asked, _, _)] = world.calls("rabbit_host.synced_files")
+    assert asked == BROKERS + BALANCERS
+    assert world.calls("saltutil.sync_all") == []
+
+
+def test_modules_go_only_to_the_hosts_that_lack_them(world):
+    missing = CommandExecutionError("'rabbit_host.synced_files' is not available.")
+    fresh = served_digests(world)
+    stale = {**fresh, "modules/rabbitmqctl.py": None}
+    seen = {"rabbitmq-node2": stale, "haproxy-keeplive-node1": missing}
+    world.answers("rabbit_host.synced_files", lambda host: seen.get(host, fresh))
+    world.answers("saltutil.sync_all", {"modules": ["modules.rabbitmqctl"]})
+    assert world.runner.ready()["problems"] == []
+    assert [call[0] for call in world.calls("saltutil.sync_all")] == [
+        ["rabbitmq-node2", "haproxy-keeplive-node1"]
+    ]
+
+
+def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
+    world.answers("rabbit_host.synced_files", {})
+    world.silence("rabbitmq-node3", "haproxy-keeplive-node1")
+    problems = world.runner.ready()["problems"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "rabbitmq-node3",
+        "haproxy-keeplive-node1",
+    ]
+    assert all("does not answer" in problem and "Next: " in problem for problem in problems)
+    assert world.calls("saltutil.sync_all") == []
+
+
+def test_an_incomplete_pillar_stops_the_deployment_before_any_host_is_asked(world):
+    world.secrets["rabbitmq"] = {}
+    assert len(world.runner.ready()["problems"]) == len(BROKERS)
+    assert world.minions._calls == []
+
+
+def test_modules_that_cannot_be_brought_to_a_host_are_a_problem(world):
+    world.answers("rabbit_host.synced_files", {})
+    world.answers("saltutil.sync_all", CommandExecutionError("disk full"))
+    problems = world.runner.ready()["problems"]
+    assert len(problems) == 5
+    assert "modules could not be brought there: ERROR: disk full" in problems[0]
+
+
+def state_return(result, changes=None, comment=""):
+    return {
+        "pkg_|-RabbitMQ is installed_|-rabbitmq-server_|-installed": {
+            "__id__": "RabbitMQ is installed",
+            "result": result,
+            "changes": changes or {},
+            "comment": comment,
+        }
+    }
+
+
+def test_pending_asks_all_hosts_in_test_mode_and_names_what_would_change(world):
+    would = {"rabbitmq-node2": state_return(None, {"rabbitmq-server": {"new": "installed"}})}
+    world.answers("state.apply", lambda host: would.get(host, state_return(True)))
+    assert world.runner.pending() == {
+        "problems": [],
+        "changes": {"rabbitmq-node2": ["RabbitMQ is installed"]},
+    }
+    [(asked, arguments, kwarg)] = world.calls("state.apply")
+    assert (asked, arguments, kwarg) == (BROKERS + BALANCERS, ["rabbit_ha"], {"test": True})
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (state_return(False, comment="standalone, with content"), "standalone, with content"),
+        (["Rendering SLS 'base:rabbit_ha' failed"], "Rendering SLS"),
+        (CommandExecutionError("no such function"), "no such function"),
+    ],
+)
+def test_pending_names_the_host_whose_prediction_failed(world, answer, says):
+    world.answers(
+        "state.apply", lambda host: answer if host == "rabbitmq-node2" else state_return(True)
+    )
+    [problem] = world.runner.pending()["problems"]
+    assert problem.startswith("rabbitmq-node2: ")
+    assert says in problem
+
+
+def test_a_host_that_falls_silent_is_a_problem_not_a_host_without_changes(world):
+    world.answers("state.apply", state_return(True))
+    world.silence("rabbitmq-node1", "haproxy-keeplive-node2")
+    problems = world.runner.pending()["problems"]
+    assert len(problems) == 2
+    assert all("did not answer" in problem for problem in problems)
+
+
+@pytest.fixture
+def keys(world):
+    """Accept a key of each broker; returns a mapping from minion to what was written."""
+    folder = os.path.join(world.opts["pki_dir"], "minions")
+    os.makedirs(folder)
+    accepted = {
+        host: f"-----BEGIN PUBLIC KEY-----\n{host}\n-----END PUBLIC KEY-----" for host in BROKERS
+    }
+    for host, text in accepted.items():
+        with open(os.path.join(folder, host), "w") as handle:
+            handle.write(text)
+    return accepted
+
+
+def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
+    sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
+    world.answers("rabbit_cookie.seal", sealed)
+    world.answers("state.apply", state_return(True))
+    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
+    assert asked == ["rabbitmq-node1"]
+    assert {host: key.strip() for host, key in public.items()} == {
+        host: keys[host] for host in BROKERS[1:]
+    }
+    [(asked, _, kwarg)] = world.calls("state.apply")
+    assert asked == BROKERS[1:]
+    assert kwarg == {"pillar": {"rabbit_ha_sealed_cookies": sealed}}
+
+
+def test_brokers_whose_cookie_changed_are_told(world, keys):
+    world.answers("rabbit_cookie.seal", {})
+    changed = state_return(True, {"erlang_cookie": "replaced"})
+    world.answers("state.apply", lambda host: changed if host == "rabbitmq-node3" else {})
+    assert world.runner.sync_cookie()["changes"] == {"rabbitmq-node3": ["RabbitMQ is installed"]}
+
+
+def test_a_broker_whose_key_is_not_accepted_is_told_and_nothing_is_sealed(world, keys):
+    os.remove(os.path.join(world.opts["pki_dir"], "minions", "rabbitmq-node3"))
+    found = world.runner.sync_cookie()
+    assert found["problems"] == ["rabbitmq-node3: the master has no accepted key"]
+    assert world.minions._calls == []
+
+
+def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
+    world.answers("rabbit_cookie.seal", CommandExecutionError(".erlang.cookie is not there"))
+    [problem] = world.runner.sync_cookie()["problems"]
+    assert problem.startswith("rabbitmq-node1: sealing the cookie: ")
+    assert world.calls("state.apply") == []
+
+
+def test_brokers_that_fail_or_fall_silent_are_each_a_problem(world, keys):
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", state_return(False, comment="did not start"))
+    world.silence("rabbitmq-node3")
+    failed, silent = world.runner.sync_cookie()["problems"]
+    assert failed == "rabbitmq-node2: RabbitMQ is installed: did not start"
+    assert silent.startswith("rabbitmq-node3: ") and "did not answer" in silent
+
+
+@pytest.mark.parametrize("case", ["cookie in pillar", "one broker"])
+def test_no_cookie_travels_where_pillar_has_it_or_nobody_needs_it(world, case):
+    if case == "one broker":
+        world.pillar["hosts"] = {"rabbitmq-node1": TOPOLOGY["hosts"]["rabbitmq-node1"]}
+    else:
+        world.pillar["rabbitmq"] = {"erlang_cookie": "C"}
+    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert world.minions._calls == []
+
+
+# What is there now
+
+
+def reports(**changes):
+    """Let every host report that all is well, but for some; keys have _ for -."""
+    changes = {host.replace("_", "-"): change for host, change in changes.items()}
+
+    def answer(host):
+        change = changes.get(host, {})
+        if isinstance(change, Exception):
+            return change
+        if host in BROKERS:
+            return {"broker": {**BROKER_REPORT, **change}}
+        holds = ["192.168.123.123"] if host == BALANCERS[0] else []
+        return {"load_balancer": {**BALANCER_REPORT, "holds": holds, **change}}
+
+    return answer
+
+
+def test_a_cluster_where_all_is_well_has_no_problem(world):
+    world.answers("rabbit_report.host", reports())
+    answer = world.runner.status()
+    assert verdict(answer)["result"] is True
+    assert list(answer["data"]["brokers"]) == BROKERS
+    assert list(answer["data"]["load_balancers"]) == BALANCERS
+    assert "retcode" not in answer["data"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"rabbitmq_node2": {"members": NODES[1:2], "running": NODES[1:2]}},
+            "rabbitmq-node2: sees the members rabbit@rabbitmq-node2; expected .*node1.*node3",
+        ),
+        (
+            {"rabbitmq_node2": {"members": [*NODES, "rabbit@rabbitmq-node9"]}},
+            "rabbitmq-node2: sees the members .*rabbitmq-node9",
+        ),
+        (
+            {"rabbitmq_node1": {"running": NODES[:2]}},
+            "rabbitmq-node1: sees rabbit@rabbitmq-node3 not running",
+        ),
+        ({"rabbitmq_node1": {"alarms": ["memory on x"]}}, "rabbitmq-node1: alarms: memory on x"),
+        ({"rabbitmq_node1": {"partitions": ["x"]}}, "rabbitmq-node1: partitioned from x"),
+        ({"rabbitmq_node1": {"error": "app stopped"}}, "rabbitmq-node1: broker: app stopped"),
+        (
+            {"rabbitmq_node1": CommandExecutionError("no such function")},
+            "rabbitmq-node1: broker: .*no such function",
+        ),
+        (
+            {
+                "haproxy_keeplive_node2": {
+                    "servers": {**BALANCER_REPORT["servers"], BROKERS[0]: "DOWN"}
+                }
+            },
+            "haproxy-keeplive-node2: HAProxy sees rabbitmq-node1 DOWN; expected UP",
+        ),
+        (
+            {"haproxy_keeplive_node2": {"servers": dict.fromkeys(BROKERS[:2], "UP")}},
+            "haproxy-keeplive-node2: HAProxy sees rabbitmq-node3 not configured",
+        ),
+        (
+            {"haproxy_keeplive_node1": {"holds": []}},
+            "192.168.123.123 is held by no host; expected exactly one",
+        ),
+        (
+            {"haproxy_keeplive_node2": {"holds": ["192.168.123.123"]}},
+            "192.168.123.123 is held by haproxy-keeplive-node1, haproxy-keeplive-node2; expected",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_host_and_what_was_expected(world, changes, says):
+    world.answers("rabbit_report.host", reports(**changes))
+    answer = world.runner.status()
+    [problem] = verdict(answer)["problems"]
+    assert re.match(says, problem)
+    assert answer["data"]["retcode"] == 1
+
+
+def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):
+    world.answers("rabbit_report.host", reports())
+    world.silence("rabbitmq-node3")
+    [problem] = verdict(world.runner.status())["problems"]
+    assert problem == "rabbitmq-node3: broker: the minion does not answer"
+
+
+def test_a_server_that_is_about_to_go_down_is_still_up(world):
+    going = {**BALANCER_REPORT["servers"], "rabbitmq-node1": "UP 1/2"}
+    world.answers("rabbit_report.host", reports(haproxy_keeplive_node1={"servers": going}))
+    assert verdict(world.runner.status())["result"] is True
+
+
+# Messages
+
+
+class Broker:
+    """Enough of an AMQP broker for one connection; ``loses`` and ``doubles`` by number."""
+
+    def __init__(self):
+        self.queues, self.deleted = {}, []
+        self.loses, self.doubles, self.refuses = set(), set(), set()
+        self.parameters = None
+        self.closed = False
+
+    def connect(self, parameters):
+        self.parameters = parameters
+        return SimpleNamespace(channel=lambda: Channel(self), close=self._close)
+
+    def _close(self):
+        self.closed = True
+
+
+class Channel:
+    """What the runner uses of pika's blocking channel."""
+
+    def __init__(self, broker):
+        self._broker = broker
+        self._confirms = False
+
+    def confirm_delivery(self):
+        self._confirms = True
+
+    def queue_declare(
+        self,
+        queue,
+        passive=False,
+        durable=False,
+        exclusive=False,
+        auto_delete=False,
+        arguments=None,
+    ):
+        assert durable and arguments["x-expires"] > 0
+        self._broker.queues[queue] = []
+
+    def queue_delete(self, queue, if_unused=False, if_empty=False):
+        del self._broker.queues[queue]
+        self._broker.deleted.append(queue)
+
+    def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
+        assert self._confirms and mandatory and properties.delivery_mode == 2
+        number = int(body)
+        if number in self._broker.refuses:
+            raise pika.exceptions.NackError([])
+        if number not in self._broker.loses:
+            copies = 2 if number in self._broker.doubles else 1
+            self._broker.queues[routing_key] += [body] * copies
+
+    def consume(
+        self,
+        queue,
+        auto_ack=False,
+        exclusive=False,
+        arguments=None,
+        inactivity_timeout=None,
+        consumer_tag=None,
+    ):
+        assert inactivity_timeout, "would wait forever for what was lost"
+        for tag, body in enumerate(self._broker.queues[queue]):
+            yield SimpleNamespace(delivery_tag=tag), None, body
+        yield None, None, None
+
+    def basic_ack(self, delivery_tag=0, multiple=False):
+        """Nothing here is delivered twice for want of it."""
+
+    def cancel(self):
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"), [(Channel, BlockingChannel), (Minions, salt.client.LocalClient)]
+)
+def test_what_is_in_memory_takes_what_the_real_one_takes(fake, real):
+    for name, method in inspect.getmembers(fake, inspect.isfunction):
+        if not name.startswith("_"):
+            wanted = inspect.signature(getattr(real, name)).parameters
+            assert list(inspect.signature(method).parameters) == list(wanted), name
+
+
+@pytest.fixture
+def broker(world, monkeypatch):
+    broker = Broker()
+    monkeypatch.setattr(pika, "BlockingConnection", broker.connect)
+    world.answers("rabbit_report.host", reports())
+    return broker
+
+
+def test_verify_sends_through_the_virtual_address_as_the_administrator(world, broker):
+    answer = world.runner.verify(messages=10)
+    assert verdict(answer)["result"] is True
+    counted = answer["data"]["messages"]
+    assert (counted["published"], counted["confirmed"], counted["consumed"]) == (10, 10, 10)
+    assert (broker.parameters.host, broker.parameters.port) == ("192.168.123.123", 5672)
+    assert broker.parameters.credentials.username == "admin"
+    assert "S3cret" not in str(answer)
+
+
+def test_verify_leaves_no_queue_and_no_connection_behind(world, broker):
+    world.runner.verify(messages=1)
+    assert (broker.queues, len(broker.deleted), broker.closed) == ({}, 1, True)
+
+
+def test_a_message_that_was_confirmed_and_lost_is_a_problem(world, broker):
+    broker.loses = {3}
+    answer = world.runner.verify(messages=5)
+    [problem] = verdict(answer)["problems"]
+    assert "5 confirmed, but 4 consumed; expected 5" in problem
+    assert answer["data"]["retcode"] == 1
+    assert broker.queues == {}
+
+
+def test_a_message_that_comes_twice_does_not_stand_in_for_a_lost_one(world, broker):
+    broker.loses, broker.doubles = {3}, {1}
+    assert verdict(world.runner.verify(messages=5))["result"] is False
+
+
+def test_a_message_that_is_not_confirmed_is_a_problem_and_the_queue_goes(world, broker):
+    broker.refuses = {2}
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert "NackError" in problem and "2 of 5 confirmed, 0 consumed" in problem
+    assert broker.queues == {}
+
+
+def test_an_address_that_nobody_answers_is_a_problem_with_the_next_command(
+    world, broker, monkeypatch
+):
+    def refused(parameters):
+        raise pika.exceptions.AMQPConnectionError("Connection refused")
+
+    monkeypatch.setattr(pika, "BlockingConnection", refused)
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert problem.startswith("messages through 192.168.123.123:5672: AMQPConnectionError")
+    assert problem.endswith("Next: salt-run rabbit_ha.status")
+
+
+def test_verify_waits_for_the_cluster_to_become_well_but_not_forever(world, broker):
+    bad = reports(rabbitmq_node1={"running": NODES[:1]})
+    world.answers("rabbit_report.host", bad)
+    slept = []
+    world.runner.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    assert verdict(world.runner.verify(messages=1, patience=30))["result"] is False
+    assert 30 <= sum(slept) <= 32
+
+    world.runner.time.sleep = lambda seconds: world.answers("rabbit_report.host", reports())
+    assert verdict(world.runner.verify(messages=1, patience=30))["result"] is True
+
+
+def test_without_load_balancers_messages_go_to_the_seed(world, broker):
+    for host in BALANCERS:
+        del world.pillar["hosts"][host]
+    world.pillar["virtual_address"] = None
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert broker.parameters.host == "192.168.123.36"
+
+
+def test_without_an_administrator_in_pillar_there_is_nobody_to_verify_as(world, broker):
+    world.secrets["rabbitmq"] = {"users": {"admin": {"tags": [], "password": "x"}}}
+    with pytest.raises(CommandExecutionError, match="no user with the tag administrator"):
+        world.runner.verify()
+
+
+def test_another_port_in_pillar_is_the_one_that_is_verified(world, broker):
+    world.pillar["haproxy"] = {"rabbitmq_cluster": {"bind": "192.168.123.123:5670"}}
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert broker.parameters.port == 5670
