@@ -182,7 +182,7 @@ def _replace(path, content, user):
     """Write a file for its user only and keep what was there; return the backup's path."""
     backup = None
     if os.path.exists(path):
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
         backup = f"{path}.{now}.bak"
         shutil.copy2(path, backup)
         os.chmod(backup, 0o400)

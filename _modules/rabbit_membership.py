@@ -56,8 +56,11 @@ def verdict(contacts):
     if local["state"] in ("node not running", "unreachable", "cookie mismatch"):
         return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
 
-    here = set(local["status"]["disk_nodes"]) | set(local["status"].get("ram_nodes", [])) \
-        if local["status"] else None
+    here = (
+        set(local["status"]["disk_nodes"]) | set(local["status"].get("ram_nodes", []))
+        if local["status"]
+        else None
+    )
     if here and me not in here:
         raise CommandExecutionError(
             f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
@@ -75,12 +78,19 @@ def verdict(contacts):
     contact, there, mismatch = _other_side(me, contacts, here or set())
     if there is None:
         if mismatch:
-            return _verdict(COOKIE_MISMATCH, contact=mismatch, members=here,
-                            detail=f"{mismatch} refuses the Erlang cookie of {me}")
+            return _verdict(
+                COOKIE_MISMATCH,
+                contact=mismatch,
+                members=here,
+                detail=f"{mismatch} refuses the Erlang cookie of {me}",
+            )
         if contacts and contacts[0] == me:
             return _seed_verdict(me, local, here)
-        return _verdict(SEED_UNREACHABLE, members=here,
-                        detail=f"{me} reaches none of {', '.join(n for n in contacts if n != me)}")
+        return _verdict(
+            SEED_UNREACHABLE,
+            members=here,
+            detail=f"{me} reaches none of {', '.join(n for n in contacts if n != me)}",
+        )
     if contacts[0] == me and me not in there["members"] and len(there["members"]) == 1:
         # The others have not formed a cluster: the seed waits for them.
         return _seed_verdict(me, local, here)
@@ -101,7 +111,9 @@ def _verdict(word, contact=None, members=(), detail="", content=()):
 def _seed_verdict(me, local, here):
     """Judge the seed, which others join and which itself joins nobody."""
     if local["state"] == "app stopped":
-        return _verdict(APP_STOPPED_MEMBER, members=[me], detail=f"the app of the seed {me} is down")
+        return _verdict(
+            APP_STOPPED_MEMBER, members=[me], detail=f"the app of the seed {me} is down"
+        )
     return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
 
 
@@ -134,16 +146,22 @@ def _compared(me, here, contact, there):
     if here is None:
         remembered = _remembered_members(me)
         if listed and (remembered is None or contact in remembered):
-            return _verdict(APP_STOPPED_MEMBER, detail=f"{contact} lists {me}, whose app is down",
-                            **common)
+            return _verdict(
+                APP_STOPPED_MEMBER, detail=f"{contact} lists {me}, whose app is down", **common
+            )
         if listed:
-            return _verdict(GHOST, detail=f"{contact} lists {me}, which knows nothing of it",
-                            **common)
+            return _verdict(
+                GHOST, detail=f"{contact} lists {me}, which knows nothing of it", **common
+            )
         if remembered and contact in remembered:
-            return _verdict(FORGOTTEN, detail=f"{me} lists {contact}, which does not list it",
-                            **common)
-        return _verdict(APP_STOPPED_NOT_A_MEMBER,
-                        detail=f"the app of {me} is down and {contact} does not list it", **common)
+            return _verdict(
+                FORGOTTEN, detail=f"{me} lists {contact}, which does not list it", **common
+            )
+        return _verdict(
+            APP_STOPPED_NOT_A_MEMBER,
+            detail=f"the app of {me} is down and {contact} does not list it",
+            **common,
+        )
     if listed and contact in here:
         if me in there["running"]:
             return _verdict(JOINED, detail=f"{me} and {contact} list each other", **common)
@@ -153,12 +171,17 @@ def _compared(me, here, contact, there):
     if contact in here:
         return _verdict(FORGOTTEN, detail=f"{me} lists {contact}, which does not list it", **common)
     if here != {me}:
-        return _verdict(OTHER_CLUSTER, detail=f"{me} is a member of another cluster: {sorted(here)}",
-                        **common)
+        return _verdict(
+            OTHER_CLUSTER, detail=f"{me} is a member of another cluster: {sorted(here)}", **common
+        )
     content = local_content()
     if content:
-        return _verdict(STANDALONE_WITH_CONTENT, content=content,
-                        detail=f"joining would delete from {me}: {', '.join(content)}", **common)
+        return _verdict(
+            STANDALONE_WITH_CONTENT,
+            content=content,
+            detail=f"joining would delete from {me}: {', '.join(content)}",
+            **common,
+        )
     return _verdict(STANDALONE_EMPTY, detail=f"{me} stands alone and is empty", **common)
 
 
@@ -197,13 +220,19 @@ def local_content():
     definitions = __salt__["rabbitmqctl.export_definitions"]()
     found = [f"vhost {v['name']}" for v in definitions["vhosts"] if v["name"] != "/"]
     found += [f"user {u['name']}" for u in definitions["users"] if u["name"] != "guest"]
-    for kind, singular in (("exchanges", "exchange"), ("policies", "policy"),
-                           ("parameters", "parameter")):
-        found += [f"{singular} {item['name']} in {item['vhost']}"
-                  for item in definitions.get(kind, [])]
+    for kind, singular in (
+        ("exchanges", "exchange"),
+        ("policies", "policy"),
+        ("parameters", "parameter"),
+    ):
+        found += [
+            f"{singular} {item['name']} in {item['vhost']}" for item in definitions.get(kind, [])
+        ]
     for vhost in definitions["vhosts"]:
-        found += [f"queue {queue['name']} in {vhost['name']} ({queue['messages']} messages)"
-                  for queue in __salt__["rabbitmqctl.list_queues"](vhost["name"])]
+        found += [
+            f"queue {queue['name']} in {vhost['name']} ({queue['messages']} messages)"
+            for queue in __salt__["rabbitmqctl.list_queues"](vhost["name"])
+        ]
     return found
 
 

@@ -258,7 +258,9 @@ def pending():
     problems, changes = [], {}
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: highstate in test mode: {answer['return'] or 'the minion did not answer'}")
+            problems.append(
+                f"{host}: highstate in test mode: {answer['return'] or 'the minion did not answer'}"
+            )
             continue
         for state in answer["return"].values():
             if state["result"] is False:
@@ -308,7 +310,9 @@ def sync_cookie():
     problems, changes = [], {}
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: cookie sync: {answer['return'] or 'the minion did not answer'}")
+            problems.append(
+                f"{host}: cookie sync: {answer['return'] or 'the minion did not answer'}"
+            )
             continue
         for state in answer["return"].values():
             if state["result"] is False:

@@ -162,8 +162,11 @@ def named(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         if __opts__["test"] and not __salt__["rabbitmqctl.is_running"]():
-            ret.update(result=None, changes={"cluster_name": {"new": name}},
-                       comment=f"The cluster would have been named {name}")
+            ret.update(
+                result=None,
+                changes={"cluster_name": {"new": name}},
+                comment=f"The cluster would have been named {name}",
+            )
             return ret
         current = __salt__["rabbitmqctl.cluster_status"]()["cluster_name"]
         if current == name:
@@ -175,8 +178,12 @@ def named(name):
             return ret
         __salt__["rabbitmqctl.set_cluster_name"](name)
         if __salt__["rabbitmqctl.cluster_status"]()["cluster_name"] != name:
-            raise CommandExecutionError("set_cluster_name reported success, yet the name is as it was")
+            raise CommandExecutionError(
+                "set_cluster_name reported success, yet the name is as it was"
+            )
         ret["comment"] = f"The cluster has been named {name}"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: naming the cluster: {err}")
+        ret.update(
+            result=False, changes={}, comment=f"{__grains__['id']}: naming the cluster: {err}"
+        )
     return ret

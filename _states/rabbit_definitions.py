@@ -158,7 +158,9 @@ def _wanted_user(name, data, known):
         )
     return {
         "name": name,
-        "password_hash": _hashed(password, os.urandom(_SALT_BYTES), "rabbit_password_hashing_sha256"),
+        "password_hash": _hashed(
+            password, os.urandom(_SALT_BYTES), "rabbit_password_hashing_sha256"
+        ),
         "hashing_algorithm": "rabbit_password_hashing_sha256",
         "tags": tags,
         "limits": (known or {}).get("limits", {}),
