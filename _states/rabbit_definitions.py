@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import os
+import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -79,14 +80,24 @@ def present(name, vhosts, users, policies, ha="auto"):
             __salt__["rabbitmqctl.import_definitions"](writes)
         for function, arguments in deletions:
             __salt__[f"rabbitmqctl.{function}"](*arguments)
-        current = __salt__["rabbitmqctl.export_definitions"]()
-        left = _difference(current, wanted)[2]
+        left = _left(wanted)
         if left:
             raise CommandExecutionError(f"written, yet these read as before: {left}")
         ret["comment"] = "The definitions have been written"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: definitions: {err}")
     return ret
+
+
+def _left(wanted):
+    """Read again and tell what still differs; RabbitMQ may take a moment to import."""
+    for pause in (0, 1, 2, 5):
+        time.sleep(pause)
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        left = _difference(__salt__["rabbitmqctl.export_definitions"](), wanted)[2]
+        if not left:
+            break
+    return left
 
 
 def _presets(ha, current):

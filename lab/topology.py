@@ -1,6 +1,7 @@
 """Reads from the pillar which hosts the lab has to boot."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 import yaml
@@ -9,6 +10,7 @@ from lab.errors import LabError
 
 MAX_HOSTS = 20
 MAX_NAME = 63
+HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)*"
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ def parse(data, source):
 def _check_name(name, source):
     """Refuse a name that cannot be a host name."""
     # "master" is the word for the Salt master's side in `cut`.
-    plain = isinstance(name, str) and name.replace("-", "").isalnum() and name.isascii()
-    if not plain or len(name) > MAX_NAME or name.startswith("-") or name == "master":
+    plain = isinstance(name, str) and re.fullmatch(HOST_NAME, name)
+    if not plain or len(name) > MAX_NAME or name == "master":
         raise LabError(
-            f"topology: {source}: {name!r} cannot be a host name: letters, digits and hyphens, "
+            f"topology: {source}: {name!r} cannot be a host name: letters, digits, hyphens, dots, "
             f"at most {MAX_NAME}, and not 'master'"
         )
 
