@@ -9,7 +9,6 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -386,14 +385,18 @@ def import_definitions(definitions):
     if not isinstance(definitions, dict):
         raise SaltInvocationError("definitions must be a mapping")
     rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
-    descriptor, path = tempfile.mkstemp(prefix=".import-", suffix=".json", dir=rabbitmq["data_dir"])
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=".import-", suffix=".json", dir=rabbitmq["data_dir"], encoding="utf-8"
+        ) as handle:
             json.dump(definitions, handle)
-        shutil.chown(path, rabbitmq["service_user"])
-        _checked(["import_definitions", path], "writing the definitions")
-    finally:
-        os.unlink(path)
+            handle.flush()
+            shutil.chown(handle.name, rabbitmq["service_user"])
+            _checked(["import_definitions", handle.name], "writing the definitions")
+    except (OSError, LookupError) as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: writing the definitions failed: {err}"
+        ) from err
     _written()
 
 
