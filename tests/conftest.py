@@ -5,6 +5,7 @@ import inspect
 import logging
 
 import pytest
+import salt._logging
 import salt.modules.cp
 from salt.utils import yaml
 
@@ -14,6 +15,9 @@ from tests.support import ROOT, TOPOLOGY, functions, load
 def pytest_configure():
     """Keep Salt from writing every rendered template to the log, which takes its time."""
     logging.getLogger("salt").setLevel(logging.ERROR)
+    # Its handler for the time before logging is set up would write to pytest's
+    # standard error after that was closed.
+    salt._logging.shutdown_temp_handler()
 
 
 @pytest.fixture

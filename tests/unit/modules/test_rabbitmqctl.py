@@ -1,13 +1,16 @@
 """rabbitmqctl: what its tools are asked, and what is read out of their recorded answers."""
 
+import getpass
 import json
+import pathlib
+import stat
 from unittest.mock import create_autospec
 
 import pytest
 import salt.modules.cmdmod
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import RABBITMQ_VERSIONS, load, recorded
+from tests.support import RABBITMQ_VERSIONS, TOPOLOGY, load, recorded
 
 DONE = {"retcode": 0, "stdout": "", "stderr": "", "pid": 1}
 LOCAL, PEER = None, "rabbit@rabbitmq-node1"
@@ -141,11 +144,58 @@ def test_exported_definitions_hold_users_with_hashes_and_decoded_policies(
     assert all(isinstance(policy["definition"], dict) for policy in found["policies"])
 
 
-def test_definitions_travel_on_standard_input_only(rabbitmqctl, run):
-    rabbitmqctl.import_definitions({"users": [{"name": "a", "password_hash": "s3cret"}]})
-    [(command, stdin)] = commands(run)
+@pytest.fixture
+def importing(run, topology, tmp_path):
+    """Return a function that loads the module on a host; ``run`` notes what file it sees."""
+    seen = []
+
+    def look(command, **kwargs):
+        path = pathlib.Path(command[-1])
+        seen.append((json.loads(path.read_text()), stat.S_IMODE(path.stat().st_mode)))
+        return DONE
+
+    def build(user=None, data_dir=tmp_path):
+        rabbitmq = {"data_dir": str(data_dir), "service_user": user or getpass.getuser()}
+        run.side_effect = look
+        pillar = {**TOPOLOGY, "rabbitmq": rabbitmq}
+        salt = {"cmd.run_all": run} | topology(pillar=pillar)
+        return load("_modules/rabbitmqctl.py", salt=salt), seen
+
+    return build
+
+
+def test_definitions_travel_in_a_file_for_rabbitmq_s_user_only_that_is_gone_afterwards(
+    importing, run, tmp_path
+):
+    rabbitmqctl, seen = importing()
+    definitions = {"users": [{"name": "a", "password_hash": "s3cret"}]}
+    rabbitmqctl.import_definitions(definitions)
+    assert seen == [(definitions, 0o600)]
+    assert list(tmp_path.iterdir()) == []
+    [(command, _)] = commands(run)
     assert "s3cret" not in " ".join(command)
-    assert json.loads(stdin) == {"users": [{"name": "a", "password_hash": "s3cret"}]}
+
+
+def test_the_file_is_gone_also_after_an_import_that_failed(importing, run, tmp_path):
+    rabbitmqctl, _ = importing()
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 65, "stderr": "Error: invalid tags"}
+    with pytest.raises(CommandExecutionError, match="writing the definitions failed.*invalid tags"):
+        rabbitmqctl.import_definitions({"users": []})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [({"data_dir": "/nonexistent"}, "No such file"), ({"user": "nobody?"}, "nobody")],
+)
+def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing, host, says):
+    rabbitmqctl, seen = importing(**host)
+    with pytest.raises(
+        CommandExecutionError, match=f"rabbitmq-node2: writing the definitions failed: .*{says}"
+    ):
+        rabbitmqctl.import_definitions({"users": []})
+    assert seen == []
 
 
 def test_definitions_must_be_a_mapping(rabbitmqctl, run):

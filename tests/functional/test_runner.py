@@ -1,0 +1,81 @@
+"""The runner through Salt's own client: pillar really compiled, files really written."""
+
+import getpass
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+import salt.config
+import salt.runner
+from salt.utils import yaml
+
+from tests.support import ROOT
+
+
+@pytest.fixture
+def master(tmp_path):
+    """A master's options: this project's conf with every folder in a temporary one."""
+    (tmp_path / "cache" / "proc").mkdir(parents=True)
+    return {
+        **salt.config.master_config(None),
+        "id": "master",
+        "root_dir": str(tmp_path),
+        "cachedir": str(tmp_path / "cache"),
+        "pki_dir": str(tmp_path / "pki"),
+        "extension_modules": str(tmp_path / "extmods"),
+        "sock_dir": str(tmp_path / "run"),
+        "file_roots": {"base": [str(ROOT / "salt")]},
+        "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
+        "module_dirs": [str(ROOT)],
+        "rabbit_ha.secrets_dir": str(tmp_path / "secrets"),
+    }
+
+
+def run(opts, function):
+    return salt.runner.RunnerClient(opts).cmd(function, [], print_event=False)
+
+
+def test_secrets_that_the_runner_makes_complete_the_pillar(master):
+    before = run(master, "rabbit_ha.validate")["data"]["verdict"]["problems"]
+    assert len(before) == 3 + 2 * 2
+    assert run(master, "rabbit_ha.secrets")["data"]["verdict"]["result"] is True
+    assert run(master, "rabbit_ha.validate")["data"]["verdict"] == {
+        "result": True,
+        "says": "pillar is complete",
+        "problems": [],
+    }
+
+
+def test_secrets_are_for_the_master_s_user_only_whatever_the_umask(master, tmp_path):
+    before = os.umask(0)
+    try:
+        run(master, "rabbit_ha.secrets")
+    finally:
+        os.umask(before)
+    folder = tmp_path / "secrets" / "rabbit_ha" / "secrets"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == {"broker.sls": 0o600, "load_balancer.sls": 0o600}
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+
+
+def test_on_problems_salt_run_shows_each_and_exits_with_1(master, tmp_path):
+    config = tmp_path / "conf"
+    config.mkdir()
+    keys = ["root_dir", "cachedir", "pki_dir", "sock_dir", "file_roots", "pillar_roots"]
+    keys += ["module_dirs", "extension_modules", "rabbit_ha.secrets_dir"]
+    settings = {key: master[key] for key in keys}
+    settings |= {"log_file": str(tmp_path / "log"), "user": getpass.getuser()}
+    (config / "master").write_text(yaml.safe_dump(settings))
+    program = os.path.join(os.path.dirname(sys.executable), "salt-run")
+    ran = subprocess.run(
+        [program, "--config-dir", config, "rabbit_ha.validate"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "NOT OK: 7 problems" in ran.stdout
+    assert "rabbitmq-node1: rabbit_ha:rabbitmq:users:admin:password is missing" in ran.stdout
