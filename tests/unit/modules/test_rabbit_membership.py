@@ -222,6 +222,12 @@ def test_a_fresh_node_holds_nothing_that_a_join_would_delete(judge):
     assert judge(Rabbits(*CONTACTS)).local_content() == []
 
 
+def test_an_exchange_that_is_built_in_is_no_content(judge):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].definitions["exchanges"].append({"name": "amq.rabbitmq.event", "vhost": "/"})
+    assert judge(rabbits).local_content() == []
+
+
 def test_waiting_ends_when_the_seed_appears(judge):
     rabbits = Rabbits(*CONTACTS)
     rabbits[SEED].reachable = rabbits[THIRD].reachable = False

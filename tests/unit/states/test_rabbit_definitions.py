@@ -4,6 +4,7 @@ import base64
 import copy
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -48,6 +49,7 @@ def broker():
             pillar={"rabbit_ha": {"rabbitmq": {"users": users}}},
             opts={"test": test},
         )
+        state.time = SimpleNamespace(sleep=lambda seconds: None)
         return state, rabbitmqctl, node
 
     return build
@@ -303,6 +305,22 @@ def test_a_write_that_silently_does_nothing_is_noticed(broker, lost):
     assert "written, yet these read as before" in ret["comment"]
     assert PASSWORD not in ret["comment"]
     assert "password_hash" not in ret["comment"]
+
+
+def test_a_write_that_takes_effect_a_moment_later_is_no_failure(broker):
+    state, rabbitmqctl, node = broker()
+    later = []
+    rabbitmqctl.lost.add("import_definitions")
+
+    def sleep(seconds):
+        later.append(seconds)
+        if sum(later) >= 1:
+            rabbitmqctl.lost.clear()
+            rabbitmqctl.import_definitions(rabbitmqctl.writes[0][1])
+
+    state.time = SimpleNamespace(sleep=sleep)
+    assert present(state)["result"] is True
+    assert names(node, "users") == ["admin"]
 
 
 def test_a_write_that_fails_names_host_and_step(broker):
