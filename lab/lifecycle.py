@@ -210,6 +210,7 @@ def status(lab):
             "address": lab.topology.master_address,
             "config_dir": str(lab.paths.master),
             "secrets_dir": str(lab.paths.secrets),
+            "states_dir": str(lab.paths.states),
             "running": pid is not None,
             "pid": pid,
         },

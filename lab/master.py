@@ -44,6 +44,7 @@ def config(base, checkout, paths, address, pillar=None):
                 environment: [absolute(path) for path in folders]
                 for environment, folders in base[key].items()
             }
+    settings.setdefault("file_roots", {}).setdefault("base", []).append(str(paths.states))
     for key, value in base.items():
         if key.endswith("_dirs") and isinstance(value, list):
             settings[key] = [absolute(path) for path in value]
@@ -96,6 +97,7 @@ def prepare(lab):
     paths = lab.paths
     paths.master.mkdir(parents=True, exist_ok=True)
     paths.secrets.mkdir(mode=0o700, exist_ok=True)
+    paths.states.mkdir(exist_ok=True)
     (paths.run / "sock").mkdir(parents=True, exist_ok=True, mode=0o700)
     pillar = Path(lab.pillar) if lab.pillar else None
     settings = config(base, CHECKOUT, paths, lab.topology.master_address, pillar)

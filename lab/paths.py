@@ -59,6 +59,11 @@ class LabPaths:
         return self.state / "secrets"
 
     @property
+    def states(self):
+        """A file root beside the project's, for SLS files to try."""
+        return self.state / "states"
+
+    @property
     def saltfile(self):
         """Makes plain `salt`, `salt-run`, `salt-key` talk to this lab's master."""
         return self.master / "Saltfile"

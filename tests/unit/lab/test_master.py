@@ -24,7 +24,8 @@ def config(**more):
 
 def test_relative_paths_become_absolute():
     found = config()
-    assert found["file_roots"] == {"base": ["/checkout/salt", "/srv/more"]}
+    states = "/var/lib/rabbit-ha-lab/one/states"
+    assert found["file_roots"] == {"base": ["/checkout/salt", "/srv/more", states]}
     assert found["module_dirs"] == ["/checkout"]
     assert found["runner_dirs"] == ["/checkout/_runners"]
 

@@ -1,0 +1,1 @@
+"""Measures a deployment against the same steps typed by hand; see ``make bench``."""
