@@ -1,0 +1,652 @@
+"""
+What HAProxy and keepalived have in common when they are built from source.
+
+A build lives in a folder of its own, ``PREFIX-VERSION-HASH``, where the hash
+stands for the source's checksum and the options; a record in it says what it was
+built from. One symbolic link says which build is used. A build is made and
+installed beside its place and renamed to it when complete, so that nothing half
+done is ever found there, whenever the work is interrupted.
+"""
+
+import contextlib
+import errno
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import zlib
+
+import salt.utils.files
+import salt.utils.yaml
+from salt.exceptions import CommandExecutionError, MinionError, SaltInvocationError
+
+DATA = "salt://rabbit_ha/source_builds.yaml"
+RECORD = ".rabbit_ha_build.json"
+# What the units of source builds begin with.
+UNIT_MARK = "# Written by Salt"
+# How much of a build's log an error shows.
+LOG_LINES = 30
+REMOTE = ("https://", "http://", "salt://")
+_DIGITS = {"sha256": 64, "sha512": 128}
+# As nice, make and the shell put it.
+_MISSING_PROGRAM = re.compile(
+    r"^(?:nice: |make(?:\[\d+\])?: |(?:/bin/)?sh: (?:line )?\d+: )'?([\w.+/-]+)'?: "
+    r"(?:No such file or directory|(?:command )?not found)",
+    re.M,
+)
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, ValueError)
+
+
+# What is to be built
+
+
+def read_data(get_file_str, program):
+    """
+    Read what is known of a program's versions and of what building it needs.
+
+    get_file_str
+        Salt's ``cp.get_file_str``.
+    program
+        ``haproxy`` or ``keepalived``.
+
+    Returns a mapping with ``presets`` and ``dependencies``.
+
+    Raises CommandExecutionError when the file server does not serve it.
+    """
+    text = get_file_str(DATA)
+    if not text:
+        raise CommandExecutionError(
+            f"{DATA} is not served; file_roots of the master must hold this project's salt/ "
+            "folder (see docs/production.md)"
+        )
+    return salt.utils.yaml.safe_load(text)[program]
+
+
+def source(program, presets, version, url, checksum):
+    """
+    Complete what pillar says of a source with what is known of that version.
+
+    program
+        ``haproxy`` or ``keepalived``, for the pillar path in errors.
+    presets
+        Mapping from version to a mapping with ``url`` and ``checksum``.
+    version, url, checksum
+        As pillar gives them; None for what it does not give.
+
+    Returns a mapping with ``version``, ``url`` and ``checksum``.
+
+    Raises SaltInvocationError when one of the three is not to be had.
+    """
+    path = f"rabbit_ha:{program}:source"
+    if not version or isinstance(version, float):
+        raise SaltInvocationError(
+            f"{path}:version is {version}; expected a version in quotes, such as "
+            f"'{next(iter(presets))}'"
+        )
+    version = str(version)
+    preset = presets.get(version, {})
+    url, checksum = url or preset.get("url"), checksum or preset.get("checksum")
+    if not url:
+        raise SaltInvocationError(
+            f"{path}:url is missing and {version} is not among the known versions "
+            f"({', '.join(presets)}); expected https://…, salt://… or a path"
+        )
+    if not checksum:
+        raise SaltInvocationError(
+            f"{path}:checksum is missing, and the project knows none of {program} {version} that "
+            f"it could vouch for; expected sha256=… or sha512=… of {url}"
+        )
+    return {"version": version, "url": url, "checksum": "=".join(checksum_parts(checksum))}
+
+
+def version_number(version):
+    """
+    Make a version comparable.
+
+    version
+        String such as ``2.6.12`` or ``3.1-dev2``.
+
+    Returns a tuple of integers.
+    """
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("-", 1)[0]))
+
+
+def checksum_parts(checksum):
+    """
+    Take a checksum apart.
+
+    checksum
+        String such as ``sha512=…`` or ``sha256=…``; the bare digest is understood too.
+
+    Returns a tuple of the algorithm and the digest in lower case.
+
+    Raises SaltInvocationError for any other algorithm or length.
+    """
+    algorithm, separator, digest = str(checksum).strip().lower().replace(":", "=").partition("=")
+    if not separator:
+        digest = algorithm
+        algorithm = next((name for name, size in _DIGITS.items() if size == len(digest)), None)
+    if len(digest) != _DIGITS.get(algorithm) or re.search(r"[^0-9a-f]", digest):
+        raise SaltInvocationError(
+            f"the checksum {checksum} is not one; expected sha256= and 64 hexadecimal digits, or "
+            "sha512= and 128"
+        )
+    return algorithm, digest
+
+
+def build_path(prefix, version, checksum, options):
+    """
+    Name the folder of a build.
+
+    prefix
+        What the name begins with, such as ``/usr/local/haproxy``.
+    version, checksum, options
+        What it is built from.
+
+    Returns a path such as ``/usr/local/haproxy-2.6.12-1a2b3c4d``.
+    """
+    identity = json.dumps([version, checksum_parts(checksum), options], sort_keys=True)
+    return f"{prefix.rstrip('/')}-{version}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+# The steps
+
+
+def fetch(url, checksum, cache_file):
+    """
+    Get an archive and verify it.
+
+    url
+        ``https://…``, ``salt://…``, or a path on this host.
+    checksum
+        As :func:`checksum_parts` takes it.
+    cache_file
+        Salt's ``cp.cache_file``.
+
+    Returns the path of the archive on this host.
+
+    Raises CommandExecutionError when it cannot be had or is not what it should be.
+    """
+    algorithm, wanted = checksum_parts(checksum)
+    path = url.removeprefix("file://")
+    if url.startswith(REMOTE):
+        try:
+            path = cache_file(url, source_hash=f"{algorithm}={wanted}")
+        except (MinionError, OSError) as err:
+            raise CommandExecutionError(f"{url} could not be fetched: {err}") from err
+        if not path:
+            raise CommandExecutionError(f"{url} could not be fetched")
+    elif not path.startswith("/"):
+        raise SaltInvocationError(f"the URL {url} is not https://…, salt://… or a path")
+    found = hashlib.new(algorithm)
+    try:
+        with salt.utils.files.fopen(path, "rb") as handle:
+            while chunk := handle.read(1 << 20):
+                found.update(chunk)
+    except OSError as err:
+        raise CommandExecutionError(f"{path} cannot be read: {err.strerror}") from err
+    if found.hexdigest() != wanted:
+        if url.startswith(REMOTE):
+            # The next attempt shall fetch it again.
+            os.remove(path)
+        raise CommandExecutionError(
+            f"{url} is not what it should be: its {algorithm} is {found.hexdigest()}; expected "
+            f"{wanted}. It was not unpacked"
+        )
+    return path
+
+
+def extract(archive, folder):
+    """
+    Unpack a source archive.
+
+    archive
+        Path of a tar archive, compressed as tar knows it.
+    folder
+        Folder to unpack it in.
+
+    Returns the path of the one folder that the archive holds.
+
+    Raises CommandExecutionError for a broken archive or a full disk.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            names = [name.split("/") for name in tar.getnames()]
+            tops = {name[0] for name in names}
+            if len(tops) != 1 or tops & {"", "."} or any(".." in name for name in names):
+                raise CommandExecutionError(
+                    f"{archive} is no source archive: it holds {', '.join(sorted(tops)[:5])} at "
+                    "its top, expected one folder with all in it"
+                )
+            # Older patch releases of Python 3.11 do not have the filters.
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            tar.extractall(folder, **safely)
+    except _BROKEN as err:
+        raise CommandExecutionError(f"{archive} is broken: {err or type(err).__name__}") from err
+    except OSError as err:
+        if err.errno is None:
+            # gzip and its like have no errno for what they cannot decode.
+            raise CommandExecutionError(f"{archive} is broken: {err}") from err
+        raise disk_error(err, folder) from err
+    return os.path.join(folder, tops.pop())
+
+
+def run(argv, folder):
+    """
+    Run one command of a build, giving way to whatever else runs on this host.
+
+    argv
+        List of the program and its arguments.
+    folder
+        Folder to run it in.
+
+    Returns what it printed.
+
+    Raises CommandExecutionError with the end of the log when it fails.
+    """
+    try:
+        done = subprocess.run(
+            ["nice", "-n", "19", *argv],
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as err:
+        raise disk_error(err, folder) from err
+    if done.returncode:
+        lines = done.stdout.rstrip().splitlines()
+        end = "\n".join(lines[-LOG_LINES:])
+        raise CommandExecutionError(
+            f"{' '.join(argv)} failed with exit code {done.returncode}."
+            f"{_hint(done.stdout, folder)} The end of its log:\n{end}"
+        )
+    return done.stdout
+
+
+def _hint(log, folder):
+    """Say in a sentence what a failed command was missing, where its log tells."""
+    header = re.search(r"fatal error: (\S+): No such file or directory", log)
+    if header:
+        return f" The header {header[1]} is missing."
+    if os.strerror(errno.ENOSPC) in log:
+        return f" The disk of {folder} is full."
+    program = _MISSING_PROGRAM.search(log)
+    if program:
+        return f" The program {program[1]} is missing."
+    return ""
+
+
+def disk_error(err, path):
+    """
+    Put an OSError into words.
+
+    err
+        The OSError.
+    path
+        What was being written.
+
+    Returns a CommandExecutionError to raise.
+    """
+    if err.errno == errno.ENOSPC:
+        return CommandExecutionError(f"the disk of {path} is full")
+    return CommandExecutionError(f"{err.filename or path}: {err.strerror or err}")
+
+
+def install(program, argv, source, path, version, checksum, options):
+    """
+    Install what was compiled beside its place, try it, and rename it to its place.
+
+    program
+        The program's file name.
+    argv
+        The command that installs, without ``DESTDIR``.
+    source
+        The folder it was compiled in; on the same file system as ``path``.
+    path
+        As :func:`build_path` names it.
+    version, checksum, options
+        What it was built from; goes into the record.
+
+    Returns ``path``.
+
+    Raises CommandExecutionError when it cannot be installed, or what was installed
+    does not run or is another version.
+    """
+    staging = f"{source.rstrip('/')}.staged"
+    staged = os.path.join(staging, path.lstrip("/"))
+    run([*argv, f"DESTDIR={staging}"], source)
+    says = run([os.path.join(staged, "sbin", program), "-v"], source)
+    if not re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", says):
+        raise CommandExecutionError(
+            f"{program} was built, but says of itself: {says.strip().partition(chr(10))[0]}; "
+            f"expected version {version}"
+        )
+    built = {"version": version, "checksum": checksum, "options": options, "built": time.time()}
+    try:
+        with salt.utils.files.fopen(os.path.join(staged, RECORD), "w") as handle:
+            json.dump(built, handle, indent=2)
+        os.sync()
+        if os.path.lexists(path):
+            # Without a record of ours, or damaged: it was not taken for a build.
+            shutil.rmtree(path)
+        os.rename(staged, path)
+    except OSError as err:
+        raise disk_error(err, path) from err
+    return path
+
+
+@contextlib.contextmanager
+def workspace(prefix):
+    """
+    Have a folder to build in, on the disk that the build will be on; gone at the end.
+
+    prefix
+        What the names of this program's builds begin with.
+
+    Removes what earlier, interrupted attempts left.
+    """
+    for left in leftovers(prefix):
+        shutil.rmtree(left, ignore_errors=True)
+    parent = os.path.dirname(prefix)
+    try:
+        os.makedirs(parent, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix=_workspace_prefix(prefix), dir=parent)
+    except OSError as err:
+        raise disk_error(err, parent) from err
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _workspace_prefix(prefix):
+    return f".{os.path.basename(prefix)}.building."
+
+
+# What is there
+
+
+def record(path):
+    """
+    Read what a build was made from.
+
+    path
+        The build's folder.
+
+    Returns a mapping with ``path``, ``version``, ``checksum`` and ``options``; None
+    when that is no complete build.
+    """
+    try:
+        with salt.utils.files.fopen(os.path.join(path, RECORD)) as handle:
+            built = json.load(handle)
+        return {"path": path, **{key: built[key] for key in ("version", "checksum", "options")}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def builds(prefix):
+    """
+    List the complete builds of a program, the one used last first.
+
+    prefix
+        What their names begin with.
+
+    Returns a list of mappings as :func:`record` returns them.
+    """
+    found = [path for path in glob.glob(f"{glob.escape(prefix)}-*") if record(path)]
+    return [record(path) for path in sorted(found, key=_used, reverse=True)]
+
+
+def _used(path):
+    """Tell when a build was made, or last went out of use."""
+    return os.stat(os.path.join(path, RECORD)).st_mtime
+
+
+def current(link):
+    """
+    Tell which build is used.
+
+    link
+        Path of the symbolic link to the build's program.
+
+    Returns a mapping as :func:`record` returns it; None when no build is used.
+    """
+    if not os.path.islink(link) or not os.path.exists(link):
+        return None
+    return record(os.path.dirname(os.path.dirname(os.path.realpath(link))))
+
+
+def leftovers(prefix):
+    """
+    List the folders that interrupted builds left.
+
+    prefix
+        What the names of this program's builds begin with.
+
+    Returns a list of paths.
+    """
+    folder = os.path.join(os.path.dirname(prefix), _workspace_prefix(os.path.basename(prefix)))
+    return sorted(glob.glob(f"{glob.escape(folder)}*"))
+
+
+def surplus(prefix, link):
+    """
+    List what can go: what interrupted builds left, and all builds but the one in use and the
+    one before it.
+
+    prefix
+        What the builds' names begin with.
+    link
+        Path of the symbolic link to the program of the build in use.
+
+    Returns a list of paths.
+    """
+    used = current(link)
+    others = [build["path"] for build in builds(prefix) if not used or build != used]
+    return leftovers(prefix) + others[1 if used else 2 :]
+
+
+def use(path, link):
+    """
+    Let the link point to a build's program, in one step.
+
+    path
+        The build's folder.
+    link
+        Path of the link; its name is the program's.
+
+    Raises CommandExecutionError when there is a file in its place.
+    """
+    before = current(link)
+    program = os.path.join(path, "sbin", os.path.basename(link))
+    try:
+        if os.path.lexists(link) and not os.path.islink(link):
+            raise CommandExecutionError(
+                f"{link} is there already and is none of this project's links; move it away first"
+            )
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        temporary = f"{link}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        os.symlink(program, temporary)
+        if before:
+            os.utime(os.path.join(before["path"], RECORD))
+        os.replace(temporary, link)
+    except OSError as err:
+        raise disk_error(err, link) from err
+
+
+def unuse(link):
+    """
+    Remove the link to a build; the build itself stays.
+
+    link
+        Path of the link. One that leads to no build of this project stays.
+
+    Returns whether there was one.
+    """
+    before = current(link)
+    if not before:
+        return False
+    try:
+        os.utime(os.path.join(before["path"], RECORD))
+        os.remove(link)
+    except OSError as err:
+        raise disk_error(err, link) from err
+    return True
+
+
+def remove(path):
+    """
+    Remove a build, or what an interrupted one left.
+
+    path
+        As :func:`surplus` lists it.
+    """
+    try:
+        shutil.rmtree(path)
+    except OSError as err:
+        raise disk_error(err, path) from err
+
+
+# The states
+
+
+def installed(name, title, functions, test, wanted):
+    """
+    The state ``installed`` of a program built from source.
+
+    name
+        Path of the link to the program.
+    title
+        The program's name for people.
+    functions
+        Mapping with the execution module's ``plan``, ``current``, ``builds``,
+        ``surplus``, ``build``, ``use`` and ``remove``.
+    test
+        Whether this is test mode.
+    wanted
+        Mapping of the arguments of ``plan``.
+
+    Returns a state's return.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    before = None
+    try:
+        before = functions["current"](name)
+        plan = functions["plan"](**wanted)
+        reasons = _reasons(before, plan)
+        there = plan["path"] in [build["path"] for build in functions["builds"](plan["prefix"])]
+        if not reasons:
+            ret["comment"] = f"{_called(title, plan)} is already installed"
+        elif test:
+            how = "switched to, being there already" if there else f"built from {plan['url']}"
+            ret["comment"] = f"{_called(title, plan)} would have been {how}: {'; '.join(reasons)}"
+        else:
+            if not there:
+                functions["build"](**wanted)
+            functions["use"](plan["path"], name)
+            after = functions["current"](name)
+            if not after or after["path"] != plan["path"]:
+                raise CommandExecutionError(f"{name} was set, yet leads elsewhere")
+            how = "switched to" if there else f"built from {plan['url']} and installed"
+            ret["comment"] = f"{_called(title, plan)} has been {how}: {'; '.join(reasons)}"
+        if plan.get("left_out"):
+            ret["comment"] += f"; this version has no {', '.join(plan['left_out'])} to choose"
+        if reasons:
+            ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
+        old = [] if test and reasons else functions["surplus"](plan["prefix"], name)
+        if old:
+            ret["changes"]["removed"] = old
+            if not test:
+                for path in old:
+                    functions["remove"](path)
+        if test and ret["changes"]:
+            ret["result"] = None
+    except (CommandExecutionError, SaltInvocationError) as err:
+        left = f"{_called(title, before)} goes on untouched" if before else "nothing was installed"
+        ret.update(result=False, changes={}, comment=f"{title} from source: {err}\n({left})")
+    return ret
+
+
+def absent(name, title, functions, test, unit):
+    """
+    The state ``absent`` of a program built from source: its package is used instead.
+
+    name
+        Path of the link to the program.
+    title
+        The program's name for people.
+    functions
+        Mapping with the execution module's ``current`` and ``unuse``, and Salt's
+        ``file.contains``, ``file.remove`` and ``service.systemctl_reload``.
+    test
+        Whether this is test mode.
+    unit
+        Path of the systemd unit that runs the program from source; one that is not
+        from Salt stays.
+
+    Returns a state's return. The builds stay, so that going back takes no time.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        before = functions["current"](name)
+        there = functions["file.contains"](unit, UNIT_MARK)
+        if not before and not there:
+            ret["comment"] = f"No {title} from source is in use"
+            return ret
+        if before:
+            ret["changes"][name] = {"old": before["path"], "new": None}
+        if there:
+            ret["changes"][unit] = "removed"
+        if test:
+            ret.update(result=None, comment=f"{title} from source would have gone out of use")
+            return ret
+        # systemd has to know first: should the program die now, the package's is started.
+        if there:
+            functions["file.remove"](unit)
+            functions["service.systemctl_reload"]()
+        functions["unuse"](name)
+        if functions["current"](name) or functions["file.contains"](unit, UNIT_MARK):
+            raise CommandExecutionError(f"{name} or {unit} was removed, yet is still there")
+        ret["comment"] = f"{title} from source has gone out of use; its builds are kept"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=f"{title} from source: {err}")
+    return ret
+
+
+def _called(title, build):
+    return f"{title} {build['version']} in {build['path']}"
+
+
+def _reasons(before, plan):
+    """List in what the build in use differs from the wanted one; empty when in nothing."""
+    if not before:
+        return ["none is in use"]
+    if before["path"] == plan["path"]:
+        return []
+    found = []
+    if before["version"] != plan["version"]:
+        found.append(f"version {before['version']} is in use, {plan['version']} is wanted")
+    elif before["checksum"] != plan["checksum"]:
+        found.append("it was built from a source with another checksum")
+    for option in sorted({*before["options"], *plan["options"]}):
+        old, new = before["options"].get(option), plan["options"].get(option)
+        if old != new:
+            found.append(f"{option} is {_shown(old)}, {_shown(new)} is wanted")
+    return found or [f"{before['path']} is in use, {plan['path']} is wanted"]
+
+
+def _shown(value):
+    return "not set" if value is None else f"'{value}'"
