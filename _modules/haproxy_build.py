@@ -1,0 +1,427 @@
+"""
+Build HAProxy from source: fetch and verify, extract, compile, install.
+
+A build lives in a folder of its own, such as ``/usr/local/haproxy-2.6.12-1a2b3c4d``,
+and is used once the link ``/usr/local/sbin/haproxy`` leads to it. See
+docs/source-builds.md.
+"""
+
+import os
+import re
+
+from salt.exceptions import SaltInvocationError
+
+LINK = "/usr/local/sbin/haproxy"
+PREFIX = "/usr/local/haproxy"
+# The first version with the master that waits for systemd.
+FIRST_VERSION = (1, 8)
+
+# TARGETs on Linux, as the Makefiles of these versions know them.
+_TARGETS_BEFORE_2_0 = ("linux22", "linux24", "linux24e", "linux26", "linux2628")
+_TARGETS_FROM_2_0 = {
+    "linux-glibc": (2, 0),
+    "linux-glibc-legacy": (2, 1),
+    "linux-musl": (2, 2),
+}
+_TARGETS_ANYWHERE = ("generic", "custom")
+
+# The article's options: default, first version that has it, first that has it no more.
+_OPTIONS = {
+    "USE_PCRE2": ((1, 8), None),
+    "USE_OPENSSL": (None, None),
+    "USE_ZLIB": (None, None),
+    "USE_SYSTEMD": ((1, 8), (3, 2)),
+    # From 2.6 on each Linux TARGET has it by itself.
+    "USE_CPU_AFFINITY": (None, (2, 6)),
+}
+# Options that make no sense beside one another: the default gives way to pillar's.
+_INSTEAD = {"USE_PCRE2": ("USE_PCRE", "USE_PCRE_JIT", "USE_STATIC_PCRE")}
+
+
+def target(version, kernel=None):
+    """
+    Choose the TARGET for a version of HAProxy and a kernel.
+
+    version
+        Version of HAProxy.
+    kernel : the running one
+        Release of the kernel, as ``uname -r`` prints it.
+
+    Returns ``linux-glibc`` from 2.0 on. Before: ``linux2628`` from kernel 2.6.28
+    on, ``linux26``, ``linux24`` or ``linux22`` on older ones. ``linux24e``, for
+    2.4 with a working epoll, cannot be told from the kernel's release: pillar may
+    name it.
+
+    See https://github.com/haproxy/haproxy/blob/master/INSTALL.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.target 2.6.12
+    """
+    number = __utils__["source_build.version_number"](version)
+    if number >= (2, 0):
+        return "linux-glibc"
+    kernel = kernel or __grains__.get("kernelrelease") or os.uname().release
+    running = tuple(int(part) for part in re.findall(r"\d+", kernel)[:3])
+    if running >= (2, 6, 28):
+        return "linux2628"
+    if running >= (2, 6):
+        return "linux26"
+    return "linux24" if running >= (2, 4) else "linux22"
+
+
+def known_targets(version):
+    """
+    List the TARGETs that a version of HAProxy knows on Linux.
+
+    version
+        Version of HAProxy.
+
+    Returns a list of strings.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.known_targets 2.1.4
+    """
+    number = __utils__["source_build.version_number"](version)
+    if number < (2, 0):
+        return [*_TARGETS_BEFORE_2_0, *_TARGETS_ANYWHERE]
+    since = [name for name, first in _TARGETS_FROM_2_0.items() if number >= first]
+    return [*since, *_TARGETS_ANYWHERE]
+
+
+def plan(version=None, url=None, checksum=None, options=None):
+    """
+    Work out what is to be built: pillar completed by what is known of the version.
+
+    version
+        Version of HAProxy.
+    url : that of the preset
+        ``https://…``, ``salt://…`` or a path on this host.
+    checksum : that of the preset
+        ``sha256=…`` or ``sha512=…``.
+    options
+        Mapping of make variables, such as ``TARGET``, ``USE_PCRE`` and ``PREFIX``;
+        they come over the default set of that version. A value that is false or
+        empty turns an option off.
+
+    Returns a mapping with ``version``, ``url``, ``checksum``, ``options`` (all of
+    them, mapping of strings), ``left_out`` (options from pillar that this version
+    has no more), ``prefix`` (what the builds' names begin with), ``path`` (where
+    the build will be), ``dependencies`` (packages that building it needs) and
+    ``systemd`` (whether it tells systemd when it is ready).
+
+    Raises SaltInvocationError when something is missing, and for a TARGET that
+    the version does not know.
+
+    See https://github.com/haproxy/haproxy/blob/master/INSTALL.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.plan 2.6.12
+    """
+    data = __utils__["source_build.read_data"](__salt__["cp.get_file_str"], "haproxy")
+    wanted = __utils__["source_build.source"]("haproxy", data["presets"], version, url, checksum)
+    number = __utils__["source_build.version_number"](wanted["version"])
+    if number < FIRST_VERSION:
+        raise SaltInvocationError(
+            f"rabbit_ha:haproxy:source:version is {wanted['version']}, which has no master "
+            "process that systemd could run; expected 1.8 or newer"
+        )
+    given = dict(options or {})
+    prefix = str(given.pop("PREFIX", None) or PREFIX).rstrip("/")
+    complete, left_out = _options(wanted["version"], given)
+    path = __utils__["source_build.build_path"](
+        prefix, wanted["version"], wanted["checksum"], complete
+    )
+    packages = data["dependencies"].get(__grains__.get("os_family"), {})
+    return {
+        **wanted,
+        "options": complete,
+        "left_out": left_out,
+        "prefix": prefix,
+        "path": path,
+        "dependencies": [
+            *packages.get("always", []),
+            *(package for option, package in packages.items() if complete.get(option)),
+        ],
+        "systemd": number >= (3, 2) or bool(complete.get("USE_SYSTEMD")),
+    }
+
+
+def _options(version, given):
+    """Merge pillar's options over the version's default set; returns them and what was left out."""
+    number = __utils__["source_build.version_number"](version)
+    wrong = [name for name in given if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name)]
+    if wrong:
+        raise SaltInvocationError(
+            f"rabbit_ha:haproxy:source:options has {', '.join(wrong)}; expected names of make "
+            "variables, such as USE_PCRE2"
+        )
+    gone, complete = [], {}
+    for name, (first, end) in _OPTIONS.items():
+        if (first and number < first) or (end and number >= end):
+            if given.pop(name, None):
+                gone.append(name)
+        elif not any(given.get(other) for other in _INSTEAD.get(name, ())):
+            complete[name] = "1"
+    complete |= {name: _value(value) for name, value in given.items()}
+    complete["ARCH"] = complete.get("ARCH") or __grains__.get("cpuarch") or os.uname().machine
+    complete["TARGET"] = complete.get("TARGET") or target(version)
+    known = known_targets(version)
+    if complete["TARGET"] not in known:
+        raise SaltInvocationError(
+            f"rabbit_ha:haproxy:source:options:TARGET is {complete['TARGET']}, which HAProxy "
+            f"{version} does not know; use {target(version)} (known: {', '.join(known)})"
+        )
+    return dict(sorted(complete.items())), gone
+
+
+def _value(value):
+    """Write a value as HAProxy's Makefile takes it: empty turns an option off."""
+    if value is True:
+        return "1"
+    return "" if value in (None, False, 0, "0") else str(value)
+
+
+def fetch_source(url, checksum):
+    """
+    Get HAProxy's source archive and verify it.
+
+    url
+        ``https://…``, ``salt://…`` or a path on this host.
+    checksum
+        ``sha256=…`` or ``sha512=…``.
+
+    Returns the path of the archive on this host.
+
+    Raises CommandExecutionError when it cannot be had or is another one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.fetch_source https://example.org/haproxy-2.6.12.tar.gz sha256=58f9…
+    """
+    return __utils__["source_build.fetch"](url, checksum, __salt__["cp.cache_file"])
+
+
+def extract_source(archive, folder):
+    """
+    Unpack HAProxy's source.
+
+    archive
+        Path of the archive.
+    folder
+        Folder to unpack it in.
+
+    Returns the path of the folder with the source.
+
+    Raises CommandExecutionError for a broken archive or a full disk.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.extract_source /tmp/haproxy-2.6.12.tar.gz /tmp
+    """
+    return __utils__["source_build.extract"](archive, folder)
+
+
+def compile_source(source, options, path):
+    """
+    Compile HAProxy.
+
+    source
+        Folder with its source.
+    options
+        Mapping of make variables, as :func:`plan` returns them.
+    path
+        Folder that it will be installed in.
+
+    Raises CommandExecutionError with the end of the log.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.compile_source /opt/src/haproxy-2.6.12 '{USE_ZLIB: 1}' /opt/haproxy
+    """
+    jobs = __grains__.get("num_cpus") or 1
+    __utils__["source_build.run"](["make", f"-j{jobs}", *_variables(options, path)], source)
+
+
+def _variables(options, path):
+    return [*(f"{name}={value}" for name, value in options.items()), f"PREFIX={path}"]
+
+
+def install_build(source, path, version, checksum, options):
+    """
+    Install HAProxy as compiled: complete, or not at all.
+
+    source
+        Folder that it was compiled in; on the same file system as ``path``.
+    path
+        Folder to install it in.
+    version, checksum, options
+        What it was built from; goes into the build's record.
+
+    Returns ``path``.
+
+    Raises CommandExecutionError when what was built does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.install_build /opt/src/haproxy /opt/haproxy 2.6.12 sha256=… {}
+    """
+    argv = ["make", "install", *_variables(options, path)]
+    return __utils__["source_build.install"](
+        "haproxy", argv, source, path, version, checksum, options
+    )
+
+
+def build(version=None, url=None, checksum=None, options=None):
+    """
+    Do all steps in a folder that is gone afterwards; what is in use is not touched.
+
+    version, url, checksum, options
+        As :func:`plan` takes them.
+
+    Returns the path of the build.
+
+    Raises CommandExecutionError from the step that failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.build 2.6.12
+    """
+    wanted = plan(version, url, checksum, options)
+    archive = fetch_source(wanted["url"], wanted["checksum"])
+    with __utils__["source_build.workspace"](wanted["prefix"]) as folder:
+        source = extract_source(archive, folder)
+        compile_source(source, wanted["options"], wanted["path"])
+        return install_build(
+            source, wanted["path"], wanted["version"], wanted["checksum"], wanted["options"]
+        )
+
+
+def current(link=LINK):
+    """
+    Tell which build is in use.
+
+    link : /usr/local/sbin/haproxy
+        The link to its program.
+
+    Returns a mapping with ``path``, ``version``, ``checksum`` and ``options``; None
+    when none is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.current
+    """
+    return __utils__["source_build.current"](link)
+
+
+def builds(prefix=PREFIX):
+    """
+    List the builds that are there, the one used last first.
+
+    prefix : /usr/local/haproxy
+        What their names begin with.
+
+    Returns a list of mappings as :func:`current` returns them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.builds
+    """
+    return __utils__["source_build.builds"](prefix)
+
+
+def surplus(prefix=PREFIX, link=LINK):
+    """
+    List what can go: builds older than the one before, and what interrupted ones left.
+
+    prefix : /usr/local/haproxy
+        What the builds' names begin with.
+    link : /usr/local/sbin/haproxy
+        The link to the program of the build in use.
+
+    Returns a list of paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.surplus
+    """
+    return __utils__["source_build.surplus"](prefix, link)
+
+
+def use(path, link=LINK):
+    """
+    Let a build be the one in use, in one step; a running HAProxy goes on as it is.
+
+    path
+        Folder of the build.
+    link : /usr/local/sbin/haproxy
+        The link to its program.
+
+    Raises CommandExecutionError when a file that is not this project's is in the
+    link's place.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.use /usr/local/haproxy-2.6.12-1a2b3c4d
+    """
+    __utils__["source_build.use"](path, link)
+
+
+def unuse(link=LINK):
+    """
+    Let no build be in use; all of them stay.
+
+    link : /usr/local/sbin/haproxy
+        The link to the program of the build in use.
+
+    Returns whether one was.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.unuse
+    """
+    return __utils__["source_build.unuse"](link)
+
+
+def remove(path):
+    """
+    Remove a build, or what an interrupted one left.
+
+    path
+        Its folder, as :func:`surplus` lists it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call haproxy_build.remove /usr/local/haproxy-2.1.4-1a2b3c4d
+    """
+    __utils__["source_build.remove"](path)

@@ -1,0 +1,49 @@
+"""
+HAProxy built from source.
+"""
+
+LINK = "/usr/local/sbin/haproxy"
+_STEPS = ("plan", "current", "builds", "surplus", "build", "use", "remove")
+
+
+def installed(name=LINK, version=None, url=None, checksum=None, options=None):
+    """
+    Have a version of HAProxy, built with these options, in use.
+
+    Does nothing when it is; builds it when it is not there, and makes it the one
+    that the link leads to. The build that was in use before stays, older ones go.
+    Until the new one is complete, nothing of the old one is touched.
+
+    name : /usr/local/sbin/haproxy
+        The link that leads to the program in use.
+    version
+        Version of HAProxy.
+    url : that of the preset
+        ``https://…``, ``salt://…`` or a path on the host.
+    checksum : that of the preset
+        ``sha256=…`` or ``sha512=…`` of the archive.
+    options
+        Mapping of make variables over the version's default set.
+
+    See docs/source-builds.md.
+    """
+    wanted = {"version": version, "url": url, "checksum": checksum, "options": options}
+    functions = {step: __salt__[f"haproxy_build.{step}"] for step in _STEPS}
+    return __utils__["source_build.installed"](name, "HAProxy", functions, __opts__["test"], wanted)
+
+
+def absent(name=LINK, unit="/usr/local/lib/systemd/system/haproxy.service"):
+    """
+    Have no HAProxy from source in use, so that the package's is. The builds stay.
+
+    name : /usr/local/sbin/haproxy
+        The link that leads to the program in use.
+    unit : /usr/local/lib/systemd/system/haproxy.service
+        The unit that runs it.
+
+    See docs/source-builds.md.
+    """
+    functions = {step: __salt__[f"haproxy_build.{step}"] for step in ("current", "unuse")}
+    for function in ("file.contains", "file.remove", "service.systemctl_reload"):
+        functions[function] = __salt__[function]
+    return __utils__["source_build.absent"](name, "HAProxy", functions, __opts__["test"], unit)
