@@ -1,0 +1,156 @@
+"""
+Restart a load balancer's services while the address is served by another one.
+"""
+
+import ipaddress
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# A backup takes over within 4 s even where the holder vanished without a word.
+TAKEOVER = 10
+
+
+def running_program(service):
+    """
+    Tell which program a service runs.
+
+    service
+        Name of the service.
+
+    Returns the path of its main process's executable, without symbolic links; None
+    where the service does not run. A program that was replaced since it was started
+    ends in ``(deleted)``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.running_program haproxy
+    """
+    shown = __salt__["cmd.run_all"](
+        ["systemctl", "show", "-p", "MainPID", "--value", service], python_shell=False
+    )
+    if shown["retcode"] != 0:
+        raise CommandExecutionError(f"systemctl show {service} failed: {shown['stderr']}")
+    if not int(shown["stdout"] or 0):
+        return None
+    try:
+        return os.readlink(f"/proc/{int(shown['stdout'])}/exe")
+    except FileNotFoundError:
+        return None
+
+
+def restart(service, check=None):
+    """
+    Restart a service of this load balancer; the address is served all the time.
+
+    Where this host holds the address and there is another load balancer, keepalived
+    is stopped first, which hands the address over at once; the restart waits until
+    the other one serves it. keepalived is started again afterwards.
+
+    service
+        Name of HAProxy's or keepalived's service.
+    check
+        List of a command and its arguments that judges the configuration with the
+        program that is to be started; where it fails, nothing is touched.
+
+    Raises CommandExecutionError when the check fails, when no other load balancer
+    takes the address (it stays here then), or when the service does not start (it
+    stays with the other one then).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.restart haproxy
+    """
+    settings = __salt__["rabbit_topology.settings"]()
+    keepalived = settings["keepalived"]["service"]
+    if check:
+        judged = __salt__["cmd.run_all"](check, python_shell=False, redirect_stderr=True)
+        if judged["retcode"] != 0:
+            raise CommandExecutionError(
+                f"{' '.join(check)} fails, so {service} was not restarted: {judged['stdout']}"
+            )
+    given_away = hand_over()
+    left = f"; {' '.join(given_away)} stays with another load balancer" if given_away else ""
+    if (service != keepalived or not given_away) and not __salt__["service.restart"](service):
+        raise CommandExecutionError(f"{service} did not start{left}. Next: journalctl -u {service}")
+    if service != keepalived and given_away:
+        _wait_for_haproxy(service, left)
+    if given_away and not __salt__["service.start"](keepalived):
+        raise CommandExecutionError(
+            f"{keepalived} did not start{left}. Next: journalctl -u {keepalived}"
+        )
+
+
+def _wait_for_haproxy(service, left):
+    """Wait until HAProxy answers, so that keepalived finds it well from the start."""
+    monitor = __salt__["rabbit_topology.monitor_endpoint"]()
+    if not _within(TAKEOVER, lambda: _connects(monitor["address"], monitor["port"])):
+        raise CommandExecutionError(
+            f"{service} was restarted, but does not answer{left}. Next: journalctl -u {service}"
+        )
+
+
+def hand_over():
+    """
+    Let another load balancer have the addresses that this host holds: stop keepalived.
+
+    Returns the list of addresses; empty when this host held none, or when there is
+    no other load balancer, and then nothing was stopped.
+
+    Raises CommandExecutionError when no other one serves them within 10 s; keepalived
+    was started again then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.hand_over
+    """
+    settings = __salt__["rabbit_topology.settings"]()
+    keepalived = settings["keepalived"]["service"]
+    addresses = __utils__["rabbit_settings.virtual_addresses"](settings)
+    held = __salt__["rabbit_host.held_addresses"](addresses)
+    others = set(__salt__["rabbit_topology.load_balancers"]()) - {__grains__["id"]}
+    if not held or not others:
+        return []
+    port = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1]
+    if not __salt__["service.stop"](keepalived):
+        raise CommandExecutionError(f"{keepalived} did not stop. Next: systemctl stop {keepalived}")
+
+    def served_elsewhere():
+        return not __salt__["rabbit_host.held_addresses"](held) and all(
+            _connects(address, port) for address in held if _is_near(address)
+        )
+
+    if not _within(TAKEOVER, served_elsewhere):
+        __salt__["service.start"](keepalived)
+        raise CommandExecutionError(
+            f"no other load balancer served {' '.join(held)} within {TAKEOVER} s, so it stays "
+            "here. Next: salt-run rabbit_ha.status"
+        )
+    return held
+
+
+def _connects(address, port):
+    return __salt__["network.connect"](address, port=port, timeout=1)["result"]
+
+
+def _is_near(address):
+    """Tell whether an address is in one of this host's networks; to others it may have no route."""
+    networks = [*__salt__["network.subnets"](), *__salt__["network.subnets6"]()]
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(net) for net in networks)
+
+
+def _within(seconds, condition):
+    """Try a condition until it holds; tell whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
