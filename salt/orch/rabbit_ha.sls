@@ -2,7 +2,6 @@
 # run there; a new run goes on from where things stand.
 {%- set settings = salt['rabbit_topology.settings']() %}
 {%- set seed = salt['rabbit_topology.seed_host']() %}
-{%- set load_balancers = salt['rabbit_topology.load_balancers']() %}
 
 All hosts answer and pillar is complete:
   rabbit_ha.ready:
@@ -46,22 +45,14 @@ The cluster has its name, users and policies:
     - failhard: true
     - onchanges:
       - rabbit_ha: What differs from pillar
-{% if load_balancers %}
-HAProxy is running on the load balancers:
-  salt.state:
-    - tgt: {{ load_balancers | json }}
-    - tgt_type: list
-    - sls: rabbit_ha.haproxy
-    - failhard: true
-    - onchanges:
-      - rabbit_ha: What differs from pillar
-{% endif %}
 {%- for group in salt['rabbit_topology.load_balancers_in_start_order']() %}
-keepalived is running on {{ group | join(' and ') }}:
+HAProxy and keepalived are running on {{ group | join(' and ') }}:
   salt.state:
     - tgt: {{ group | json }}
     - tgt_type: list
-    - sls: rabbit_ha.keepalived
+    - sls:
+      - rabbit_ha.haproxy
+      - rabbit_ha.keepalived
     - failhard: true
     - onchanges:
       - rabbit_ha: What differs from pillar

@@ -9,9 +9,10 @@ def steps(compiled, pillar=None):
     """List what the orchestration runs on hosts: the SLS and its target."""
     low = compiled("master", pillar).low("orch.rabbit_ha")
     return [
-        (chunk["sls"], chunk["tgt"])
+        (sls, chunk["tgt"])
         for chunk in low
         if (chunk["state"], chunk["fun"]) == ("salt", "state")
+        for sls in ([chunk["sls"]] if isinstance(chunk["sls"], str) else chunk["sls"])
     ]
 
 
@@ -41,11 +42,19 @@ def test_keepalived_starts_on_the_backups_before_the_master_so_that_the_address_
     assert started == [["haproxy-keeplive-node2"], ["haproxy-keeplive-node1"]]
 
 
-def test_haproxy_runs_on_all_load_balancers_before_keepalived(compiled):
+def test_a_load_balancer_is_done_with_haproxy_and_keepalived_before_the_next_begins(compiled):
     order = [
-        sls for sls, _ in steps(compiled) if sls in ("rabbit_ha.haproxy", "rabbit_ha.keepalived")
+        (sls, tgt)
+        for sls, tgt in steps(compiled)
+        if sls in ("rabbit_ha.haproxy", "rabbit_ha.keepalived")
     ]
-    assert order == ["rabbit_ha.haproxy", "rabbit_ha.keepalived", "rabbit_ha.keepalived"]
+    backup, master = ["haproxy-keeplive-node2"], ["haproxy-keeplive-node1"]
+    assert order == [
+        ("rabbit_ha.haproxy", backup),
+        ("rabbit_ha.keepalived", backup),
+        ("rabbit_ha.haproxy", master),
+        ("rabbit_ha.keepalived", master),
+    ]
 
 
 def test_all_hosts_are_prepared_at_the_same_time(compiled):

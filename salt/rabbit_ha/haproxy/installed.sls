@@ -1,6 +1,7 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
 include:
   - rabbit_ha.hosts.named
+  - rabbit_ha.haproxy.installed_from_{{ haproxy.install }}
 
 systemd brings a HAProxy that died back:
   file.managed:
@@ -8,13 +9,6 @@ systemd brings a HAProxy that died back:
     - source: salt://rabbit_ha/haproxy/files/haproxy.service.conf
     - makedirs: true
     - mode: '0644'
-
-HAProxy is installed:
-  pkg.installed:
-    - name: haproxy
-    - require:
-      - sls: rabbit_ha.hosts.named
-      - file: systemd brings a HAProxy that died back
 
 HAProxy has the folder that it confines itself to:
   file.directory:

@@ -1,4 +1,7 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
+{%- set from_source = haproxy.install == 'source' %}
+{%- set program = '/usr/local/sbin/haproxy' if from_source else '/usr/sbin/haproxy' %}
+{%- set files = ['-f', haproxy.config_file] + (['-f', haproxy.config_dir] if from_source else []) %}
 include:
   - rabbit_ha.haproxy.configured
 
@@ -8,6 +11,14 @@ systemd knows HAProxy's settings:
     - require:
       - sls: rabbit_ha.haproxy.configured
 
+HAProxy runs the program that is installed:
+  rabbit_failover.program_in_use:
+    - name: {{ haproxy.service }}
+    - program: {{ program }}
+    - check: {{ ([program, '-c', '-q'] + files) | json }}
+    - require:
+      - rabbit_node: systemd knows HAProxy's settings
+
 HAProxy is running and starts at boot:
   service.running:
     - name: {{ haproxy.service }}
@@ -15,6 +26,6 @@ HAProxy is running and starts at boot:
     # A restart would drop every connection.
     - reload: true
     - require:
-      - rabbit_node: systemd knows HAProxy's settings
+      - rabbit_failover: HAProxy runs the program that is installed
     - watch:
       - file: HAProxy has its configuration

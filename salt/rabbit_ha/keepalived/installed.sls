@@ -1,6 +1,7 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
 include:
   - rabbit_ha.hosts.named
+  - rabbit_ha.keepalived.installed_from_{{ keepalived.install }}
 
 systemd brings a keepalived that died back:
   file.managed:
@@ -9,13 +10,6 @@ systemd brings a keepalived that died back:
     - template: jinja
     - makedirs: true
     - mode: '0644'
-
-keepalived is installed:
-  pkg.installed:
-    - name: keepalived
-    - require:
-      - sls: rabbit_ha.hosts.named
-      - file: systemd brings a keepalived that died back
 
 keepalived has a user without rights for its check:
   user.present:

@@ -1,4 +1,5 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
+{%- set from_source = keepalived.install == 'source' %}
 include:
   - rabbit_ha.keepalived.configured
 
@@ -8,6 +9,16 @@ systemd knows keepalived's settings:
     - require:
       - sls: rabbit_ha.keepalived.configured
 
+keepalived runs the program that is installed:
+  rabbit_failover.program_in_use:
+    - name: {{ keepalived.service }}
+    - program: {{ '/usr/local/sbin/keepalived' if from_source else '/usr/sbin/keepalived' }}
+    - check:
+      - {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
+      - {{ keepalived.config_file }}
+    - require:
+      - rabbit_node: systemd knows keepalived's settings
+
 keepalived is running and starts at boot:
   service.running:
     - name: {{ keepalived.service }}
@@ -15,6 +26,6 @@ keepalived is running and starts at boot:
     # A restart would give the address away for a moment.
     - reload: true
     - require:
-      - rabbit_node: systemd knows keepalived's settings
+      - rabbit_failover: keepalived runs the program that is installed
     - watch:
       - file: keepalived has its configuration

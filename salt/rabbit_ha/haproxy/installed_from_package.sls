@@ -1,0 +1,17 @@
+{%- set haproxy = salt['rabbit_topology.haproxy']() %}
+include:
+  - rabbit_ha.haproxy.installed
+
+HAProxy is installed:
+  pkg.installed:
+    - name: haproxy
+    - require:
+      - sls: rabbit_ha.hosts.named
+      - file: systemd brings a HAProxy that died back
+
+No HAProxy from source is in use:
+  haproxy_build.absent:
+    - name: /usr/local/sbin/haproxy
+    - unit: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - require:
+      - pkg: HAProxy is installed

@@ -1,0 +1,58 @@
+{%- set haproxy = salt['rabbit_topology.haproxy']() %}
+{%- set plan = salt['haproxy_build.plan'](**haproxy.source) %}
+include:
+  - rabbit_ha.haproxy.installed
+
+HAProxy has what building it needs:
+  pkg.installed:
+    - pkgs: {{ plan.dependencies | json }}
+    - require:
+      - sls: rabbit_ha.hosts.named
+
+HAProxy is built from source:
+  haproxy_build.installed:
+    - name: /usr/local/sbin/haproxy
+    - version: {{ haproxy.source.version | json }}
+    - url: {{ haproxy.source.url | json }}
+    - checksum: {{ haproxy.source.checksum | json }}
+    - options: {{ haproxy.source.options | json }}
+    - require:
+      - pkg: HAProxy has what building it needs
+
+HAProxy has a group of its own:
+  group.present:
+    - name: {{ haproxy.global.group }}
+    - system: true
+
+HAProxy has a user that nobody can log in as:
+  user.present:
+    - name: {{ haproxy.global.user }}
+    - gid: {{ haproxy.global.group }}
+    - system: true
+    - shell: /usr/sbin/nologin
+    # As the packages have it; nothing is there.
+    - home: /var/lib/haproxy
+    - createhome: false
+    - require:
+      - group: HAProxy has a group of its own
+
+HAProxy has folders for its configuration:
+  file.directory:
+    - names:
+      - {{ salt['file.dirname'](haproxy.config_file) }}
+      - {{ haproxy.config_dir }}
+    - makedirs: true
+
+systemd runs HAProxy as built:
+  file.managed:
+    # Where systemd looks before it looks at a package's units.
+    - name: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - source: salt://rabbit_ha/haproxy/files/haproxy.service.j2
+    - template: jinja
+    - makedirs: true
+    - mode: '0644'
+    - require:
+      - haproxy_build: HAProxy is built from source
+      - user: HAProxy has a user that nobody can log in as
+      - file: HAProxy has folders for its configuration
+      - file: systemd brings a HAProxy that died back

@@ -1,0 +1,17 @@
+{%- set keepalived = salt['rabbit_topology.keepalived']() %}
+include:
+  - rabbit_ha.keepalived.installed
+
+keepalived is installed:
+  pkg.installed:
+    - name: keepalived
+    - require:
+      - sls: rabbit_ha.hosts.named
+      - file: systemd brings a keepalived that died back
+
+No keepalived from source is in use:
+  keepalived_build.absent:
+    - name: /usr/local/sbin/keepalived
+    - unit: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - require:
+      - pkg: keepalived is installed

@@ -1,0 +1,38 @@
+{%- set keepalived = salt['rabbit_topology.keepalived']() %}
+{%- set plan = salt['keepalived_build.plan'](**keepalived.source) %}
+include:
+  - rabbit_ha.keepalived.installed
+
+keepalived has what building it needs:
+  pkg.installed:
+    - pkgs: {{ plan.dependencies | json }}
+    - require:
+      - sls: rabbit_ha.hosts.named
+
+keepalived is built from source:
+  keepalived_build.installed:
+    - name: /usr/local/sbin/keepalived
+    - version: {{ keepalived.source.version | json }}
+    - url: {{ keepalived.source.url | json }}
+    - checksum: {{ keepalived.source.checksum | json }}
+    - options: {{ keepalived.source.options | json }}
+    - require:
+      - pkg: keepalived has what building it needs
+
+keepalived has a folder for its configuration:
+  file.directory:
+    - name: {{ salt['file.dirname'](keepalived.config_file) }}
+    - makedirs: true
+
+systemd runs keepalived as built:
+  file.managed:
+    # Where systemd looks before it looks at a package's units.
+    - name: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - source: salt://rabbit_ha/keepalived/files/keepalived.service.j2
+    - template: jinja
+    - makedirs: true
+    - mode: '0644'
+    - require:
+      - keepalived_build: keepalived is built from source
+      - file: keepalived has a folder for its configuration
+      - file: systemd brings a keepalived that died back
