@@ -1,0 +1,115 @@
+"""
+Checks the pillar key ``rabbit_ha`` wherever pillar is compiled.
+
+The findings travel with the pillar, so that highstate and orchestration stop on
+them. To be the last external pillar in the master's configuration:
+
+.. code-block:: yaml
+
+    ext_pillar:
+      - rabbit_ha_findings: {}
+
+See docs/validation.md.
+"""
+
+import json
+
+import salt.utils.yaml
+
+DEFAULTS = "salt://rabbit_ha/defaults.yaml"
+SCHEMA = "salt://rabbit_ha/pillar.schema.json"
+
+
+def ext_pillar(minion_id, pillar):
+    """
+    Tell what is wrong with a minion's pillar.
+
+    minion_id
+        Whose pillar it is.
+    pillar
+        Mapping, all of it.
+
+    Returns a mapping with the key ``rabbit_ha_findings``: a mapping with
+    ``errors`` and ``warnings``, lists of sentences; an empty mapping for a pillar
+    that is none of this project's.
+    """
+    if "rabbit_ha" not in pillar:
+        return {}
+    try:
+        found = findings(
+            pillar["rabbit_ha"],
+            salt.utils.yaml.safe_load(_served(DEFAULTS)),
+            json.loads(_served(SCHEMA)),
+            host=minion_id,
+            grains=__opts__.get("grains"),
+        )
+    except (ImportError, OSError) as err:
+        return _said([f"rabbit_ha: pillar cannot be checked: {err} (see docs/validation.md)"], [])
+    return _said(
+        [one["message"] for one in found if one["severity"] == "error"],
+        [one["message"] for one in found if one["severity"] == "warning"],
+    )
+
+
+def findings(pillar, defaults, schema, host=None, grains=None):
+    """
+    List everything that is wrong with a pillar, sorted by path.
+
+    pillar
+        What is below the pillar key ``rabbit_ha``, of any type.
+    defaults
+        Mapping read from ``salt/rabbit_ha/defaults.yaml``.
+    schema
+        Mapping read from ``salt/rabbit_ha/pillar.schema.json``.
+    host : None
+        Host name (minion id) that this pillar is for: the secrets of its roles
+        have to be there, and its RabbitMQ has to know what is asked of it.
+    grains : None
+        Mapping, that host's grains; they tell the version RabbitMQ will have.
+
+    Returns a list of mappings with ``severity`` (``error`` or ``warning``),
+    ``path`` (as ``rabbit_ha:hosts:node1``), ``found``, ``expected`` and
+    ``message``, all strings. No secret is in them.
+    """
+    shape = __utils__["rabbit_pillar_shape.findings"](pillar, schema)
+    found = shape["findings"]
+    if isinstance(shape["sound"], dict):
+        settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"])
+        load_balancers = __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer")
+        topology = {
+            "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
+            "load_balancers": load_balancers,
+            "keepalived": {
+                name: __utils__["rabbit_settings.keepalived_of"](settings, name)
+                for name in load_balancers
+            },
+        }
+        wrong = {one["path"] for one in found if one["severity"] == "error"}
+        found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)
+    told = {one["message"]: one for one in map(_told, found)}
+    return sorted(told.values(), key=lambda one: (one["path"], one["message"]))
+
+
+def _told(one):
+    """Put a finding into a sentence; returns the finding with it."""
+    if "value" in one:
+        one = {**one, "found": __utils__["rabbit_pillar_shape.shown"](one["value"])}
+    why = f", {one['why']}" if one["why"] else ""
+    sentence = f"{one['path']}: found {one['found']}{why}; expected {one['expected']}"
+    kept = {key: str(one[key]) for key in ("severity", "path", "found", "expected")}
+    return {**kept, "message": sentence}
+
+
+def _served(path):
+    """Read a file that the master serves."""
+    text = __salt__["cp.get_file_str"](path)
+    if not text:
+        raise FileNotFoundError(
+            f"{path} is not served; file_roots of the master must hold this project's salt/ folder"
+        )
+    return text
+
+
+def _said(errors, warnings):
+    """Build the part of pillar that carries the findings."""
+    return {"rabbit_ha_findings": {"errors": errors, "warnings": warnings}}

@@ -1,0 +1,576 @@
+"""
+What is wrong with pillar and no schema can say: how values fit one another.
+
+The second half of the validator in ``_pillar/rabbit_ha_findings.py``, after
+``rabbit_pillar_shape``.
+"""
+
+import difflib
+import ipaddress
+import itertools
+
+ROOT = "rabbit_ha"
+BROKER = "broker"
+LOAD_BALANCER = "load_balancer"
+# Seconds; what RabbitMQ suggests to clients unless its configuration says otherwise.
+HEARTBEAT = 60
+# Where the Erlang distribution listens: so much above the AMQP port.
+DISTRIBUTION = 20000
+EPMD = 4369
+# What the distributions' archives hold. On others the version is not known here.
+PACKAGED = {
+    "bullseye": (3, 8),
+    "bookworm": (3, 10),
+    "trixie": (4, 0),
+    "forky": (4, 3),
+    "focal": (3, 8),
+    "jammy": (3, 9),
+    "noble": (3, 12),
+}
+RELEASES = {
+    "Debian-11": "bullseye",
+    "Debian-12": "bookworm",
+    "Debian-13": "trixie",
+    "Debian-14": "forky",
+    "Ubuntu-20.04": "focal",
+    "Ubuntu-22.04": "jammy",
+    "Ubuntu-24.04": "noble",
+}
+TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker", "protected")
+ANYWHERE = ("", "*", "0.0.0.0", "::", "[::]")
+
+
+def findings(settings, topology, wrong, host=None, grains=None):
+    """
+    List what does not fit together in settings of the right shape.
+
+    settings
+        Mapping as ``rabbit_settings.merged`` returns it, from a pillar without the
+        values that are wrong by themselves.
+    topology
+        Mapping with ``brokers`` and ``load_balancers``, lists of host names, and
+        ``keepalived``, a mapping from load balancer to its settings of keepalived.
+    wrong
+        Set of the paths of those values; what depends on them is not judged.
+    host : None
+        Host name (minion id) that the pillar is for.
+    grains : None
+        Mapping, that host's grains.
+
+    Returns a list of mappings with the strings ``severity``, ``path``, ``expected``
+    and ``why``, and either ``value``, what was found, or ``found``, a text that
+    describes it.
+    """
+    view = _View(settings, topology, wrong, host, grains or {})
+    checks = (_names, _addresses, _brokers, _load_balancers, _ports, _virtual_addresses)
+    checks += (_vrrp_group, _vrrp_hosts, _timeouts, _listeners, _server_checks)
+    checks += (_users, _permissions, _policies, _ram, _mirroring, _misplaced, _secrets)
+    found = (one for check in checks for one in check(view))
+    return [one for one in found if one["path"] not in wrong]
+
+
+class _View:
+    """Settings, with what several checks ask of them."""
+
+    def __init__(self, settings, topology, wrong, host, grains):
+        self.settings = settings
+        self.hosts = settings["hosts"]
+        self.rabbitmq = settings["rabbitmq"]
+        self.haproxy = settings["haproxy"]
+        self.keepalived = settings["keepalived"]
+        self.host = host if host in self.hosts else None
+        self.release, self.version = _packaged(grains)
+        self.brokers = topology["brokers"]
+        self.load_balancers = topology["load_balancers"]
+        self._vrrp = topology["keepalived"]
+        # Where hosts or roles are wrong, counting them would mislead.
+        self.roles_known = not any(
+            path == f"{ROOT}:hosts"
+            or (path.startswith(f"{ROOT}:hosts:") and (path.count(":") == 2 or ":roles" in path))
+            for path in wrong
+        )
+
+    def vrrp(self, host, key):
+        """Tell a setting of keepalived on a load balancer, and the path where it is."""
+        own = self.hosts[host].get("keepalived", {})
+        here = key in own or key in ("priority", "state", "router_id")
+        path = f"hosts:{host}:keepalived:{key}" if here else f"keepalived:{key}"
+        return self._vrrp[host].get(key), path
+
+
+def _packaged(grains):
+    """Tell release and version (major, minor) of the RabbitMQ a system packages, or None."""
+    release = RELEASES.get(grains.get("osfinger"), grains.get("oscodename"))
+    return (release, PACKAGED[release]) if release in PACKAGED else (None, None)
+
+
+def _error(path, found, expected, why=""):
+    """Build a finding that stops a deployment."""
+    return _finding("error", path, found, expected, why)
+
+
+def _warning(path, found, expected, why=""):
+    """Build a finding that is worth a look."""
+    return _finding("warning", path, found, expected, why)
+
+
+def _finding(severity, path, found, expected, why):
+    """Build a finding; ``found`` may be any value that is no secret."""
+    return {
+        "severity": severity,
+        "path": f"{ROOT}:{path}",
+        "found" if isinstance(found, _Said) else "value": found,
+        "expected": expected,
+        "why": why,
+    }
+
+
+class _Said(str):
+    """A text that describes what was found, and is not itself what was found."""
+
+
+def _listed(names):
+    """Join names for a sentence."""
+    return ", ".join(map(str, names))
+
+
+# Hosts and addresses
+
+
+def _names(view):
+    """Short names, which Erlang uses, are each host's own."""
+    seen = {}
+    for host in view.hosts:
+        short = host.split(".", 1)[0].lower()
+        if short in seen:
+            why = f"whose short name {seen[short]} has too"
+            yield _error(f"hosts:{host}", host, "a short name of its own", why)
+        seen.setdefault(short, host)
+        if host != host.lower():
+            why = "which Erlang tells from lower case, and DNS does not"
+            yield _warning(f"hosts:{host}", host, "lower case", why)
+
+
+def _addresses(view):
+    """Addresses are each host's own, usable, and in the network."""
+    network = view.settings["network"] and ipaddress.ip_network(view.settings["network"])
+    seen = {}
+    for host, data in view.hosts.items():
+        if not data.get("address"):
+            continue
+        path = f"hosts:{host}:address"
+        address = ipaddress.ip_address(data["address"])
+        if address in seen:
+            why = f"which {seen[address]} has too"
+            yield _error(path, data["address"], "an address of its own", why)
+        seen.setdefault(address, host)
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            yield _error(path, data["address"], "an address that other hosts reach")
+        elif network and address.version == network.version and address not in network:
+            why = f"which is outside rabbit_ha:network {network}"
+            yield _warning(path, data["address"], "an address in that network", why)
+        elif network and _is_edge(address, network):
+            why = f"which {network} keeps for itself"
+            yield _error(path, data["address"], "the address of a host", why)
+
+
+def _is_edge(address, network):
+    """Tell whether an address is the network's own or its broadcast address."""
+    edges = (network.network_address, network.broadcast_address)
+    return network.version == 4 and network.prefixlen < 31 and address in edges
+
+
+def _brokers(view):
+    """There are brokers, an odd number, and the seed is one of them."""
+    seed = view.settings["seed"]
+    if seed and seed not in view.hosts:
+        near = difflib.get_close_matches(seed, view.brokers, 1, 0.6)
+        expected = f"{near[0]}, the nearest broker" if near else "the name of a broker"
+        yield _error("seed", seed, expected, "which is no host of rabbit_ha:hosts")
+    elif seed and view.roles_known and seed not in view.brokers:
+        expected = f"one of {_listed(view.brokers)}" if view.brokers else "the name of a broker"
+        yield _error("seed", seed, expected, "which is no broker")
+    if not view.roles_known:
+        return
+    if not view.brokers:
+        yield _error("hosts", _Said("no broker"), "at least one host with the role broker")
+    elif len(view.brokers) % 2 == 0:
+        why = "an even number, which tolerates no more failures than one broker less"
+        yield _warning("hosts", _Said(f"{len(view.brokers)} brokers"), "an odd number", why)
+
+
+def _load_balancers(view):
+    """Load balancers have an address to share, and the address has load balancers."""
+    address = view.settings["virtual_address"]
+    if view.load_balancers and not address:
+        expected = "the address that the load balancers share"
+        yield _error("virtual_address", address, expected)
+    elif address and not view.load_balancers and view.roles_known:
+        why = "which no host holds, as none has the role load_balancer"
+        yield _warning("virtual_address", address, "a load balancer, or no address", why)
+
+
+def _virtual_addresses(view):
+    """Virtual addresses are nobody's own, and where clients and hosts can reach them."""
+    owners = {
+        ipaddress.ip_address(data["address"]): host
+        for host, data in view.hosts.items()
+        if data.get("address")
+    }
+    described = [("virtual_address", view.settings["virtual_address"])]
+    described += [
+        (f"keepalived:virtual_addresses:{index}", text)
+        for index, text in enumerate(view.keepalived["virtual_addresses"])
+    ]
+    first = None
+    seen = {}
+    for path, text in described:
+        if not text:
+            continue
+        address = ipaddress.ip_interface(text.split()[0]).ip
+        first = first or address
+        if address in owners:
+            why = f"the address of {owners[address]}"
+            yield _error(path, text, "an address that no host has", why)
+        elif address in seen:
+            why = f"which is at rabbit_ha:{seen[address]} too"
+            yield _error(path, text, "an address of its own", why)
+        elif address.version != first.version:
+            why = f"an address of IPv{address.version}, whereas rabbit_ha:virtual_address is not"
+            yield _error(path, text, "one family of addresses in one VRRP instance", why)
+        elif owners and not any(address in network for network in _networks(view, owners)):
+            why = "which is outside the network of every host"
+            yield _warning(path, text, "an address beside theirs, or a route to it", why)
+        seen.setdefault(address, path)
+
+
+def _networks(view, owners):
+    """List the hosts' networks: the one in pillar, else what is usual around each address."""
+    if view.settings["network"]:
+        return [ipaddress.ip_network(view.settings["network"])]
+    usual = {4: 24, 6: 64}
+    return [
+        ipaddress.ip_network(f"{address}/{usual[address.version]}", strict=False)
+        for address in owners
+    ]
+
+
+# Ports and listeners
+
+
+def _ports(view):
+    """No two things on a broker want the same port."""
+    amqp, management = view.rabbitmq["amqp_port"], view.rabbitmq["management_port"]
+    distribution = amqp + DISTRIBUTION
+    taken = {EPMD: "epmd's"}
+    if amqp in taken:
+        yield _error("rabbitmq:amqp_port", amqp, "another port", f"{taken[amqp]} port")
+    taken |= {amqp: "rabbit_ha:rabbitmq:amqp_port's", distribution: "the Erlang distribution's"}
+    if management in taken:
+        why = f"{taken[management]} port"
+        yield _error("rabbitmq:management_port", management, "another port", why)
+    if distribution > 65535:
+        why = f"with which the Erlang distribution would listen on {distribution}"
+        yield _error("rabbitmq:amqp_port", amqp, f"a port up to {65535 - DISTRIBUTION}", why)
+
+
+def _listeners(view):
+    """HAProxy's listeners are apart from each other and from RabbitMQ's."""
+    cluster = view.haproxy["rabbitmq_cluster"]["bind"]
+    monitor = view.haproxy["monitor"]["bind"]
+    if not view.load_balancers:
+        return
+    address, port = _split(cluster)
+    monitor_address, monitor_port = _split(monitor)
+    overlap = address == monitor_address or {address, monitor_address} & set(ANYWHERE)
+    if port == monitor_port and overlap:
+        why = "the port of rabbit_ha:haproxy:rabbitmq_cluster:bind"
+        yield _error("haproxy:monitor:bind", monitor, "another port", why)
+    both = [host for host in view.load_balancers if host in view.brokers]
+    if both:
+        ports = {
+            view.rabbitmq["amqp_port"]: "amqp_port",
+            view.rabbitmq["management_port"]: "management_port",
+        }
+        if monitor_port in ports and monitor_port != port:
+            why = f"the port of rabbit_ha:rabbitmq:{ports[monitor_port]} on {both[0]}"
+            yield _error("haproxy:monitor:bind", monitor, "another port", why)
+        if ports.get(port) == "management_port":
+            why = f"the port of rabbit_ha:rabbitmq:management_port on {both[0]}"
+            yield _error("haproxy:rabbitmq_cluster:bind", cluster, "another port", why)
+    virtual = view.settings["virtual_address"]
+    only_four = address == "0.0.0.0"
+    if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
+        why = f"which leaves out {virtual}"
+        yield _error("haproxy:rabbitmq_cluster:bind", cluster, f"'[::]:{port}'", why)
+    uris = view.haproxy["monitor"]
+    if uris["stats_uri"] == uris["health_uri"]:
+        why = "which is rabbit_ha:haproxy:monitor:stats_uri too"
+        yield _error("haproxy:monitor:health_uri", uris["health_uri"], "another path", why)
+    most = view.haproxy["global"]["maxconn"]
+    each = view.haproxy["defaults"]["maxconn"]
+    if each > most:
+        why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
+        yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _split(bind):
+    """Split ``address:port``; returns the address and the port as a number."""
+    address, port = bind.rsplit(":", 1)
+    return address, int(port)
+
+
+def _timeouts(view):
+    """HAProxy does not cut connections that only have heartbeats to say."""
+    given = str(view.rabbitmq["config"].get("heartbeat", HEARTBEAT))
+    heartbeat = int(given) if given.isdigit() else HEARTBEAT
+    timeouts = view.haproxy["defaults"]["timeout"]
+    for event in ("client", "server", "tunnel"):
+        limit = timeouts.get(event)
+        if not limit or not view.load_balancers:
+            continue
+        path = f"haproxy:defaults:timeout:{event}"
+        if heartbeat == 0:
+            why = "and no heartbeat (rabbit_ha:rabbitmq:config): connections without traffic break"
+            yield _warning(path, limit, "a heartbeat below it", why)
+        elif _seconds(limit) < heartbeat:
+            why = f"which is below the heartbeat of {heartbeat} s"
+            expected = f"at least {heartbeat}s, better {2 * heartbeat}s"
+            yield _error(path, limit, expected, why)
+
+
+def _seconds(duration):
+    """Turn a time as HAProxy takes it into seconds; a bare number is milliseconds."""
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    number = str(duration).rstrip("usmhd")
+    return int(number) * units[str(duration)[len(number) :] or "ms"]
+
+
+def _server_checks(view):
+    """HAProxy's checks are in the unit they are meant in, and some broker gets traffic."""
+    places = {"haproxy:rabbitmq_cluster:check": view.haproxy["rabbitmq_cluster"]["check"]}
+    for host in view.brokers:
+        places[f"hosts:{host}:check"] = view.hosts[host].get("check", {})
+    for path, check in places.items():
+        inter = check.get("inter")
+        if isinstance(inter, int) and inter < 100:
+            why = "milliseconds"
+            yield _warning(f"{path}:inter", inter, "100 at least, or a unit: 5s", why)
+    usual = places["haproxy:rabbitmq_cluster:check"]["weight"]
+    weights = [view.hosts[host].get("check", {}).get("weight", usual) for host in view.brokers]
+    if weights and view.load_balancers and not any(weights):
+        path = "haproxy:rabbitmq_cluster:check:weight"
+        yield _error(path, _Said("0 on every broker"), "a broker that gets connections")
+
+
+# VRRP
+
+
+def _vrrp_group(view):
+    """The load balancers agree on what they share, and one of them comes first."""
+    for key in ("virtual_router_id", "advert_int", "instance"):
+        first = None
+        for host in view.load_balancers:
+            value, path = view.vrrp(host, key)
+            first = first or (value, host)
+            if value != first[0]:
+                why = f"whereas {first[1]} has {first[0]}"
+                found = _warning if key == "instance" else _error
+                yield found(path, value, "the same on all load balancers", why)
+    for key, found in (("priority", _error), ("router_id", _warning)):
+        seen = {}
+        for host in view.load_balancers:
+            value, path = view.vrrp(host, key)
+            if value in seen:
+                yield found(path, value, "one of its own", f"which {seen[value]} has too")
+            seen.setdefault(value, host)
+    states = {host: view.vrrp(host, "state") for host in view.load_balancers}
+    masters = [host for host, (state, _) in states.items() if state == "MASTER"]
+    for host in masters[1:]:
+        yield _error(states[host][1], "MASTER", "one MASTER", f"which {masters[0]} is too")
+    if len(masters) == 1:
+        priorities = {host: view.vrrp(host, "priority")[0] for host in view.load_balancers}
+        highest = max(priorities, key=priorities.get)
+        own = priorities[masters[0]]
+        if own < priorities[highest]:
+            path = view.vrrp(masters[0], "priority")[1]
+            why = f"on the MASTER, whereas {highest} has {priorities[highest]}"
+            yield _warning(path, own, "the highest priority on the MASTER", why)
+
+
+def _vrrp_hosts(view):
+    """A failed check moves the address, and comes back with it."""
+    told = set()
+    for host in view.load_balancers:
+        weight, path = view.vrrp(host, "weight")
+        nopreempt, where = view.vrrp(host, "nopreempt")
+        if nopreempt and view.vrrp(host, "state")[0] == "MASTER":
+            why = f"with state MASTER on {host}, where keepalived ignores it"
+            yield _error(where, True, "state BACKUP on all load balancers", why)
+        if nopreempt and weight:
+            why = f"with weight {weight}: the address would never move"
+            yield _error(where, True, "weight 0", why)
+        gap = _gap(view, host, weight)
+        if weight and abs(weight) <= gap and path not in told:
+            told.add(path)
+            why = f"which does not outweigh the gap of {gap} between the priorities"
+            yield _error(path, weight, f"0, or more than {gap} either way", why)
+
+
+def _gap(view, host, weight):
+    """
+    Tell by how much priorities differ where a weight has to bridge it.
+
+    A negative weight takes a host below all others, a positive one lifts it over
+    the others.
+    """
+    own = view.vrrp(host, "priority")[0]
+    others = [view.vrrp(other, "priority")[0] for other in view.load_balancers]
+    return max(own - min(others) if weight < 0 else max(others) - own, 0) if others else 0
+
+
+# RabbitMQ
+
+
+def _users(view):
+    """Users can do something, and one of them can do everything."""
+    users = view.rabbitmq["users"]
+    present = {name: user for name, user in users.items() if not user.get("absent")}
+    for name, user in users.items():
+        path = f"rabbitmq:users:{name}"
+        if user.get("absent") and user.get("password"):
+            why = "and a password"
+            yield _error(f"{path}:absent", True, "one of the two", why)
+        for index, tag in enumerate(user.get("tags", [])):
+            near = difflib.get_close_matches(tag.lower(), TAGS, 1, 0.7)
+            if tag not in TAGS and near:
+                why = "which RabbitMQ does not know"
+                yield _warning(f"{path}:tags:{index}", tag, f"{near[0]}, the nearest", why)
+    for name, user in present.items():
+        if not user.get("tags") and not user.get("permissions"):
+            found = _Said("neither tags nor permissions")
+            yield _warning(f"rabbitmq:users:{name}", found, "a user who may do something")
+    if view.brokers and not any("administrator" in u.get("tags", []) for u in present.values()):
+        found = _Said("no administrator")
+        yield _error("rabbitmq:users", found, "a user with the tag administrator")
+
+
+def _permissions(view):
+    """Permissions and policies are in vhosts that are there."""
+    vhosts = view.rabbitmq["vhosts"]
+    places = [
+        (f"rabbitmq:users:{name}:permissions:{vhost}", vhost)
+        for name, user in view.rabbitmq["users"].items()
+        for vhost in user.get("permissions", {})
+        if not user.get("absent")
+    ]
+    places += [
+        (f"rabbitmq:policies:{name}:vhost", policy.get("vhost", "/"))
+        for name, policy in view.rabbitmq["policies"].items()
+        if not policy.get("absent")
+    ]
+    for path, vhost in places:
+        if vhosts.get(vhost, {}).get("absent"):
+            why = "a vhost that is to be absent"
+            yield _error(path, vhost, "a vhost that is to be there", why)
+        elif vhost not in vhosts:
+            near = difflib.get_close_matches(vhost, vhosts, 1, 0.6)
+            expected = f"{near[0]}, the nearest one" if near else f"one of {_listed(vhosts)}"
+            why = "a vhost that rabbit_ha:rabbitmq:vhosts does not name"
+            yield _warning(path, vhost, expected, why)
+
+
+def _policies(view):
+    """Policies say what they apply to, and what they set fits together."""
+    for name, policy in view.rabbitmq["policies"].items():
+        path = f"rabbitmq:policies:{name}"
+        if policy.get("absent"):
+            continue
+        if "pattern" not in policy:
+            yield _error(f"{path}:pattern", None, "a regular expression")
+        if "definition" not in policy:
+            yield _error(f"{path}:definition", None, "a mapping with what the policy sets")
+        single = policy.get("apply-to") in ("classic_queues", "quorum_queues", "streams")
+        if single and view.host in view.brokers and view.version and view.version < (3, 12):
+            why = f"which RabbitMQ {_version(view)} does not know"
+            yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
+        yield from _mirrors(view, f"{path}:definition", policy.get("definition", {}))
+
+
+def _mirrors(view, path, definition):
+    """What a policy says of mirrors fits together."""
+    mode, params = definition.get("ha-mode"), definition.get("ha-params")
+    if mode == "exactly" and not isinstance(params, int):
+        yield _error(f"{path}:ha-params", params, "a number of nodes, for ha-mode: exactly")
+    if mode == "nodes" and not isinstance(params, list):
+        yield _error(f"{path}:ha-params", params, "a list of node names, for ha-mode: nodes")
+    if mode is None and any(key.startswith("ha-") for key in definition):
+        yield _error(f"{path}:ha-mode", None, "all, exactly or nodes, beside the other ha- keys")
+    if mode == "exactly" and isinstance(params, int) and params > len(view.brokers) > 0:
+        why = f"of {len(view.brokers)} brokers"
+        yield _warning(f"{path}:ha-params", params, "no more than there are", why)
+
+
+def _mirroring(view):
+    """Mirroring is asked for only where RabbitMQ still has it."""
+    if view.host not in view.brokers or not view.version or view.version < (4, 0):
+        return
+    why = f"which RabbitMQ {_version(view)} no longer has"
+    if view.rabbitmq["ha"] == "mirrored":
+        yield _error("rabbitmq:ha", "mirrored", "quorum or auto", why)
+    for name, policy in view.rabbitmq["policies"].items():
+        keys = [key for key in policy.get("definition", {}) if key.startswith("ha-")]
+        if keys and not policy.get("absent"):
+            path = f"rabbitmq:policies:{name}:definition"
+            found = _Said(_listed(keys))
+            yield _error(path, found, "no mirroring: rabbit_ha:rabbitmq:ha: quorum", why)
+
+
+def _ram(view):
+    """A disc node is left, and RAM nodes are asked for only where there are any."""
+    ram = [host for host in view.brokers if view.hosts[host].get("node_type") == "ram"]
+    if ram and len(ram) == len(view.brokers) and view.roles_known:
+        found = _Said("node_type ram on every broker")
+        yield _error("hosts", found, "disc on at least one broker")
+    if view.host in ram and view.version and view.version >= (4, 3):
+        why = f"which RabbitMQ {_version(view)} no longer has"
+        yield _error(f"hosts:{view.host}:node_type", "ram", "disc", why)
+
+
+def _version(view):
+    """Name a packaged version of RabbitMQ, and where it is from."""
+    return f"{'.'.join(map(str, view.version))} ({view.release})"
+
+
+# Roles and secrets
+
+
+def _misplaced(view):
+    """What is said of a host concerns a role that it has."""
+    if not view.roles_known:
+        return
+    owners = {"keepalived": LOAD_BALANCER, "check": BROKER, "node_type": BROKER}
+    for (host, data), (key, role) in itertools.product(view.hosts.items(), owners.items()):
+        if key in data and data.get("roles") and role not in data["roles"]:
+            found = _Said("settings of another role")
+            why = f"as {host} has not the role {role}"
+            yield _warning(f"hosts:{host}:{key}", found, f"the role {role}, or no {key}", why)
+
+
+def _secrets(view):
+    """The secrets that the host's roles need are in its pillar."""
+    missing = []
+    if view.host in view.brokers:
+        missing += [
+            f"rabbitmq:users:{name}:password"
+            for name, user in view.rabbitmq["users"].items()
+            if not user.get("absent") and not user.get("password")
+        ]
+    if view.host in view.load_balancers:
+        if not view.haproxy["monitor"]["password"]:
+            missing.append("haproxy:monitor:password")
+        if not view.keepalived["authentication"]["auth_pass"]:
+            missing.append("keepalived:authentication:auth_pass")
+    for path in missing:
+        found = _Said(f"nothing in the pillar of {view.host}")
+        yield _error(path, found, "a secret. Next: salt-run rabbit_ha.secrets")

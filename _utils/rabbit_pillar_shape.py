@@ -1,0 +1,394 @@
+"""
+What is wrong with the shape of pillar: what ``salt/rabbit_ha/pillar.schema.json`` says.
+
+The first half of the validator in ``_pillar/rabbit_ha_findings.py``; the other is
+``rabbit_pillar_checks``. Needs the Python package ``jsonschema``, which only the
+master has. No finding shows the value of a secret.
+"""
+
+import copy
+import difflib
+import ipaddress
+import os.path
+import re
+import warnings
+
+ROOT = "rabbit_ha"
+ERROR = "error"
+WARNING = "warning"
+# Longer values are cut in messages.
+_SHOWN = 60
+_GONE = object()
+
+
+def findings(pillar, schema):
+    """
+    Compare pillar with the schema.
+
+    pillar
+        What is below the pillar key ``rabbit_ha``, of any type.
+    schema
+        Mapping read from ``salt/rabbit_ha/pillar.schema.json``.
+
+    Returns a mapping: ``findings`` is a list of mappings with ``severity``
+    (``error`` or ``warning``), ``path``, ``found``, ``expected`` and ``why``, all
+    strings; ``sound`` is a copy of pillar without the wrong values, which any
+    further check can rely on, None when nothing is left.
+
+    Raises ImportError where ``jsonschema`` is missing.
+    """
+    found = []
+    sound = copy.deepcopy(pillar)
+    for where, one in _compared(pillar, schema):
+        if one["severity"] == ERROR:
+            sound = _without(sound, where)
+        found.append(one)
+    return {"findings": found, "sound": _compacted(sound)}
+
+
+def shown(value, secret=False):
+    """
+    Describe a value that was found; a secret by its size only.
+
+    value
+        Anything that YAML can hold.
+    secret : False
+        Whether the value must not be told.
+
+    Returns a string.
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, str):
+        if secret:
+            return f"a value of {len(value)} characters"
+        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+    if isinstance(value, int | float):
+        return "a number" if secret else str(value)
+    return f"a {type(value).__name__}"
+
+
+def _without(data, where):
+    """Take the value at a path out of nested data, in place; returns the data."""
+    if not where:
+        return None
+    parent = data
+    for part in where[:-1]:
+        try:
+            parent = parent[part]
+        except (KeyError, IndexError, TypeError):
+            return data
+    if isinstance(parent, dict):
+        parent.pop(where[-1], None)
+    elif isinstance(parent, list):
+        parent[where[-1]] = _GONE
+    return data
+
+
+def _compacted(data):
+    """Copy nested data without the list items that were taken out."""
+    if isinstance(data, dict):
+        return {key: _compacted(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_compacted(item) for item in data if item is not _GONE]
+    return data
+
+
+def _compared(pillar, schema):
+    """
+    Compare pillar with the schema.
+
+    Yields pairs: the path, as a list, to what no further check is to see, and a
+    finding without its sentence.
+    """
+    for error in _validator(schema).iter_errors({ROOT: pillar}):
+        if _is_encrypted(error, schema):
+            continue
+        where = list(error.absolute_path)[1:]
+        if "propertyNames" in error.absolute_schema_path:
+            described = _wrong_name(error)
+        else:
+            described = _DESCRIBED.get(error.validator, _wrong_value)(error, where, schema)
+        severity = WARNING if error.validator in _KEYWORDS else ERROR
+        for below, found, expected, why in described:
+            place = [*where, *below]
+            yield (
+                place,
+                {
+                    "severity": severity,
+                    "path": ":".join(map(str, [ROOT, *place])),
+                    "found": found,
+                    "expected": expected,
+                    "why": why,
+                },
+            )
+
+
+def _validator(schema):
+    """Build a validator: JSON Schema, with our formats and our keywords for warnings."""
+    import jsonschema
+
+    def values_without_effect(validator, values, instance, schema):
+        if instance in values:
+            yield jsonschema.ValidationError("has no effect yet")
+
+    def unknown_keys(validator, value, instance, schema):
+        if isinstance(instance, dict) and set(instance) - set(schema["properties"]):
+            yield jsonschema.ValidationError("has unknown keys")
+
+    keywords = dict(zip(_KEYWORDS, (values_without_effect, unknown_keys), strict=True))
+    extended = jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords)
+    checker = jsonschema.FormatChecker(formats=())
+    for name, check in _FORMATS.items():
+        checker.checks(name)(check)
+    return extended(schema, format_checker=checker)
+
+
+def _is_encrypted(error, schema):
+    """Tell whether a secret is still to be decrypted: ``decrypt_pillar`` comes last."""
+    text = error.instance
+    return (
+        isinstance(text, str)
+        and "BEGIN PGP MESSAGE" in text
+        and _holds_secret(error.schema, schema)
+    )
+
+
+def _wrong_value(error, where, schema):
+    """Describe a value of a wrong type, or outside what is allowed."""
+    secret = _holds_secret(error.schema, schema)
+    why = _made_by_yaml(error.instance, error.schema)
+    yield [], shown(error.instance, secret), error.schema["x-expected"], why
+
+
+def _missing_key(error, where, schema):
+    """Describe a required key that is missing."""
+    for key in error.validator_value:
+        if key not in error.instance:
+            described = _resolved(error.schema["properties"][key], schema)
+            yield [key], "nothing", described["x-expected"], ""
+
+
+def _unknown_key(error, where, schema):
+    """Describe keys that are not known there, with the nearest one or the right place."""
+    known = error.schema["properties"]
+    for key in error.instance:
+        if key not in known:
+            yield [key], "an unknown key", _meant(str(key), known, where, schema), ""
+
+
+def _wrong_name(error):
+    """Describe the key of a mapping that cannot be a name."""
+    key = error.instance
+    why = _made_by_yaml(key, {"type": "string"})
+    yield [key], shown(key), error.schema["x-expected"], why
+
+
+def _twice(error, where, schema):
+    """Describe the items that a list has more than once."""
+    for index, item in enumerate(error.instance):
+        if item in error.instance[:index]:
+            yield [index], shown(item), "each item once", "which the list has already"
+
+
+def _without_effect(error, where, schema):
+    """Describe a setting that is checked but not used yet."""
+    why = "which has no effect in this version"
+    yield [], shown(error.instance), "the key to be left out", why
+
+
+_DESCRIBED = {
+    "required": _missing_key,
+    "additionalProperties": _unknown_key,
+    "x-unknown-keys": _unknown_key,
+    "x-without-effect": _without_effect,
+    "uniqueItems": _twice,
+}
+# JSON Schema has no warnings; these keywords are ours, and other tools skip them.
+_KEYWORDS = ("x-without-effect", "x-unknown-keys")
+
+
+def _made_by_yaml(value, schema):
+    """Tell what YAML makes of what was written, where that explains the error."""
+    types = schema.get("type", "string")
+    types = [types] if isinstance(types, str) else types
+    wants_number = {"integer", "number"} & set(types)
+    if isinstance(value, bool) and "string" in types:
+        return "which YAML makes of on, off, yes and no too: put it in quotes"
+    if isinstance(value, int | float) and "string" in types and not wants_number:
+        return "a number: put it in quotes"
+    if isinstance(value, str) and wants_number and "string" not in types:
+        return "a string"
+    if isinstance(value, str) and types == ["boolean"]:
+        return "a string"
+    return ""
+
+
+def _meant(key, known, where, schema):
+    """Guess what an unknown key was meant to be; returns what is expected instead of it."""
+    by_spelling = {_plain(name): name for name in known}
+
+    def nearest(likeness):
+        near = difflib.get_close_matches(_plain(key), by_spelling, 1, likeness)
+        return f"{by_spelling[near[0]]}, the nearest known one" if near else None
+
+    return (
+        nearest(0.8)
+        or _other_place(key, where, schema)
+        or nearest(0.6)
+        or f"one of {', '.join(known)}"
+    )
+
+
+def _plain(name):
+    """Bring a key to a form in which only its letters count."""
+    return name.lower().replace("-", "_")
+
+
+def _other_place(key, where, schema):
+    """Find the one nearest place where a key belongs; returns what is expected, or None."""
+    path = [ROOT, *map(str, where)]
+    places = {}
+    for place in _places(schema, schema):
+        if place[-1] == key:
+            shared = len(os.path.commonprefix([path, place]))
+            places.setdefault(shared, []).append(place)
+    nearest = places.get(max(places, default=0), [])
+    return f"it at {':'.join(nearest[0])}" if len(nearest) == 1 else None
+
+
+def _places(node, schema, path=()):
+    """Yield the paths of all keys that the schema describes, as lists."""
+    node = _resolved(node, schema)
+    for key, below in node.get("properties", {}).items():
+        yield [*path, key]
+        yield from _places(below, schema, (*path, key))
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from _places(node["additionalProperties"], schema, (*path, "NAME"))
+
+
+def _resolved(node, schema):
+    """Follow a reference of the schema; what stands beside it counts too."""
+    if "$ref" not in node:
+        return node
+    target = schema
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return {**_resolved(target, schema), **node}
+
+
+def _holds_secret(node, schema):
+    """Tell whether a value at a place of the schema may be a secret, or hold one."""
+    node = _resolved(node, schema)
+    below = [*node.get("properties", {}).values()]
+    below += [node[key] for key in ("items", "additionalProperties") if node.get(key)]
+    return node.get("writeOnly", False) or any(_holds_secret(one, schema) for one in below)
+
+
+# Formats of strings
+
+
+def _is_address(value):
+    """An IP address, without a prefix length or a zone."""
+    return not isinstance(value, str) or ("%" not in value and _parses(value))
+
+
+def _is_network(value):
+    """A network in CIDR notation, without host bits."""
+    return not isinstance(value, str) or ("/" in value and _parses(value, ipaddress.ip_network))
+
+
+def _is_virtual_address(value):
+    """An address with or without a prefix length, then what keepalived knows beside it."""
+    if not isinstance(value, str):
+        return True
+    first, *options = value.split() or [""]
+    known = ("dev", "scope", "label", "brd", "broadcast")
+    named = options[::2]
+    complete = len(options) % 2 == 0 and all(option in known for option in named)
+    return complete and _parses(first, ipaddress.ip_interface)
+
+
+def _is_bind(value):
+    """``address:port``; nothing, ``*`` or an address in brackets before the colon."""
+    if not isinstance(value, str):
+        return True
+    address, colon, port = value.rpartition(":")
+    anywhere = address in ("", "*", "::")
+    right = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    bare = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
+    return bool(colon) and right and (anywhere or _parses(bare))
+
+
+def _is_host_name(value):
+    """Labels of letters, digits and hyphens."""
+    if not isinstance(value, str):
+        return True
+    label = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+    return len(value) <= 253 and all(label.fullmatch(part) for part in value.split("."))
+
+
+def _is_pcre(value):
+    """
+    A regular expression, as far as Python can tell.
+
+    Erlang's are PCRE, which knows more than Python: only what is wrong in both,
+    such as a bracket that is not closed, counts.
+    """
+    if not isinstance(value, str):
+        return True
+    text = re.sub(r"\\Q.*?(\\E|$)", "x", value, flags=re.DOTALL)
+    text = re.sub(r"\A(\(\*[A-Z_]+(=\d+)?\))+", "", text)
+    text = re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text)
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                re.compile(text)
+            return True
+        except (re.error, OverflowError, RecursionError) as err:
+            said = str(err)
+            if said.startswith("multiple repeat"):
+                # PCRE takes a{2}{3}, but not a**.
+                return not (set(text[err.pos - 1 : err.pos + 1]) <= set("*+?"))
+            if said.startswith("bad escape \\"):
+                # \K, \h, \p and the like are PCRE's own. Look at what comes after.
+                text = f"{text[: err.pos]}xx{text[err.pos + 2 :]}"
+                continue
+            return not said.startswith(_WRONG_IN_PCRE_TOO)
+
+
+_WRONG_IN_PCRE_TOO = (
+    "nothing to repeat",
+    "unterminated character set",
+    "missing ), unterminated subpattern",
+    "unbalanced parenthesis",
+    "bad character range",
+    "bad escape (end of pattern)",
+    "min repeat greater than max repeat",
+)
+
+
+def _parses(text, parser=ipaddress.ip_address):
+    """Tell whether a function of ``ipaddress`` takes a text."""
+    try:
+        parser(text)
+    except ValueError:
+        return False
+    return True
+
+
+_FORMATS = {
+    "x-address": _is_address,
+    "x-network": _is_network,
+    "x-virtual-address": _is_virtual_address,
+    "x-bind": _is_bind,
+    "x-host-name": _is_host_name,
+    "x-pcre": _is_pcre,
+}
