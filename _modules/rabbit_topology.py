@@ -19,7 +19,8 @@ def settings():
 
     Returns a mapping with the keys of ``salt/rabbit_ha/defaults.yaml``.
 
-    Raises CommandExecutionError when the file server does not serve the defaults.
+    Raises SaltInvocationError with all errors of pillar, a line each, and
+    CommandExecutionError when the file server does not serve the defaults.
 
     CLI Example:
 
@@ -29,6 +30,13 @@ def settings():
     """
     key = "rabbit_topology.settings"
     if key not in __context__:
+        errors = pillar_errors()
+        if errors:
+            lines = "\n".join(errors)
+            raise SaltInvocationError(
+                f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
+                f"rabbit_ha.validate):\n{lines}"
+            )
         text = __salt__["cp.get_file_str"](DEFAULTS)
         if not text:
             raise CommandExecutionError(
@@ -39,6 +47,22 @@ def settings():
             salt.utils.yaml.safe_load(text), __pillar__.get("rabbit_ha")
         )
     return __context__[key]
+
+
+def pillar_errors():
+    """
+    List what the check of pillar on the master found wrong with this host's pillar.
+
+    Returns a list of sentences with the pillar path; one that was not checked has
+    an error that says so.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.pillar_errors
+    """
+    return __utils__["rabbit_settings.pillar_errors"](__pillar__)
 
 
 def host():
@@ -381,8 +405,7 @@ def keepalived():
 
         salt-call rabbit_topology.keepalived
     """
-    here = {"state": "BACKUP", "priority": 90, "router_id": __grains__["id"]}
-    view = {**settings()["keepalived"], **here, **host().get("keepalived", {})}
+    view = __utils__["rabbit_settings.keepalived_of"](settings(), __grains__["id"])
     view["interface"] = view["interface"] or interface()
     view["virtual_addresses"] = [
         settings()["virtual_address"],

@@ -31,6 +31,7 @@ def output(data, **kwargs):
     verdict = data["verdict"]
     lines.append(("OK: " if verdict["result"] else "NOT OK: ") + verdict["says"])
     lines += [f"  - {problem}" for problem in verdict["problems"]]
+    lines += [f"  - warning: {warning}" for warning in verdict.get("warnings", [])]
     return "\n".join(lines)
 
 

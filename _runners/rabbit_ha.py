@@ -92,7 +92,8 @@ def validate():
     Check pillar for everything that a deployment needs, without touching a host.
 
     Returns a mapping with ``data`` (a mapping ``verdict`` with ``result``,
-    boolean, ``says`` and ``problems``) and the outputter.
+    boolean, ``says``, ``problems`` and ``warnings``, lists of sentences) and the
+    outputter. On errors salt-run exits with 1; warnings are shown.
 
     CLI Example:
 
@@ -100,20 +101,35 @@ def validate():
 
         salt-run rabbit_ha.validate
     """
-    problems = _pillar_problems()
-    return _answer(problems, "pillar is complete")
+    errors, warnings = _pillar_findings()
+    answer = _answer(errors, "pillar is complete")
+    answer["data"]["verdict"]["warnings"] = warnings
+    return answer
 
 
-def _pillar_problems():
-    """List what pillar lacks, each a sentence with the pillar path."""
-    settings = _settings()
-    problems = __utils__["rabbit_settings.problems"](settings)
-    if problems:
-        return problems
-    for host in settings["hosts"]:
-        own = _settings(host)
-        problems += __utils__["rabbit_settings.missing_secrets"](own, host)
-    return problems
+def _pillar_findings():
+    """
+    Collect what the check found wrong with the master's pillar and with each host's.
+
+    Returns two lists of sentences, each once: errors and warnings.
+    """
+    own = f"{__opts__['id']}"
+    pillars = {own: __salt__["pillar.show_pillar"](own)}
+    described = pillars[own].get("rabbit_ha")
+    hosts = described.get("hosts") if isinstance(described, dict) else None
+    for host in hosts if isinstance(hosts, dict) else []:
+        pillars[str(host)] = __salt__["pillar.show_pillar"](str(host))
+    errors, warnings = set(), set()
+    for host, pillar in pillars.items():
+        errors.update(f"pillar of {host}: {said}" for said in pillar.get("_errors", []))
+        errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
+        warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
+    if not hosts and not errors:
+        errors.add(
+            f"rabbit_ha:hosts: found nothing in the pillar of {own}; expected the topology, which "
+            "pillar's top.sls has to give to the master too"
+        )
+    return sorted(errors), sorted(warnings)
 
 
 def _answer(problems, good, **tables):
@@ -192,7 +208,8 @@ def ready():
 
     Brings the project's modules to the hosts that do not have them yet.
 
-    Returns a mapping with ``problems`` (a list of sentences) and ``hosts``.
+    Returns a mapping with ``problems`` and ``warnings`` (lists of sentences) and
+    ``hosts``.
 
     CLI Example:
 
@@ -200,9 +217,9 @@ def ready():
 
         salt-run rabbit_ha.ready
     """
-    problems = _pillar_problems()
+    problems, warnings = _pillar_findings()
     if problems:
-        return {"problems": problems, "hosts": []}
+        return {"problems": problems, "warnings": warnings, "hosts": []}
     hosts = list(_settings()["hosts"])
     served = _served_modules()
     answers = _call(hosts, "rabbit_host.synced_files", [list(served)], timeout=10)
@@ -214,6 +231,7 @@ def ready():
                 f"then on {host}: systemctl status salt-minion"
                 for host in silent
             ],
+            "warnings": warnings,
             "hosts": hosts,
         }
     # A minion without our modules answers too: that the function is not there.
@@ -225,6 +243,7 @@ def ready():
             for host, answer in synced.items()
             if not answer["ok"]
         ],
+        "warnings": warnings,
         "hosts": hosts,
     }
 

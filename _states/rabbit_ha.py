@@ -5,16 +5,24 @@ Used by ``salt/orch/rabbit_ha.sls``; the work is done by the runner ``rabbit_ha`
 """
 
 
-def ready(name):
+def ready(name, errors=()):
     """
     Require that pillar is complete and that all hosts answer, before anything is touched.
 
     name
         Says what for; shown in the output only.
+    errors
+        List of the errors in the pillar that the orchestration was made from. With
+        any of them this step fails, whatever pillar says by now.
     """
     found = __salt__["saltutil.runner"]("rabbit_ha.ready")
-    hosts = found["hosts"] if isinstance(found, dict) else []
-    return _result(name, found, f"{len(hosts)} hosts answer, pillar is complete")
+    if not isinstance(found, dict):
+        return _result(name, found, "")
+    if errors and not found["problems"]:
+        found = {**found, "problems": [*errors]}
+    good = f"{len(found['hosts'])} hosts answer, pillar is complete"
+    warnings = [f"warning: {said}" for said in found.get("warnings", [])]
+    return _result(name, found, "\n".join([good, *warnings]))
 
 
 def planned(name):

@@ -11,6 +11,11 @@ import salt.utils.dictupdate
 
 BROKER = "broker"
 LOAD_BALANCER = "load_balancer"
+UNCHECKED = (
+    "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]` in the "
+    "master's configuration and the module rabbit_ha_findings on the master. Next, on the "
+    "master: salt-run saltutil.sync_all (see docs/validation.md)"
+)
 
 
 def merged(defaults, pillar):
@@ -81,6 +86,39 @@ def virtual_addresses(settings):
     return [address.split("/", 1)[0].split(" ", 1)[0] for address in addresses if address]
 
 
+def keepalived_of(settings, host):
+    """
+    Tell a load balancer's settings of keepalived: the shared ones, then its own.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    host
+        Host name (minion id).
+
+    Returns a mapping with the keys of ``keepalived`` and ``state``, ``priority``
+    and ``router_id``.
+    """
+    usual = {"state": "BACKUP", "priority": 90, "router_id": host}
+    own = settings["hosts"].get(host, {}).get("keepalived", {})
+    return {**settings["keepalived"], **usual, **own}
+
+
+def pillar_errors(pillar):
+    """
+    List what the check of pillar found wrong, or that there was none.
+
+    pillar
+        Mapping, all of a minion's pillar.
+
+    Returns a list of sentences; empty for a pillar that is right or none of ours.
+    """
+    if "rabbit_ha" not in pillar:
+        return []
+    if "rabbit_ha_findings" not in pillar:
+        return [UNCHECKED]
+    return list(pillar["rabbit_ha_findings"]["errors"])
+
+
 def load_balancers_in_start_order(settings):
     """
     Group the load balancers in the order keepalived starts: backups, then the master.
@@ -92,75 +130,6 @@ def load_balancers_in_start_order(settings):
     """
     backups, masters = [], []
     for host in hosts_with_role(settings, LOAD_BALANCER):
-        state = settings["hosts"][host].get("keepalived", {}).get("state", "BACKUP")
+        state = keepalived_of(settings, host)["state"]
         (masters if state == "MASTER" else backups).append(host)
     return [group for group in (backups, masters) if group]
-
-
-def problems(settings):
-    """
-    List what is wrong with the topology, each a sentence with the pillar path.
-
-    settings
-        Mapping as :func:`merged` returns it.
-
-    Returns a list of strings; empty when a deployment can begin.
-    """
-    found = []
-    hosts = settings["hosts"]
-    if not hosts:
-        return ["rabbit_ha:hosts is empty; expected a mapping from host name to address and roles"]
-    for name, host in hosts.items():
-        if not host.get("address"):
-            found.append(f"rabbit_ha:hosts:{name}:address is missing; expected an IP address")
-        roles = host.get("roles") or []
-        unknown = sorted(set(roles) - {BROKER, LOAD_BALANCER})
-        if unknown or not roles:
-            found.append(
-                f"rabbit_ha:hosts:{name}:roles is {roles}; expected a list out of "
-                f"{BROKER} and {LOAD_BALANCER}"
-            )
-    brokers = hosts_with_role(settings, BROKER)
-    if not brokers:
-        found.append(f"rabbit_ha:hosts has no host with the role {BROKER}; expected at least one")
-    elif seed_host(settings) not in brokers:
-        found.append(
-            f"rabbit_ha:seed is {settings['seed']}; expected one of the brokers: "
-            f"{', '.join(brokers)}"
-        )
-    if hosts_with_role(settings, LOAD_BALANCER) and not settings["virtual_address"]:
-        found.append(
-            "rabbit_ha:virtual_address is missing; expected the address that the load balancers "
-            "share"
-        )
-    return found
-
-
-def missing_secrets(settings, host):
-    """
-    List the secrets that a host's roles need and its pillar does not give.
-
-    settings
-        Mapping as :func:`merged` returns it, made from that host's own pillar.
-    host
-        Host name (minion id).
-
-    Returns a list of sentences with the pillar path; no secret is in them.
-    """
-    roles = settings["hosts"][host].get("roles", [])
-    missing = []
-    if BROKER in roles:
-        missing += [
-            f"rabbitmq:users:{name}:password"
-            for name, user in settings["rabbitmq"]["users"].items()
-            if not user.get("absent") and not user.get("password")
-        ]
-    if LOAD_BALANCER in roles:
-        if not settings["haproxy"]["monitor"]["password"]:
-            missing.append("haproxy:monitor:password")
-        if not settings["keepalived"]["authentication"]["auth_pass"]:
-            missing.append("keepalived:authentication:auth_pass")
-    return [
-        f"{host}: rabbit_ha:{path} is missing in its pillar. Next: salt-run rabbit_ha.secrets"
-        for path in missing
-    ]

@@ -9,7 +9,7 @@ import salt._logging
 import salt.modules.cp
 from salt.utils import yaml
 
-from tests.support import ROOT, TOPOLOGY, functions, load
+from tests.support import NO_FINDINGS, ROOT, TOPOLOGY, functions, load
 
 
 def pytest_configure():
@@ -55,7 +55,7 @@ def topology():
             "_modules/rabbit_topology.py",
             salt={"cp.get_file_str": get_file_str},
             grains={"id": minion, **grains},
-            pillar={"rabbit_ha": described},
+            pillar={"rabbit_ha": described, "rabbit_ha_findings": NO_FINDINGS},
             utils=utils,
         )
         return functions("rabbit_topology", module) | utils

@@ -7,10 +7,14 @@ import inspect
 import json
 import pathlib
 
+from salt.utils import yaml
+
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
 RABBITMQ_VERSIONS = sorted(path.name for path in DATA.iterdir() if path.name[0].isdigit())
 
+# What a pillar carries in which the check found nothing wrong.
+NO_FINDINGS = {"errors": [], "warnings": []}
 # The topology of the article, as pillar gives it below ``rabbit_ha``.
 TOPOLOGY = {
     "network": "192.168.123.0/24",
@@ -51,6 +55,26 @@ def load(path, **dunders):
     for name, value in (given | dunders).items():
         setattr(module, f"__{name}__", value)
     return module
+
+
+def validator():
+    """
+    Load the validator of pillar with all that it uses.
+
+    Returns its module, and the function ``check`` which takes what is below
+    ``rabbit_ha``, a host and its grains and returns the findings.
+    """
+    utils = {}
+    for name in ("rabbit_settings", "rabbit_pillar_shape", "rabbit_pillar_checks"):
+        utils |= functions(name, load(f"_utils/{name}.py"))
+    module = load("_pillar/rabbit_ha_findings.py", utils=utils)
+    defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
+    schema = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
+
+    def check(pillar, host=None, grains=None):
+        return module.findings(pillar, defaults, schema, host, grains)
+
+    return module, check
 
 
 def recorded(version, name):

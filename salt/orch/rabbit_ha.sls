@@ -1,11 +1,13 @@
 # From bare hosts to the cluster behind one address. A step that fails stops the
 # run there; a new run goes on from where things stand.
-{%- set settings = salt['rabbit_topology.settings']() %}
-{%- set seed = salt['rabbit_topology.seed_host']() %}
-
+{%- set errors = salt['rabbit_topology.pillar_errors']() %}
 All hosts answer and pillar is complete:
   rabbit_ha.ready:
+    - errors: {{ errors | json }}
     - failhard: true
+{% if not errors %}
+{%- set settings = salt['rabbit_topology.settings']() %}
+{%- set seed = salt['rabbit_topology.seed_host']() %}
 
 What differs from pillar:
   rabbit_ha.planned:
@@ -60,3 +62,4 @@ HAProxy and keepalived are running on {{ group | join(' and ') }}:
 Messages go through the virtual address, every part is well:
   rabbit_ha.verified:
     - failhard: true
+{% endif %}

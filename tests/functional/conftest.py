@@ -11,7 +11,7 @@ import salt.config
 import salt.loader
 import salt.state
 
-from tests.support import ROOT, TOPOLOGY
+from tests.support import NO_FINDINGS, ROOT, TOPOLOGY
 
 # Stands in for rabbitmqctl: replays an answer by the arguments, notes how it was
 # called, and exports what was imported.
@@ -94,7 +94,10 @@ def minion(tmp_path):
                 "osrelease": "12",
                 "init": "systemd",
             },
-            "pillar": {"rabbit_ha": {**copy.deepcopy(TOPOLOGY), **pillar}},
+            "pillar": {
+                "rabbit_ha": {**copy.deepcopy(TOPOLOGY), **pillar},
+                "rabbit_ha_findings": NO_FINDINGS,
+            },
             "test": test,
         }
 

@@ -29,6 +29,8 @@ def master(tmp_path):
         "file_roots": {"base": [str(ROOT / "salt")]},
         "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
         "module_dirs": [str(ROOT)],
+        "pillar_dirs": [str(ROOT / "_pillar")],
+        "ext_pillar": yaml.safe_load((ROOT / "conf" / "master").read_text())["ext_pillar"],
         "rabbit_ha.secrets_dir": str(tmp_path / "secrets"),
     }
 
@@ -45,6 +47,7 @@ def test_secrets_that_the_runner_makes_complete_the_pillar(master):
         "result": True,
         "says": "pillar is complete",
         "problems": [],
+        "warnings": [],
     }
 
 
@@ -64,7 +67,8 @@ def test_on_problems_salt_run_shows_each_and_exits_with_1(master, tmp_path):
     config = tmp_path / "conf"
     config.mkdir()
     keys = ["root_dir", "cachedir", "pki_dir", "sock_dir", "file_roots", "pillar_roots"]
-    keys += ["module_dirs", "extension_modules", "rabbit_ha.secrets_dir"]
+    keys += ["module_dirs", "extension_modules", "pillar_dirs", "ext_pillar"]
+    keys += ["rabbit_ha.secrets_dir"]
     settings = {key: master[key] for key in keys}
     settings |= {"log_file": str(tmp_path / "log"), "user": getpass.getuser()}
     (config / "master").write_text(yaml.safe_dump(settings))
@@ -78,4 +82,4 @@ def test_on_problems_salt_run_shows_each_and_exits_with_1(master, tmp_path):
     )
     assert ran.returncode == 1, ran.stderr
     assert "NOT OK: 7 problems" in ran.stdout
-    assert "rabbitmq-node1: rabbit_ha:rabbitmq:users:admin:password is missing" in ran.stdout
+    assert "rabbit_ha:rabbitmq:users:admin:password: found nothing" in ran.stdout

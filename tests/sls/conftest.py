@@ -9,7 +9,7 @@ import pytest
 import salt.config
 import salt.state
 
-from tests.support import ROOT, TOPOLOGY
+from tests.support import NO_FINDINGS, ROOT, TOPOLOGY
 
 # In pillar wherever a secret belongs; in compiled data nowhere.
 SECRETS = {
@@ -77,7 +77,7 @@ class Compiled:
                 **OS_FAMILIES[os_family],
             },
         }
-        self.pillar = {**pillar, **extra}
+        self.pillar = {**pillar, "rabbit_ha_findings": NO_FINDINGS, **extra}
         self.folder = folder
         self._low = {}
 

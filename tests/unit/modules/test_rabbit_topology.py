@@ -159,6 +159,29 @@ def test_settings_of_haproxy_are_not_changed_by_computing_its_view(topology):
 
 
 def test_defaults_that_are_not_served_are_an_error_that_says_where_they_belong():
-    module = load("_modules/rabbit_topology.py", salt={"cp.get_file_str": lambda path: ""})
+    module = load(
+        "_modules/rabbit_topology.py",
+        salt={"cp.get_file_str": lambda path: ""},
+        utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
+    )
     with pytest.raises(CommandExecutionError, match="rabbitmq-node2: .*file_roots of the master"):
         functions("rabbit_topology", module)["rabbit_topology.settings"]()
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        ({"rabbit_ha_findings": {"errors": ["a: 1", "b: 2"], "warnings": []}}, "a: 1\nb: 2"),
+        ({}, "rabbit_ha: pillar was not checked; expected `ext_pillar:"),
+    ],
+)
+def test_no_setting_is_told_of_a_pillar_with_errors(findings, said):
+    module = load(
+        "_modules/rabbit_topology.py",
+        pillar={"rabbit_ha": TOPOLOGY, **findings},
+        utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
+    )
+    with pytest.raises(SaltInvocationError) as caught:
+        functions("rabbit_topology", module)["rabbit_topology.settings"]()
+    assert str(caught.value).startswith("rabbitmq-node2: nothing was done, pillar is wrong")
+    assert said in str(caught.value)

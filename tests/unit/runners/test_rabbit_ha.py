@@ -20,8 +20,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 from salt.exceptions import CommandExecutionError
 from salt.utils import yaml
 
-from tests.support import ROOT, TOPOLOGY, functions, load
+from tests.support import ROOT, TOPOLOGY, functions, load, validator
 
+CHECK = validator()[1]
 BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
 NODES = [f"rabbit@{host}" for host in BROKERS]
@@ -125,7 +126,15 @@ class World:
             shown["rabbitmq"] = {**shown.get("rabbitmq", {}), **self.secrets["rabbitmq"]}
         if "load_balancer" in roles:
             shown |= {part: self.secrets[part] for part in ("haproxy", "keepalived")}
-        return {"rabbit_ha": shown}
+        found = CHECK(shown, minion)
+        errors, warnings = (
+            [one["message"] for one in found if one["severity"] == severity]
+            for severity in ("error", "warning")
+        )
+        return {
+            "rabbit_ha": shown,
+            "rabbit_ha_findings": {"errors": errors, "warnings": warnings},
+        }
 
     def answers(self, function, answer):
         self.minions._answers[function] = answer
@@ -155,7 +164,12 @@ def verdict(answer):
 
 def test_a_complete_pillar_is_valid_and_no_host_is_touched(world):
     answer = world.runner.validate()
-    assert verdict(answer) == {"result": True, "says": "pillar is complete", "problems": []}
+    assert verdict(answer) == {
+        "result": True,
+        "says": "pillar is complete",
+        "problems": [],
+        "warnings": [],
+    }
     assert "retcode" not in answer["data"]
     assert world.minions._calls == []
 
@@ -169,24 +183,54 @@ def test_every_missing_secret_is_told_at_once_with_host_and_next_command(world):
     assert answer["data"]["retcode"] == 1
 
 
-def test_a_broken_topology_is_told_before_secrets(world):
+def test_errors_of_the_topology_and_of_each_host_are_told_together_each_once(world):
     world.pillar["virtual_address"] = None
-    [problem] = verdict(world.runner.validate())["problems"]
-    assert problem.startswith("rabbit_ha:virtual_address is missing")
+    world.secrets["rabbitmq"] = {}
+    problems = verdict(world.runner.validate())["problems"]
+    assert len(problems) == len(BROKERS) + 1
+    assert problems[-1].startswith("rabbit_ha:virtual_address: found nothing; expected")
+
+
+def test_warnings_are_shown_and_stop_nothing(world):
+    world.pillar["virtual_address"] = "192.168.0.123"
+    answer = world.runner.validate()
+    [warning] = verdict(answer)["warnings"]
+    assert verdict(answer)["result"] is True
+    assert "retcode" not in answer["data"]
+    assert warning.startswith("rabbit_ha:virtual_address: found '192.168.0.123', which is outside")
+    world.answers("rabbit_host.synced_files", served_digests(world))
+    assert world.runner.ready()["warnings"] == [warning]
+
+
+def shows(world, pillar):
+    """Let the master compile another pillar for everyone."""
+    shown = create_autospec(salt.runners.pillar.show_pillar, return_value=pillar)
+    world.runner.__salt__["pillar.show_pillar"] = shown
 
 
 def test_a_pillar_that_does_not_compile_is_an_error(world):
-    errors = ["Rendering SLS 'rabbit_ha.topology' failed"]
-    broken = create_autospec(salt.runners.pillar.show_pillar, return_value={"_errors": errors})
-    world.runner.__salt__["pillar.show_pillar"] = broken
-    with pytest.raises(CommandExecutionError, match="pillar of the master: .*Rendering SLS"):
-        world.runner.validate()
+    shows(world, {"_errors": ["Rendering SLS 'rabbit_ha.topology' failed"]})
+    assert verdict(world.runner.validate())["problems"] == [
+        "pillar of lab_master: Rendering SLS 'rabbit_ha.topology' failed"
+    ]
+
+
+def test_a_pillar_that_nothing_checked_is_an_error(world):
+    shows(world, {"rabbit_ha": TOPOLOGY})
+    [problem] = verdict(world.runner.validate())["problems"]
+    assert "pillar was not checked" in problem
+
+
+def test_a_master_without_the_topology_is_told_so(world):
+    shows(world, {"other": "pillar"})
+    [problem] = verdict(world.runner.validate())["problems"]
+    assert problem.startswith("rabbit_ha:hosts: found nothing in the pillar of lab_master")
 
 
 def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
     world.opts["file_roots"] = {"base": [str(tmp_path / "nothing")]}
     with pytest.raises(CommandExecutionError, match="is not served; file_roots of the master"):
-        world.runner.validate()
+        world.runner.status()
 
 
 # Secrets
@@ -269,7 +313,11 @@ def served_digests(world):
 
 def test_ready_asks_all_hosts_once_where_modules_are_up_to_date(world):
     world.answers("rabbit_host.synced_files", served_digests(world))
-    assert world.runner.ready() == {"problems": [], "hosts": BROKERS + BALANCERS}
+    assert world.runner.ready() == {
+        "problems": [],
+        "warnings": [],
+        "hosts": BROKERS + BALANCERS,
+    }
     [(asked, _, _)] = world.calls("rabbit_host.synced_files")
     assert asked == BROKERS + BALANCERS
     assert world.calls("saltutil.sync_all") == []

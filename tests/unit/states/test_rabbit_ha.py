@@ -37,6 +37,19 @@ def test_ready_passes_when_all_hosts_answer(states, test):
     assert ret["comment"] == "2 hosts answer, pillar is complete"
 
 
+def test_ready_shows_warnings(states):
+    module, _ = states({"problems": [], "warnings": ["x: found y"], "hosts": ["a"]})
+    ret = module.ready("all")
+    assert ret["result"] is True
+    assert ret["comment"] == "1 hosts answer, pillar is complete\nwarning: x: found y"
+
+
+def test_ready_fails_with_the_errors_that_the_orchestration_was_made_from(states):
+    module, _ = states({"problems": [], "hosts": ["a"]})
+    ret = module.ready("all", errors=["x: found y", "z: found w"])
+    assert (ret["result"], ret["comment"]) == (False, "x: found y\nz: found w")
+
+
 @pytest.mark.parametrize("test", [False, True])
 @pytest.mark.parametrize("state", ["ready", "planned"])
 def test_problems_fail_with_all_of_them_in_the_comment(states, state, test):

@@ -1,4 +1,4 @@
-"""rabbit_settings: pillar over defaults, and what is wrong with it in sentences."""
+"""rabbit_settings: pillar over defaults, and what its check found."""
 
 import copy
 
@@ -91,90 +91,27 @@ def test_without_load_balancers_there_is_nothing_to_start(rabbit_settings, setti
     assert rabbit_settings.load_balancers_in_start_order(settings(pillar)) == []
 
 
-def test_the_article_s_topology_has_no_problem(rabbit_settings, settings):
-    assert rabbit_settings.problems(settings()) == []
-
-
-@pytest.mark.parametrize(
-    ("pillar", "path", "says"),
-    [
-        ({}, "rabbit_ha:hosts", "is empty"),
-        (
-            changed(rabbitmq_node2={"address": None}),
-            "rabbit_ha:hosts:rabbitmq-node2:address",
-            "missing",
-        ),
-        (
-            changed(rabbitmq_node2={"roles": ["borker"]}),
-            "rabbit_ha:hosts:rabbitmq-node2:roles",
-            "broker and load_balancer",
-        ),
-        (
-            changed(rabbitmq_node2={"roles": []}),
-            "rabbit_ha:hosts:rabbitmq-node2:roles",
-            "broker and load_balancer",
-        ),
-        ({**TOPOLOGY, "seed": "nobody"}, "rabbit_ha:seed", "expected one of the brokers"),
-        (
-            {**TOPOLOGY, "seed": "haproxy-keeplive-node1"},
-            "rabbit_ha:seed",
-            "expected one of the brokers",
-        ),
-        ({**TOPOLOGY, "virtual_address": None}, "rabbit_ha:virtual_address", "missing"),
-    ],
-)
-def test_a_problem_names_the_pillar_path_and_what_was_expected(
-    rabbit_settings, settings, pillar, path, says
+def test_a_load_balancer_has_the_shared_settings_of_keepalived_and_its_own(
+    rabbit_settings, settings
 ):
-    [problem] = rabbit_settings.problems(settings(pillar))
-    assert problem.startswith(f"{path} ")
-    assert says in problem
+    pillar = changed(haproxy_keeplive_node2={"keepalived": {"interval": 3}})
+    found = rabbit_settings.keepalived_of(settings(pillar), "haproxy-keeplive-node2")
+    assert (found["interval"], found["fall"]) == (3, 2)
+    assert (found["state"], found["priority"]) == ("BACKUP", 90)
+    assert found["router_id"] == "haproxy-keeplive-node2"
 
 
-def test_a_topology_without_a_broker_is_a_problem(rabbit_settings, settings):
-    pillar = changed(rabbitmq_node1=None, rabbitmq_node2=None, rabbitmq_node3=None)
-    [problem] = rabbit_settings.problems(settings(pillar))
-    assert "no host with the role broker" in problem
+def test_a_pillar_has_the_errors_that_its_check_found(rabbit_settings):
+    findings = {"errors": ["a", "b"], "warnings": ["c"]}
+    pillar = {"rabbit_ha": {}, "rabbit_ha_findings": findings}
+    assert rabbit_settings.pillar_errors(pillar) == ["a", "b"]
 
 
-def test_without_load_balancers_no_virtual_address_is_needed(rabbit_settings, settings):
-    pillar = changed(haproxy_keeplive_node1=None, haproxy_keeplive_node2=None)
-    assert rabbit_settings.problems(settings({**pillar, "virtual_address": None})) == []
+def test_a_pillar_that_nothing_checked_has_an_error_that_says_how(rabbit_settings):
+    [error] = rabbit_settings.pillar_errors({"rabbit_ha": {}})
+    assert "was not checked" in error
+    assert "ext_pillar: [{rabbit_ha_findings: {}}]" in error
 
 
-def test_all_problems_are_told_at_once(rabbit_settings, settings):
-    pillar = changed(rabbitmq_node1={"address": None}, rabbitmq_node2={"roles": ["x"]})
-    assert len(rabbit_settings.problems(settings({**pillar, "virtual_address": None}))) == 3
-
-
-@pytest.mark.parametrize(
-    ("host", "paths"),
-    [
-        ("rabbitmq-node1", ["rabbitmq:users:admin:password"]),
-        (
-            "haproxy-keeplive-node1",
-            ["haproxy:monitor:password", "keepalived:authentication:auth_pass"],
-        ),
-    ],
-)
-def test_each_role_lacks_its_own_secrets_only(rabbit_settings, settings, host, paths):
-    found = rabbit_settings.missing_secrets(settings(), host)
-    assert [problem.split(" ")[1] for problem in found] == [f"rabbit_ha:{path}" for path in paths]
-    assert all(problem.startswith(f"{host}: ") for problem in found)
-
-
-@pytest.mark.parametrize("host", ["rabbitmq-node1", "haproxy-keeplive-node1"])
-def test_with_its_secrets_a_host_lacks_nothing(rabbit_settings, settings, host):
-    pillar = {
-        **TOPOLOGY,
-        "rabbitmq": {"users": {"admin": {"password": "a"}}},
-        "haproxy": {"monitor": {"password": "b"}},
-        "keepalived": {"authentication": {"auth_pass": "c"}},
-    }
-    assert rabbit_settings.missing_secrets(settings(pillar), host) == []
-
-
-def test_a_user_who_is_to_be_absent_needs_no_password(rabbit_settings, settings):
-    users = {"admin": {"absent": True}, "guest": {"absent": True}}
-    pillar = {**TOPOLOGY, "rabbitmq": {"users": users}}
-    assert rabbit_settings.missing_secrets(settings(pillar), "rabbitmq-node1") == []
+def test_a_pillar_without_this_project_has_no_error(rabbit_settings):
+    assert rabbit_settings.pillar_errors({"other": 1}) == []
