@@ -1,12 +1,13 @@
 """rabbit_membership: who may join, who is a member, and who must not be touched."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits
-from tests.support import faked, load
+from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -218,8 +219,12 @@ def test_a_stopped_app_s_own_file_of_members_is_read(judge, tmp_path, listed, re
     assert judge(rabbits, pillar=pillar).verdict(CONTACTS)["verdict"] == verdict
 
 
-def test_a_fresh_node_holds_nothing_that_a_join_would_delete(judge):
-    assert judge(Rabbits(*CONTACTS)).local_content() == []
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_fresh_node_of_each_version_holds_nothing_that_a_join_would_delete(judge, version):
+    rabbits = Rabbits(*CONTACTS)
+    exported = recorded(version, "export_definitions_of_a_fresh_node")["stdout"]
+    rabbits[ME].definitions = json.loads(exported)
+    assert judge(rabbits).local_content() == []
 
 
 def test_an_exchange_that_is_built_in_is_no_content(judge):

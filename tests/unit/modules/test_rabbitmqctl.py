@@ -38,6 +38,13 @@ def commands(run):
     [
         ("cluster_status", LOCAL, "running", ""),
         ("cluster_status_of_a_peer", PEER, "running", ""),
+        ("cluster_status_of_a_fresh_node", LOCAL, "running", ""),
+        ("cluster_status_with_a_member_stopped", LOCAL, "running", ""),
+        ("app_stopped_local", LOCAL, "app stopped", "requires the 'rabbit' app"),
+        ("app_stopped", PEER, "app stopped", "requires the 'rabbit' app"),
+        ("node_stopped_local", LOCAL, "node not running", "not running at all"),
+        ("node_stopped", PEER, "node not running", "not running at all"),
+        ("frozen", PEER, "unreachable", "timed out"),
         ("unknown_host", PEER, "unreachable", "nxdomain"),
         ("no_epmd", PEER, "unreachable", "unable to connect to epmd"),
         ("host_off", PEER, "unreachable", "unable to connect to epmd"),
@@ -76,6 +83,21 @@ def test_a_running_node_lists_members_running_nodes_and_versions(rabbitmqctl, ru
     assert status["partitions"] == {}
     assert status["alarms"] == []
     assert status["cluster_name"] == "rabbitmq_cluster1"
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_member_that_stopped_is_a_member_still_and_does_not_run(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "cluster_status_with_a_member_stopped")
+    status = rabbitmqctl.cluster_status()
+    assert len(status["disk_nodes"]) == 3
+    assert "rabbit@rabbitmq-node1" in status["running_nodes"]
+    assert "rabbit@rabbitmq-node2" not in status["running_nodes"]
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_fresh_node_is_its_own_only_member(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "cluster_status_of_a_fresh_node")
+    assert rabbitmqctl.cluster_status()["disk_nodes"] == ["rabbit@rabbitmq-node2"]
 
 
 def test_warnings_on_both_streams_do_not_spoil_the_answer(rabbitmqctl, run):
@@ -208,6 +230,12 @@ def test_definitions_must_be_a_mapping(rabbitmqctl, run):
 def test_no_queues_are_an_empty_list(rabbitmqctl, run, version):
     run.return_value = recorded(version, "list_queues")
     assert rabbitmqctl.list_queues() == []
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_queues_are_told_with_their_messages(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "list_queues_with_one")
+    assert rabbitmqctl.list_queues() == [{"name": "orders", "messages": 0}]
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,17 @@ def test_while_the_node_is_stopped_a_real_run_fails(broker):
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_fresh_node_of_each_version_becomes_as_described_and_stays_so(broker, version):
+    node = Rabbits(SEED)[SEED]
+    exported = recorded(version, "export_definitions_of_a_fresh_node")["stdout"]
+    node.definitions = json.loads(exported)
+    assert present(broker(node=node)[0])["result"] is True
+    state, rabbitmqctl, _ = broker(node=node)
+    assert present(state)["changes"] == {}
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_what_a_deployed_node_of_each_version_exports_needs_no_write(broker, version):
     node = Rabbits(SEED)[SEED]
     node.definitions = json.loads(recorded(version, "export_definitions")["stdout"])

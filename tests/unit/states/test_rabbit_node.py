@@ -40,8 +40,12 @@ class Files:
         assert (path, kwargs["name"]) == ("/var/lib/rabbitmq", "rabbit@*")
         return self._found
 
+    def file_exists(self, path):
+        return self._written is not None
+
     def stats(self, path, hash_type=None, follow_symlinks=True):
-        return {"mtime": self._written} if self._written else {}
+        assert self._written is not None, "Salt raises for a path that is not there"
+        return {"mtime": self._written}
 
 
 class Units(Breakable):
@@ -253,13 +257,19 @@ def test_in_test_mode_such_a_node_would_be_restarted(host):
 @pytest.mark.parametrize("test", [False, True])
 @pytest.mark.parametrize(
     "situation",
-    [{"started": 200.0}, {"started": None}, {"started": 50.0, "written": None}],
+    [{"started": 200.0}, {"started": None}, {"started": None, "written": None}],
     ids=["node is newer", "node does not run", "no configuration"],
 )
 def test_a_node_that_has_its_configuration_is_not_restarted(host, situation, test):
     here = host(**situation, test=test)
     ret = here.states.configuration_loaded(CONF, SERVICE)
     assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
+
+
+def test_in_test_mode_a_node_without_a_configuration_yet_would_be_restarted(host):
+    here = host(written=None, test=True)
+    assert here.states.configuration_loaded(CONF, SERVICE)["result"] is None
     assert here.writes == []
 
 
