@@ -11,6 +11,7 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 import json
 import re
 import shutil
+import socket
 import tempfile
 
 import salt.utils.files
@@ -18,11 +19,9 @@ import salt.utils.path
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CACHE = "rabbitmqctl.read"
-# The tools' own exit codes, src: exit_codes.ex.
-EX_USAGE = 64
-EX_UNAVAILABLE = 69
 # What the shell says when the program is not there.
-EX_NOT_FOUND = (1, 127)
+EX_NOT_FOUND = 127
+EPMD_PORT = 4369
 
 RUNNING = "running"
 APP_STOPPED = "app stopped"
@@ -178,6 +177,9 @@ def node_state(node=None, timeout=15):
     reads = __context__.setdefault(CACHE, {})
     key = ("node_state", node)
     if key not in reads:
+        away = _why_away(node) if node else None
+        if away:
+            return {"state": UNREACHABLE, "status": None, "said": away}
         answer = _run(
             ["cluster_status", "--formatter", "json", "--timeout", str(timeout)],
             node=node,
@@ -185,6 +187,21 @@ def node_state(node=None, timeout=15):
         )
         reads[key] = _classified(answer, node)
     return reads[key]
+
+
+def _why_away(node, timeout=3):
+    """
+    Tell why a node's host cannot be reached, without starting a VM; None where it can.
+
+    A VM that cannot reach a host waits much longer than this for it, or for its
+    name.
+    """
+    host = node.split("@", 1)[1]
+    try:
+        socket.create_connection((host, EPMD_PORT), timeout=timeout).close()
+    except OSError as err:
+        return f"{host}, port {EPMD_PORT} (epmd): {err}"
+    return None
 
 
 def _classified(answer, node):
@@ -200,9 +217,9 @@ def _classified(answer, node):
         state = COOKIE_MISMATCH
     elif "not running at all" in text or "no other nodes on" in text:
         state = DOWN
-    elif any(words in text for words in ("epmd", "nodedown", "timed out", "unable to connect")):
+    elif any(word in text.lower() for word in ("epmd", "nodedown", "timed out", "unable to con")):
         state = DOWN if node is None else UNREACHABLE
-    elif answer["retcode"] in EX_NOT_FOUND or "Exec format" in text:
+    elif answer["retcode"] == EX_NOT_FOUND:
         raise CommandExecutionError(
             f"{__grains__['id']}: rabbitmqctl is not there ({said}). Next: "
             "salt-call state.apply rabbit_ha.rabbitmq.installed"
