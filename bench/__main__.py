@@ -98,7 +98,8 @@ def write_empty_round(hosts):
     folder = pathlib.Path(yaml.safe_load(lab("status", "--json").stdout)["master"]["states_dir"])
     step = {"salt.state": [{"tgt": list(hosts)}, {"tgt_type": "list"}, {"sls": "empty"}]}
     (folder / "empty_round.sls").write_text(yaml.safe_dump({"Nothing is done": step}))
-    (folder / "empty.sls").write_text("{}\n")
+    nothing = {"Nothing": {"test.nop": []}}
+    (folder / "empty.sls").write_text(yaml.safe_dump(nothing))
 
 
 def main():
