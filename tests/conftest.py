@@ -3,6 +3,8 @@
 import copy
 import inspect
 import logging
+import socket
+from unittest.mock import Mock
 
 import pytest
 import salt._logging
@@ -18,6 +20,26 @@ def pytest_configure():
     # Its handler for the time before logging is set up would write to pytest's
     # standard error after that was closed.
     salt._logging.shutdown_temp_handler()
+
+
+@pytest.fixture
+def epmd(monkeypatch):
+    """The hosts of other brokers answer on epmd's port; put an OSError in ``error`` if not."""
+
+    class Epmd:
+        def __init__(self):
+            self.error = None
+            self.asked = []
+
+        def connect(self, address, timeout=None):
+            self.asked.append(address)
+            if self.error:
+                raise self.error
+            return Mock(spec=socket.socket)
+
+    answering = Epmd()
+    monkeypatch.setattr(socket, "create_connection", answering.connect)
+    return answering
 
 
 @pytest.fixture

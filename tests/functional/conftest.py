@@ -64,7 +64,7 @@ class Rabbitmqctl:
 
 
 @pytest.fixture
-def rabbitmqctl(tmp_path, monkeypatch):
+def rabbitmqctl(tmp_path, monkeypatch, epmd):
     folder = tmp_path / "rabbitmqctl"
     folder.mkdir()
     program = Rabbitmqctl(folder)

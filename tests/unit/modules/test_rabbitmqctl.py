@@ -23,7 +23,7 @@ def run():
 
 
 @pytest.fixture
-def rabbitmqctl(run):
+def rabbitmqctl(run, epmd):
     return load("_modules/rabbitmqctl.py", salt={"cmd.run_all": run})
 
 
@@ -333,3 +333,25 @@ def test_where_rabbitmq_is_not_installed_the_local_node_does_not_run(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert rabbitmqctl.is_running() is False
     run.assert_not_called()
+
+
+def test_a_peer_whose_host_is_away_is_unreachable_without_starting_a_vm(rabbitmqctl, run, epmd):
+    epmd.error = TimeoutError("timed out")
+    found = rabbitmqctl.node_state(PEER)
+    assert found["state"] == "unreachable"
+    assert found["said"] == "rabbitmq-node1, port 4369 (epmd): timed out"
+    assert epmd.asked == [("rabbitmq-node1", 4369)]
+    run.assert_not_called()
+
+
+def test_a_peer_that_was_away_is_asked_again(rabbitmqctl, run, epmd):
+    epmd.error = OSError("no route")
+    rabbitmqctl.node_state(PEER)
+    epmd.error = None
+    run.return_value = recorded("3.10.8", "cluster_status")
+    assert rabbitmqctl.node_state(PEER)["state"] == "running"
+
+
+def test_no_answer_in_time_is_no_missing_program(rabbitmqctl, run):
+    run.return_value = {**DONE, "retcode": 1, "stdout": "Timed out after 45 seconds"}
+    assert rabbitmqctl.node_state(PEER)["state"] == "unreachable"
