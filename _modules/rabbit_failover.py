@@ -29,17 +29,41 @@ def running_program(service):
 
         salt-call rabbit_failover.running_program haproxy
     """
+    process = int(_property(service, "MainPID") or 0)
+    if not process:
+        return None
+    try:
+        return os.readlink(f"/proc/{process}/exe")
+    except FileNotFoundError:
+        return None
+
+
+def unit_file(service):
+    """
+    Tell which unit file systemd has read for a service.
+
+    service
+        Name of the service.
+
+    Returns a path; an empty string where there is no such unit.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.unit_file haproxy
+    """
+    return _property(service, "FragmentPath")
+
+
+def _property(service, name):
+    """Read one property of a systemd unit."""
     shown = __salt__["cmd.run_all"](
-        ["systemctl", "show", "-p", "MainPID", "--value", service], python_shell=False
+        ["systemctl", "show", "-p", name, "--value", service], python_shell=False
     )
     if shown["retcode"] != 0:
         raise CommandExecutionError(f"systemctl show {service} failed: {shown['stderr']}")
-    if not int(shown["stdout"] or 0):
-        return None
-    try:
-        return os.readlink(f"/proc/{int(shown['stdout'])}/exe")
-    except FileNotFoundError:
-        return None
+    return shown["stdout"].strip()
 
 
 def restart(service, check=None):
@@ -113,8 +137,7 @@ def hand_over():
     """
     settings = __salt__["rabbit_topology.settings"]()
     keepalived = settings["keepalived"]["service"]
-    addresses = __utils__["rabbit_settings.virtual_addresses"](settings)
-    held = __salt__["rabbit_host.held_addresses"](addresses)
+    held = held_addresses()
     others = set(__salt__["rabbit_topology.load_balancers"]()) - {__grains__["id"]}
     if not held or not others:
         return []
@@ -134,6 +157,63 @@ def hand_over():
             "here. Next: salt-run rabbit_ha.status"
         )
     return held
+
+
+def await_addresses(seconds=15):
+    """
+    Wait until this host holds the virtual addresses.
+
+    seconds : 15
+        How long to wait.
+
+    Returns the list of addresses.
+
+    Raises CommandExecutionError when it does not hold them in time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.await_addresses
+    """
+    addresses = virtual_addresses()
+    if not _within(seconds, lambda: held_addresses() == addresses):
+        service = __salt__["rabbit_topology.settings"]()["keepalived"]["service"]
+        raise CommandExecutionError(
+            f"holds {' '.join(held_addresses()) or 'none'} of {' '.join(addresses)} after "
+            f"{seconds} s. Next: journalctl -u {service}"
+        )
+    return addresses
+
+
+def virtual_addresses():
+    """
+    List the addresses that keepalived moves between the load balancers.
+
+    Returns a list of addresses without a prefix length.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.virtual_addresses
+    """
+    return __utils__["rabbit_settings.virtual_addresses"](__salt__["rabbit_topology.settings"]())
+
+
+def held_addresses():
+    """
+    Tell which of the virtual addresses this host holds right now.
+
+    Returns a list of addresses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.held_addresses
+    """
+    return __salt__["rabbit_host.held_addresses"](virtual_addresses())
 
 
 def _connects(address, port):

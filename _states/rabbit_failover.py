@@ -7,6 +7,40 @@ import os
 from salt.exceptions import CommandExecutionError
 
 
+def unit_in_use(name, unit):
+    """
+    Let systemd know of a unit file that comes before the one it has read.
+
+    name
+        Name of the service.
+    unit
+        Path of the unit file.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        before = __salt__["rabbit_failover.unit_file"](name)
+        if before == unit:
+            ret["comment"] = f"systemd already uses {unit}"
+            return ret
+        ret["changes"] = {"unit": {"old": before or None, "new": unit}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"systemd would have read {unit}")
+            return ret
+        __salt__["service.systemctl_reload"]()
+        after = __salt__["rabbit_failover.unit_file"](name)
+        if after != unit:
+            raise CommandExecutionError(
+                f"systemd uses {after or 'no unit file'}, which comes before {unit}; remove it or "
+                "move what it says to a drop-in"
+            )
+        ret["comment"] = f"systemd uses {unit}"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+    return ret
+
+
 def program_in_use(name, program, check=None):
     """
     Restart a service that runs another program than the installed one, such as an older build.
@@ -42,4 +76,32 @@ def program_in_use(name, program, check=None):
         ret["comment"] = f"{name} has been restarted to run {wanted}"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+    return ret
+
+
+def addresses_held(name):
+    """
+    Have this load balancer hold the virtual addresses, as the one with ``state: MASTER`` does.
+
+    keepalived takes some seconds to take them from a backup; what comes next would
+    lose its connections in the middle of that.
+
+    name
+        Says what for; shown in the output only.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        before = __salt__["rabbit_failover.held_addresses"]()
+        wanted = __salt__["rabbit_failover.virtual_addresses"]()
+        if before == wanted:
+            ret["comment"] = f"This host already holds {' '.join(wanted)}"
+            return ret
+        ret["changes"] = {"holds": {"old": before, "new": wanted}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{' '.join(wanted)} would have been awaited here")
+            return ret
+        __salt__["rabbit_failover.await_addresses"]()
+        ret["comment"] = f"{' '.join(wanted)} has come here"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {err}")
     return ret

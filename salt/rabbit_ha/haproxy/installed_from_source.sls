@@ -56,3 +56,10 @@ systemd runs HAProxy as built:
       - user: HAProxy has a user that nobody can log in as
       - file: HAProxy has folders for its configuration
       - file: systemd brings a HAProxy that died back
+
+systemd uses the unit of HAProxy as built:
+  rabbit_failover.unit_in_use:
+    - name: {{ haproxy.service }}
+    - unit: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - require:
+      - file: systemd runs HAProxy as built

@@ -36,3 +36,10 @@ systemd runs keepalived as built:
       - keepalived_build: keepalived is built from source
       - file: keepalived has a folder for its configuration
       - file: systemd brings a keepalived that died back
+
+systemd uses the unit of keepalived as built:
+  rabbit_failover.unit_in_use:
+    - name: {{ keepalived.service }}
+    - unit: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - require:
+      - file: systemd runs keepalived as built

@@ -29,3 +29,10 @@ keepalived is running and starts at boot:
       - rabbit_failover: keepalived runs the program that is installed
     - watch:
       - file: keepalived has its configuration
+{%- if keepalived.state == 'MASTER' %}
+
+This host holds the virtual address:
+  rabbit_failover.addresses_held:
+    - require:
+      - service: keepalived is running and starts at boot
+{%- endif %}
