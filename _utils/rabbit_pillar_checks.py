@@ -83,12 +83,19 @@ class _View:
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self._vrrp = topology["keepalived"]
+        self.wrong = wrong
         # Where hosts or roles are wrong, counting them would mislead.
         self.roles_known = not any(
             path == f"{ROOT}:hosts"
             or (path.startswith(f"{ROOT}:hosts:") and (path.count(":") == 2 or ":roles" in path))
             for path in wrong
         )
+        self.priorities_known = not any(path.endswith(":keepalived:priority") for path in wrong)
+
+    def is_sound(self, path):
+        """Tell whether nothing at a path or below it is wrong by itself."""
+        path = f"{ROOT}:{path}"
+        return not any(one == path or one.startswith(f"{path}:") for one in self.wrong)
 
     def vrrp(self, host, key):
         """Tell a setting of keepalived on a load balancer, and the path where it is."""
@@ -183,11 +190,12 @@ def _is_edge(address, network):
 def _brokers(view):
     """There are brokers, an odd number, and the seed is one of them."""
     seed = view.settings["seed"]
-    if seed and seed not in view.hosts:
+    hosts_sound = f"{ROOT}:hosts" not in view.wrong and view.is_sound(f"hosts:{seed}")
+    if seed and seed not in view.hosts and hosts_sound:
         near = difflib.get_close_matches(seed, view.brokers, 1, 0.6)
         expected = f"{near[0]}, the nearest broker" if near else "the name of a broker"
         yield _error("seed", seed, expected, "which is no host of rabbit_ha:hosts")
-    elif seed and view.roles_known and seed not in view.brokers:
+    elif seed in view.hosts and view.roles_known and seed not in view.brokers:
         expected = f"one of {_listed(view.brokers)}" if view.brokers else "the name of a broker"
         yield _error("seed", seed, expected, "which is no broker")
     if not view.roles_known:
@@ -212,11 +220,10 @@ def _load_balancers(view):
 
 def _virtual_addresses(view):
     """Virtual addresses are nobody's own, and where clients and hosts can reach them."""
-    owners = {
-        ipaddress.ip_address(data["address"]): host
-        for host, data in view.hosts.items()
-        if data.get("address")
-    }
+    owners = {}
+    for host, data in view.hosts.items():
+        if data.get("address"):
+            owners.setdefault(ipaddress.ip_address(data["address"]), host)
     described = [("virtual_address", view.settings["virtual_address"])]
     described += [
         (f"keepalived:virtual_addresses:{index}", text)
@@ -372,6 +379,8 @@ def _vrrp_group(view):
         first = None
         for host in view.load_balancers:
             value, path = view.vrrp(host, key)
+            if not view.is_sound(path):
+                continue
             first = first or (value, host)
             if value != first[0]:
                 why = f"whereas {first[1]} has {first[0]}"
@@ -381,6 +390,8 @@ def _vrrp_group(view):
         seen = {}
         for host in view.load_balancers:
             value, path = view.vrrp(host, key)
+            if not view.is_sound(f"hosts:{host}:keepalived:{key}"):
+                continue
             if value in seen:
                 yield found(path, value, "one of its own", f"which {seen[value]} has too")
             seen.setdefault(value, host)
@@ -388,7 +399,7 @@ def _vrrp_group(view):
     masters = [host for host, (state, _) in states.items() if state == "MASTER"]
     for host in masters[1:]:
         yield _error(states[host][1], "MASTER", "one MASTER", f"which {masters[0]} is too")
-    if len(masters) == 1:
+    if len(masters) == 1 and view.priorities_known:
         priorities = {host: view.vrrp(host, "priority")[0] for host in view.load_balancers}
         highest = max(priorities, key=priorities.get)
         own = priorities[masters[0]]
@@ -411,7 +422,7 @@ def _vrrp_hosts(view):
             why = f"with weight {weight}: the address would never move"
             yield _error(where, True, "weight 0", why)
         gap = _gap(view, host, weight)
-        if weight and abs(weight) <= gap and path not in told:
+        if weight and abs(weight) <= gap and path not in told and view.priorities_known:
             told.add(path)
             why = f"which does not outweigh the gap of {gap} between the priorities"
             yield _error(path, weight, f"0, or more than {gap} either way", why)
@@ -447,10 +458,12 @@ def _users(view):
                 why = "which RabbitMQ does not know"
                 yield _warning(f"{path}:tags:{index}", tag, f"{near[0]}, the nearest", why)
     for name, user in present.items():
-        if not user.get("tags") and not user.get("permissions"):
+        nothing = not user.get("tags") and not user.get("permissions")
+        if nothing and view.is_sound(f"rabbitmq:users:{name}"):
             found = _Said("neither tags nor permissions")
             yield _warning(f"rabbitmq:users:{name}", found, "a user who may do something")
-    if view.brokers and not any("administrator" in u.get("tags", []) for u in present.values()):
+    administrators = [user for user in present.values() if "administrator" in user.get("tags", [])]
+    if view.brokers and not administrators and view.is_sound("rabbitmq:users"):
         found = _Said("no administrator")
         yield _error("rabbitmq:users", found, "a user with the tag administrator")
 
@@ -486,9 +499,9 @@ def _policies(view):
         path = f"rabbitmq:policies:{name}"
         if policy.get("absent"):
             continue
-        if "pattern" not in policy:
+        if "pattern" not in policy and view.is_sound(f"{path}:pattern"):
             yield _error(f"{path}:pattern", None, "a regular expression")
-        if "definition" not in policy:
+        if "definition" not in policy and view.is_sound(f"{path}:definition"):
             yield _error(f"{path}:definition", None, "a mapping with what the policy sets")
         single = policy.get("apply-to") in ("classic_queues", "quorum_queues", "streams")
         if single and view.host in view.brokers and view.version and view.version < (3, 12):

@@ -68,9 +68,10 @@ def shown(value, secret=False):
     if isinstance(value, str):
         if secret:
             return f"a value of {len(value)} characters"
-        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+        plain = re.sub(r"//[^/@\s]*@", "//…@", value)
+        return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…")
     if isinstance(value, int | float):
-        return "a number" if secret else str(value)
+        return "a value" if secret else str(value)
     return f"a {type(value).__name__}"
 
 
@@ -164,6 +165,8 @@ def _wrong_value(error, where, schema):
     """Describe a value of a wrong type, or outside what is allowed."""
     secret = _holds_secret(error.schema, schema)
     why = _made_by_yaml(error.instance, error.schema)
+    if error.validator_value == "x-pcre":
+        why = _fault_of_pcre(error.instance)
     yield [], shown(error.instance, secret), error.schema["x-expected"], why
 
 
@@ -335,33 +338,36 @@ def _is_host_name(value):
 
 
 def _is_pcre(value):
+    """A regular expression, as far as Python can tell."""
+    return not isinstance(value, str) or not _fault_of_pcre(value)
+
+
+def _fault_of_pcre(value):
     """
-    A regular expression, as far as Python can tell.
+    Tell what is wrong with a regular expression, or nothing, as a string.
 
     Erlang's are PCRE, which knows more than Python: only what is wrong in both,
     such as a bracket that is not closed, counts.
     """
-    if not isinstance(value, str):
-        return True
     text = re.sub(r"\\Q.*?(\\E|$)", "x", value, flags=re.DOTALL)
-    text = re.sub(r"\A(\(\*[A-Z_]+(=\d+)?\))+", "", text)
+    text = re.sub(r"\A(\(\*[A-Z0-9_]+(=\d+)?\))+", "", text)
     text = re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text)
     while True:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 re.compile(text)
-            return True
+            return ""
         except (re.error, OverflowError, RecursionError) as err:
-            said = str(err)
+            said = str(err).split(" at position", 1)[0]
             if said.startswith("multiple repeat"):
                 # PCRE takes a{2}{3}, but not a**.
-                return not (set(text[err.pos - 1 : err.pos + 1]) <= set("*+?"))
+                return said if set(text[err.pos - 1 : err.pos + 1]) <= set("*+?") else ""
             if said.startswith("bad escape \\"):
                 # \K, \h, \p and the like are PCRE's own. Look at what comes after.
                 text = f"{text[: err.pos]}xx{text[err.pos + 2 :]}"
                 continue
-            return not said.startswith(_WRONG_IN_PCRE_TOO)
+            return said if said.startswith(_WRONG_IN_PCRE_TOO) else ""
 
 
 _WRONG_IN_PCRE_TOO = (

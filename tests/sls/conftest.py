@@ -154,7 +154,11 @@ FQDN = {
 BOTH = {
     "virtual_address": "192.0.2.200",
     "hosts": {
-        f"both{number}": {"address": f"192.0.2.{number}", "roles": ["broker", "load_balancer"]}
+        f"both{number}": {
+            "address": f"192.0.2.{number}",
+            "roles": ["broker", "load_balancer"],
+            "keepalived": {"priority": 100 - number},
+        }
         for number in (1, 2, 3)
     },
 }
