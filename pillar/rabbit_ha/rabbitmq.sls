@@ -1,3 +1,4 @@
+# yaml-language-server: $schema=../../salt/rabbit_ha/pillar.schema.json
 # What differs from salt/rabbit_ha/defaults.yaml on the brokers; see docs/pillar.md.
 rabbit_ha:
   rabbitmq: {}

@@ -1,3 +1,4 @@
+# yaml-language-server: $schema=../../salt/rabbit_ha/pillar.schema.json
 # Which hosts there are and what each is for. Host names are minion ids.
 # Nothing else in this repository names a host, an address or a role.
 rabbit_ha:
