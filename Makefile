@@ -8,7 +8,7 @@
 
 PYTHON := .venv/bin/python
 # What is Python, what is Salt's mixture of Jinja and YAML, and what is pure YAML.
-CODE := _modules _states _utils _runners _output lab tests $(wildcard bench)
+CODE := _modules _states _utils _runners _pillar _output lab tests $(wildcard bench)
 SLS := $(shell find salt pillar -name '*.sls')
 YAML := $(wildcard conf/master conf/minion conf/examples/*) salt/rabbit_ha/defaults.yaml \
         $(wildcard pillar/rabbit_ha/*.sls) Saltfile .yamllint .salt-lint

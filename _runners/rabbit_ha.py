@@ -119,11 +119,13 @@ def _pillar_findings():
     hosts = described.get("hosts") if isinstance(described, dict) else None
     for host in hosts if isinstance(hosts, dict) else []:
         pillars[str(host)] = __salt__["pillar.show_pillar"](str(host))
-    errors, warnings = set(), set()
+    errors, warnings, failures = set(), set(), {}
     for host, pillar in pillars.items():
-        errors.update(f"pillar of {host}: {said}" for said in pillar.get("_errors", []))
+        for failure in pillar.get("_errors", []):
+            failures.setdefault(failure, host)
         errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
         warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
+    errors.update(f"pillar of {host}: {failure}" for failure, host in failures.items())
     if not hosts and not errors:
         errors.add(
             f"rabbit_ha:hosts: found nothing in the pillar of {own}; expected the topology, which "
