@@ -5,10 +5,12 @@ The steps of the deployment that take more than one host at once are here too;
 ``salt/orch/rabbit_ha.sls`` calls them through the state module ``rabbit_ha``.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import secrets as randomness
 import string
+import threading
 import time
 import uuid
 
@@ -25,6 +27,8 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # VRRP's PASS authentication takes eight characters.
 VRRP_PASSWORD_LENGTH = 8
 PASSWORD_LENGTH = 32
+# How many connections verify publishes over, for each broker.
+PUBLISHERS = 2
 
 
 # What pillar says
@@ -33,6 +37,14 @@ PASSWORD_LENGTH = 32
 def _file_client():
     """Open the master's own file server, without a network round."""
     return salt.fileclient.get_file_client({**__opts__, "file_client": "local"})
+
+
+def _pillar(minion):
+    """Compile a minion's pillar, once in a run."""
+    compiled = __context__.setdefault("rabbit_ha.pillar", {})
+    if minion not in compiled:
+        compiled[minion] = __salt__["pillar.show_pillar"](minion)
+    return compiled[minion]
 
 
 def _settings(host=None):
@@ -52,7 +64,7 @@ def _settings(host=None):
         )
     with salt.utils.files.fopen(path) as handle:
         defaults = salt.utils.yaml.safe_load(handle)
-    pillar = __salt__["pillar.show_pillar"](host or f"{__opts__['id']}")
+    pillar = _pillar(host or __opts__["id"])
     if pillar.get("_errors"):
         raise CommandExecutionError(f"pillar of {host or 'the master'}: {pillar['_errors']}")
     return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
@@ -113,12 +125,12 @@ def _pillar_findings():
 
     Returns two lists of sentences, each once: errors and warnings.
     """
-    own = f"{__opts__['id']}"
-    pillars = {own: __salt__["pillar.show_pillar"](own)}
+    own = __opts__["id"]
+    pillars = {own: _pillar(own)}
     described = pillars[own].get("rabbit_ha")
     hosts = described.get("hosts") if isinstance(described, dict) else None
     for host in hosts if isinstance(hosts, dict) else []:
-        pillars[str(host)] = __salt__["pillar.show_pillar"](str(host))
+        pillars[str(host)] = _pillar(str(host))
     errors, warnings, failures = set(), set(), {}
     for host, pillar in pillars.items():
         for failure in pillar.get("_errors", []):
@@ -434,7 +446,7 @@ def verify(messages=1000, patience=30):
         Seconds to wait for the cluster to become well, as after a deployment.
 
     Returns a mapping with ``data`` (as :func:`status`, and ``messages`` with
-    ``published``, ``confirmed``, ``consumed``, ``seconds``) and the outputter. On
+    ``confirmed``, ``consumed``, ``seconds``) and the outputter. On
     problems salt-run exits with 1.
 
     CLI Example:
@@ -475,7 +487,6 @@ def _round_trip(settings, messages):
     name, password = _administrator(_settings(seed))
     counts = {
         "address": f"{address}:{port}",
-        "published": 0,
         "confirmed": 0,
         "consumed": 0,
         "seconds": 0.0,
@@ -491,14 +502,15 @@ def _round_trip(settings, messages):
         retry_delay=1,
     )
     queue = f"rabbit_ha.verify.{uuid.uuid4()}"
+    brokers = len(__utils__["rabbit_settings.hosts_with_role"](settings, "broker"))
     try:
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
             channel = connection.channel()
-            channel.confirm_delivery()
             # Gone by itself should this be killed before it deletes the queue.
             channel.queue_declare(queue, durable=True, arguments={"x-expires": 600_000})
             try:
-                _publish_and_consume(channel, queue, messages, counts)
+                _publish(parameters, queue, messages, PUBLISHERS * brokers, counts)
+                _consume(channel, queue, messages, counts)
             finally:
                 channel.queue_delete(queue)
     except (pika.exceptions.AMQPError, OSError) as err:
@@ -516,14 +528,35 @@ def _round_trip(settings, messages):
     return counts, None
 
 
-def _publish_and_consume(channel, queue, messages, counts):
-    """Publish numbered persistent messages, each confirmed, then consume them all."""
+def _publish(parameters, queue, messages, publishers, counts):
+    """
+    Publish numbered persistent messages, each confirmed, over several connections.
+
+    Waiting for confirms is what takes the time; connections wait side by side, and
+    the load balancer spreads them over the brokers.
+    """
     persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
-    for number in range(messages):
-        counts["published"] += 1
-        # Raises when the broker does not confirm or cannot route it.
-        channel.basic_publish("", queue, str(number).encode(), persistent, mandatory=True)
-        counts["confirmed"] += 1
+    lock = threading.Lock()
+
+    def publish(numbers):
+        with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for number in numbers:
+                # Raises when the broker does not confirm or cannot route it.
+                channel.basic_publish("", queue, str(number).encode(), persistent, mandatory=True)
+                with lock:
+                    counts["confirmed"] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(publishers) as pool:
+        shares = [range(start, messages, publishers) for start in range(publishers)]
+        for done in [pool.submit(publish, share) for share in shares]:
+            done.result()
+
+
+def _consume(channel, queue, messages, counts):
+    """Consume and acknowledge until all have come back or none comes for a while."""
+    channel.basic_qos(prefetch_count=100)
     came_back = set()
     for method, _, body in channel.consume(queue, inactivity_timeout=10):
         if method is None:

@@ -49,9 +49,10 @@ def installed_hosts(hosts, release):
     running = [
         subprocess.Popen(
             [CHECKOUT / "bin" / "lab", "--name", LAB, "exec", name, "--", "sh", "-c"]
-            + ["apt-get -qq update && apt-get -qq install --yes " + " ".join(
-                package for role in host["roles"] for package in PACKAGES[role]
-            )],
+            + [
+                "apt-get -qq update && apt-get -qq install --yes "
+                + " ".join(package for role in host["roles"] for package in PACKAGES[role])
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -1,6 +1,7 @@
 """The runner rabbit_ha: minions, pillar and RabbitMQ in memory; files and keys are real."""
 
 import copy
+import functools
 import hashlib
 import inspect
 import os
@@ -575,20 +576,19 @@ def test_a_server_that_is_about_to_go_down_is_still_up(world):
 
 
 class Broker:
-    """Enough of an AMQP broker for one connection; ``loses`` and ``doubles`` by number."""
+    """Enough of an AMQP broker; ``loses`` and ``doubles`` by number of the message."""
 
     def __init__(self):
         self.queues, self.deleted = {}, []
         self.loses, self.doubles, self.refuses = set(), set(), set()
         self.parameters = None
-        self.closed = False
+        self.connections, self.closed = [], []
 
     def connect(self, parameters):
         self.parameters = parameters
-        return SimpleNamespace(channel=lambda: Channel(self), close=self._close)
-
-    def _close(self):
-        self.closed = True
+        self.connections.append(len(self.connections))
+        close = functools.partial(self.closed.append, self.connections[-1])
+        return SimpleNamespace(channel=lambda: Channel(self), close=close)
 
 
 class Channel:
@@ -600,6 +600,9 @@ class Channel:
 
     def confirm_delivery(self):
         self._confirms = True
+
+    def basic_qos(self, prefetch_size=0, prefetch_count=0, global_qos=False):
+        assert prefetch_count > 0
 
     def queue_declare(
         self,
@@ -669,7 +672,7 @@ def test_verify_sends_through_the_virtual_address_as_the_administrator(world, br
     answer = world.runner.verify(messages=10)
     assert verdict(answer)["result"] is True
     counted = answer["data"]["messages"]
-    assert (counted["published"], counted["confirmed"], counted["consumed"]) == (10, 10, 10)
+    assert (counted["confirmed"], counted["consumed"]) == (10, 10)
     assert (broker.parameters.host, broker.parameters.port) == ("192.168.123.123", 5672)
     assert broker.parameters.credentials.username == "admin"
     assert "S3cret" not in str(answer)
@@ -677,7 +680,14 @@ def test_verify_sends_through_the_virtual_address_as_the_administrator(world, br
 
 def test_verify_leaves_no_queue_and_no_connection_behind(world, broker):
     world.runner.verify(messages=1)
-    assert (broker.queues, len(broker.deleted), broker.closed) == ({}, 1, True)
+    assert (broker.queues, len(broker.deleted)) == ({}, 1)
+    assert sorted(broker.closed) == broker.connections
+
+
+def test_verify_publishes_over_more_connections_than_there_are_brokers(world, broker):
+    world.runner.verify(messages=10)
+    # One consumes.
+    assert len(broker.connections) - 1 > len(BROKERS)
 
 
 def test_a_message_that_was_confirmed_and_lost_is_a_problem(world, broker):
@@ -697,7 +707,7 @@ def test_a_message_that_comes_twice_does_not_stand_in_for_a_lost_one(world, brok
 def test_a_message_that_is_not_confirmed_is_a_problem_and_the_queue_goes(world, broker):
     broker.refuses = {2}
     [problem] = verdict(world.runner.verify(messages=5))["problems"]
-    assert "NackError" in problem and "2 of 5 confirmed, 0 consumed" in problem
+    assert "NackError" in problem and "4 of 5 confirmed, 0 consumed" in problem
     assert broker.queues == {}
 
 
