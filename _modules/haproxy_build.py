@@ -336,7 +336,7 @@ def current(link=LINK):
 
 def builds(prefix=PREFIX):
     """
-    List the builds that are there, the one used last first.
+    List the builds that are there, the one built or last taken out of use first.
 
     prefix : /usr/local/haproxy
         What their names begin with.

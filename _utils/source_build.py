@@ -91,7 +91,8 @@ def source(program, presets, version, url, checksum):
         )
     version = str(version)
     preset = presets.get(version, {})
-    url, checksum = url or preset.get("url"), checksum or preset.get("checksum")
+    url = url or preset.get("url")
+    checksum = preset.get("checksum") if checksum is None else checksum
     if not url:
         raise SaltInvocationError(
             f"{path}:url is missing and {version} is not among the known versions "
@@ -397,7 +398,7 @@ def record(path):
 
 def builds(prefix):
     """
-    List the complete builds of a program, the one used last first.
+    List the complete builds of a program, the one built or last taken out of use first.
 
     prefix
         What their names begin with.

@@ -4,6 +4,7 @@ Source archives of programs so small that building one takes milliseconds.
 What is run on them is the real thing: tar, make, the program.
 """
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -45,7 +46,11 @@ def archive(folder, program, version, **files):
         content["Makefile"] = makefile
     content |= {name.replace("__", "."): text for name, text in files.items()}
     path = folder / f"{program}-{version}.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
+    # The same files make the same archive, whenever they are packed.
+    with (
+        gzip.GzipFile(path, "wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
         for name, text in content.items():
             if text is not None:
                 entry = tarfile.TarInfo(f"{program}-{version}/{name}")

@@ -1,10 +1,4 @@
-"""rabbit_failover: the address is with another load balancer before anything restarts."""
-
-import os
-import subprocess
-import sys
-from types import SimpleNamespace
-from unittest.mock import create_autospec
+"""rabbit_failover: the address goes to another load balancer before a service is restarted."""
 
 import pytest
 import salt.modules.cmdmod
@@ -12,196 +6,224 @@ import salt.modules.network
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.support import TOPOLOGY, Breakable, faked, load
+from tests.support import Breakable, faked, functions, load
 
-ADDRESS = TOPOLOGY["virtual_address"]
-CHECK = ["haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"]
+HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
+ADDRESS = "192.168.123.123"
 
 
-class Pair(Breakable):
-    """Salt's ``service`` on a load balancer: its keepalived holds the address while it runs."""
+class World:
+    """The load balancer that the module runs on, and the other one."""
 
-    def __init__(self, master=True, other_is_well=True):
+    def __init__(self, holds=True, takes_over=True, near=True):
+        self.holds, self.takes_over = holds, takes_over
+        self.networks = ["192.168.123.0/24" if near else "192.0.2.0/24"]
+        self.keepalived_runs = True
+        self.haproxy_answers = True
+
+
+class Service(Breakable):
+    """Salt's ``service``; the address follows keepalived."""
+
+    def __init__(self, world):
         super().__init__()
-        self._running = {"haproxy": True, "keepalived": True}
-        self._master, self._other_is_well = master, other_is_well
-        self._haproxy_answers = True
+        self._world = world
 
-    def status(self, name, sig=None):
-        return self._running[name]
-
-    def start(self, name, no_block=False, unmask=False, unmask_runtime=False):
-        if self._takes("start", name):
-            self._running[name] = True
-        return True
+    def _does(self, name, service):
+        done = self._takes(name, service)
+        if done and service == "keepalived":
+            self._world.keepalived_runs = name != "stop"
+            self._world.holds = self._world.holds and self._world.keepalived_runs
+        return done
 
     def stop(self, name, no_block=None):
-        if self._takes("stop", name):
-            self._running[name] = False
-        return not self._running[name]
+        return self._does("stop", name)
+
+    def start(self, name, no_block=False, unmask=False, unmask_runtime=False):
+        return self._does("start", name)
 
     def restart(self, name, no_block=None, unmask=False, unmask_runtime=False):
-        self._takes("restart", name)
-        return True
-
-    def _holds(self):
-        return self._master and self._running["keepalived"]
+        return self._does("restart", name)
 
 
 class Network:
-    """Salt's ``network``: the address answers here, or on the other load balancer."""
+    """Salt's ``network``."""
 
-    def __init__(self, pair, near=True):
-        self._pair, self._near = pair, near
+    def __init__(self, world):
+        self._world = world
 
     def connect(self, host, port=None, **kwargs):
-        if host == "127.0.0.1":
-            return {"result": self._pair._haproxy_answers, "comment": ""}
-        assert (host, str(port)) == (ADDRESS, "5672")
-        return {"result": self._pair._holds() or self._pair._other_is_well, "comment": ""}
+        if host == ADDRESS:
+            return {"result": self._world.holds or self._world.takes_over}
+        return {"result": self._world.haproxy_answers}
 
     def subnets(self, interfaces=None):
-        return ["192.168.123.0/24"] if self._near else ["10.0.0.0/8"]
+        return self._world.networks
 
     def subnets6(self):
-        return ["fe80::/64"]
+        return []
+
+
+class Facts:
+    """``rabbit_host``, as far as addresses go."""
+
+    def __init__(self, world):
+        self._world = world
+
+    def held_addresses(self, addresses):
+        return list(addresses) if self._world.holds else []
+
+
+class Commands:
+    """Salt's ``cmd``: systemctl show, and checks of configuration."""
+
+    def __init__(self, answers):
+        self._answers, self.ran = answers, []
+
+    def run_all(self, cmd, **kwargs):
+        self.ran.append(cmd)
+        assert kwargs["python_shell"] is False
+        retcode, text = self._answers[" ".join(cmd)]
+        return {"retcode": retcode, "stdout": text, "stderr": text}
 
 
 class Host:
-    """Salt's ``rabbit_host``: which of the addresses this one holds."""
-
-    def __init__(self, pair):
-        self._pair = pair
-
-    def held_addresses(self, addresses):
-        return list(addresses) if self._pair._holds() else []
-
-
-@pytest.fixture
-def load_balancer(topology):
-    """Return a function that loads the module on a load balancer of a pair, or on the only one."""
-
-    def build(pair, near=True, alone=False, check_fails=False):
-        judged = {"retcode": int(check_fails), "stdout": "line 7: unknown keyword", "stderr": ""}
-        hosts = dict(TOPOLOGY["hosts"])
-        if alone:
-            del hosts["haproxy-keeplive-node2"]
-        here = topology("haproxy-keeplive-node1", {**TOPOLOGY, "hosts": hosts})
-        run = create_autospec(salt.modules.cmdmod.run_all, return_value=judged)
-        module = load(
-            "_modules/rabbit_failover.py",
-            salt={"cmd.run_all": run}
-            | faked("service", pair, salt.modules.systemd_service)
-            | faked("network", Network(pair, near), salt.modules.network)
-            | faked("rabbit_host", Host(pair), load("_modules/rabbit_host.py"))
-            | here,
-            utils=here,
-            grains={"id": "haproxy-keeplive-node1"},
+    def __init__(self, topology, monkeypatch, world=None, minion=HOLDER, pillar=None, answers=None):
+        self.world = world or World()
+        self.service, self.commands = Service(self.world), Commands(answers or {})
+        loaded = topology(minion, pillar)
+        utils = {name: loaded[name] for name in loaded if name.startswith("rabbit_settings.")}
+        loaded |= faked("service", self.service, salt.modules.systemd_service)
+        loaded |= faked("network", Network(self.world), salt.modules.network)
+        loaded |= faked("rabbit_host", Facts(self.world), load("_modules/rabbit_host.py"))
+        loaded["cmd.run_all"] = self.commands.run_all
+        self.module = load(
+            "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils
         )
-        slept = []
-        module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
-        return module
-
-    return build
-
-
-def test_the_holder_gives_the_address_away_before_haproxy_restarts_and_comes_back(load_balancer):
-    pair = Pair()
-    load_balancer(pair).restart("haproxy")
-    assert pair.writes == [("stop", "keepalived"), ("restart", "haproxy"), ("start", "keepalived")]
-
-
-def test_keepalived_itself_is_stopped_and_started_with_the_other_serving_meanwhile(load_balancer):
-    pair = Pair()
-    load_balancer(pair).restart("keepalived")
-    assert pair.writes == [("stop", "keepalived"), ("start", "keepalived")]
-
-
-@pytest.mark.parametrize("service", ["haproxy", "keepalived"])
-def test_who_does_not_hold_the_address_simply_restarts(load_balancer, service):
-    pair = Pair(master=False)
-    load_balancer(pair).restart(service)
-    assert pair.writes == [("restart", service)]
-
-
-@pytest.mark.parametrize("service", ["haproxy", "keepalived"])
-def test_the_only_load_balancer_simply_restarts(load_balancer, service):
-    pair = Pair()
-    load_balancer(pair, alone=True).restart(service)
-    assert pair.writes == [("restart", service)]
-
-
-def test_where_nobody_takes_the_address_it_comes_back_and_nothing_restarts(load_balancer):
-    pair = Pair(other_is_well=False)
-    with pytest.raises(CommandExecutionError, match=f"no other load balancer served {ADDRESS}"):
-        load_balancer(pair).restart("haproxy")
-    assert pair.writes == [("stop", "keepalived"), ("start", "keepalived")]
-    assert pair._holds()
-
-
-def test_an_address_this_host_has_no_route_to_need_not_answer_here(load_balancer):
-    pair = Pair(other_is_well=False)
-    load_balancer(pair, near=False).restart("haproxy")
-    assert ("restart", "haproxy") in pair.writes
-
-
-def test_a_configuration_that_the_new_program_refuses_touches_nothing(load_balancer):
-    pair = Pair()
-    with pytest.raises(CommandExecutionError, match="not restarted: line 7: unknown keyword"):
-        load_balancer(pair, check_fails=True).restart("haproxy", CHECK)
-    assert pair.writes == []
-
-
-def test_a_haproxy_that_does_not_answer_afterwards_leaves_the_address_with_the_other(
-    load_balancer,
-):
-    pair = Pair()
-    pair._haproxy_answers = False
-    with pytest.raises(CommandExecutionError, match=f"does not answer; {ADDRESS} stays with"):
-        load_balancer(pair).restart("haproxy")
-    assert ("start", "keepalived") not in pair.writes
-
-
-def test_a_haproxy_that_does_not_start_leaves_the_address_with_the_other(load_balancer):
-    pair = Pair()
-    pair.fails["restart"] = CommandExecutionError("Job for haproxy.service failed")
-    with pytest.raises(CommandExecutionError, match="Job for haproxy.service failed"):
-        load_balancer(pair).restart("haproxy")
-    assert ("start", "keepalived") not in pair.writes
-
-
-def test_a_keepalived_that_does_not_stop_is_an_error_and_nothing_restarts(load_balancer):
-    pair = Pair()
-    pair.lost.add("stop")
-    with pytest.raises(CommandExecutionError, match="keepalived did not stop"):
-        load_balancer(pair).restart("haproxy")
-    assert pair.writes == [("stop", "keepalived")]
+        clock = iter(range(10_000))
+        monkeypatch.setattr(self.module.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(self.module.time, "sleep", lambda seconds: None)
 
 
 @pytest.fixture
-def shown():
-    """Load the module over what ``systemctl show`` prints."""
-
-    def build(stdout, retcode=0, stderr=""):
-        answer = {"retcode": retcode, "stdout": stdout, "stderr": stderr, "pid": 1}
-        run = create_autospec(salt.modules.cmdmod.run_all, return_value=answer)
-        return load("_modules/rabbit_failover.py", salt={"cmd.run_all": run})
+def host(topology, monkeypatch):
+    def build(**kwargs):
+        return Host(topology, monkeypatch, **kwargs)
 
     return build
 
 
-def test_a_running_service_s_program_is_told_without_symbolic_links(shown):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        found = shown(str(process.pid)).running_program("haproxy")
-        process.communicate(b"\n")
-    assert found == os.path.realpath(sys.executable)
+def test_the_holder_gives_the_address_away_before_haproxy_restarts(host):
+    here = host()
+    here.module.restart("haproxy")
+    assert here.service.writes == [
+        ("stop", "keepalived"),
+        ("restart", "haproxy"),
+        ("start", "keepalived"),
+    ]
 
 
-@pytest.mark.parametrize("stdout", ["0", ""])
-def test_a_service_that_does_not_run_has_no_program(shown, stdout):
-    assert shown(stdout).running_program("haproxy") is None
+def test_keepalived_itself_is_stopped_until_the_other_one_serves(host):
+    here = host()
+    here.module.restart("keepalived")
+    assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
 
 
-def test_a_systemctl_that_fails_is_an_error_with_its_words(shown):
-    with pytest.raises(CommandExecutionError, match="systemctl show haproxy failed: no bus"):
-        shown("", 1, "no bus").running_program("haproxy")
+@pytest.mark.parametrize("service", ["haproxy", "keepalived"])
+def test_a_backup_just_restarts(host, service):
+    here = host(world=World(holds=False), minion=STANDBY)
+    here.module.restart(service)
+    assert here.service.writes == [("restart", service)]
+
+
+@pytest.mark.parametrize("service", ["haproxy", "keepalived"])
+def test_the_only_load_balancer_just_restarts(host, service):
+    pillar = {
+        "virtual_address": ADDRESS,
+        "hosts": {HOLDER: {"address": "192.168.123.11", "roles": ["load_balancer"]}},
+    }
+    here = host(pillar=pillar)
+    here.module.restart(service)
+    assert here.service.writes == [("restart", service)]
+
+
+@pytest.mark.parametrize("service", ["haproxy", "keepalived"])
+def test_when_no_other_one_takes_the_address_it_stays_and_nothing_is_restarted(host, service):
+    here = host(world=World(takes_over=False))
+    with pytest.raises(CommandExecutionError, match=f"no other load balancer served {ADDRESS}"):
+        here.module.restart(service)
+    assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
+
+
+def test_an_address_of_another_network_is_not_asked_as_there_may_be_no_way_to_it(host):
+    here = host(world=World(takes_over=False, near=False))
+    here.module.restart("haproxy")
+    assert ("restart", "haproxy") in here.service.writes
+
+
+def test_a_configuration_that_the_new_program_refuses_stops_it_before_anything_is_touched(host):
+    here = host(answers={"haproxy -c": (1, "unknown keyword")})
+    with pytest.raises(CommandExecutionError, match="haproxy was not restarted: unknown keyword"):
+        here.module.restart("haproxy", ["haproxy", "-c"])
+    assert here.service.writes == []
+
+
+def test_a_haproxy_that_does_not_start_leaves_the_address_with_the_other_one(host):
+    here = host()
+    here.service.lost = {"restart"}
+    with pytest.raises(CommandExecutionError, match=f"{ADDRESS} stays with another load balancer"):
+        here.module.restart("haproxy")
+    assert ("start", "keepalived") not in here.service.writes
+
+
+def test_a_haproxy_that_starts_and_does_not_answer_leaves_it_there_too(host):
+    here = host()
+    here.world.haproxy_answers = False
+    with pytest.raises(CommandExecutionError, match="does not answer; .* stays with another"):
+        here.module.restart("haproxy")
+    assert ("start", "keepalived") not in here.service.writes
+
+
+def test_a_keepalived_that_does_not_stop_or_start_is_said(host):
+    here = host()
+    here.service.lost = {"stop"}
+    with pytest.raises(CommandExecutionError, match="keepalived did not stop"):
+        here.module.restart("haproxy")
+    here = host()
+    here.service.lost = {"start"}
+    with pytest.raises(CommandExecutionError, match="keepalived did not start"):
+        here.module.restart("keepalived")
+
+
+def test_the_address_is_waited_for(host):
+    assert host().module.await_addresses() == [ADDRESS]
+    with pytest.raises(CommandExecutionError, match=f"holds none of {ADDRESS} after 15 s"):
+        host(world=World(holds=False)).module.await_addresses()
+
+
+def test_the_program_of_a_service_is_that_of_its_main_process(host, monkeypatch):
+    shown = "systemctl show -p MainPID --value haproxy"
+    here = host(answers={shown: (0, "42")})
+    monkeypatch.setattr(here.module.os, "readlink", lambda path: f"exe of {path}")
+    assert here.module.running_program("haproxy") == "exe of /proc/42/exe"
+    assert host(answers={shown: (0, "0")}).module.running_program("haproxy") is None
+    with pytest.raises(CommandExecutionError, match="systemctl show haproxy failed: oops"):
+        host(answers={shown: (1, "oops")}).module.running_program("haproxy")
+
+
+def test_a_process_that_ended_meanwhile_runs_no_program(host, monkeypatch):
+    def gone(path):
+        raise FileNotFoundError
+
+    here = host(answers={"systemctl show -p MainPID --value haproxy": (0, "42")})
+    monkeypatch.setattr(here.module.os, "readlink", gone)
+    assert here.module.running_program("haproxy") is None
+
+
+def test_the_unit_file_is_what_systemd_says(host):
+    shown = "systemctl show -p FragmentPath --value haproxy"
+    assert host(answers={shown: (0, "/x\n")}).module.unit_file("haproxy") == "/x"
+
+
+def test_fakes_are_asked_through_the_loader_s_names(host):
+    assert "rabbit_failover.restart" in functions("rabbit_failover", host().module)

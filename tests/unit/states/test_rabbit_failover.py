@@ -1,89 +1,175 @@
-"""rabbit_failover.program_in_use: restarts only what runs another program."""
+"""rabbit_failover, the states: unit read, program restarted, addresses awaited."""
 
 import pytest
+import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
 from tests.support import Breakable, faked, load
 
-OLD, NEW = "/opt/haproxy-2.6.12/sbin/haproxy", "/opt/haproxy-2.8.0/sbin/haproxy"
+UNIT = "/usr/local/lib/systemd/system/haproxy.service"
+ADDRESS = "192.168.123.123"
 
 
 class Failover(Breakable):
-    """The execution module ``rabbit_failover`` of a host with one service."""
+    """``rabbit_failover``: one service, and the addresses of one host."""
 
-    def __init__(self, running):
+    def __init__(self, running, unit, held, installed):
         super().__init__()
-        self._running = running
+        self._running, self._unit, self._held, self._installed = running, unit, held, installed
 
     def running_program(self, service):
         return self._running
 
+    def unit_file(self, service):
+        return self._unit
+
+    def held_addresses(self):
+        return self._held
+
+    def virtual_addresses(self):
+        return [ADDRESS]
+
     def restart(self, service, check=None):
         if self._takes("restart", service, check):
-            self._running = NEW
+            self._running = self._installed
+
+    def await_addresses(self, seconds=15):
+        if self._takes("await_addresses"):
+            self._held = [ADDRESS]
+        return self._held
+
+
+class Systemd(Breakable):
+    """Salt's ``service``, as far as units are read again."""
+
+    def __init__(self, failover):
+        super().__init__()
+        self._failover = failover
+
+    def systemctl_reload(self):
+        if self._takes("systemctl_reload"):
+            self._failover._unit = UNIT
+        return True
+
+
+class Host:
+    def __init__(self, program, running=None, unit="", held=(), test=False):
+        self.failover = Failover(running, unit, list(held), program)
+        self.systemd = Systemd(self.failover)
+        loaded = faked("rabbit_failover", self.failover, load("_modules/rabbit_failover.py"))
+        loaded |= faked("service", self.systemd, salt.modules.systemd_service)
+        self.states = load("_states/rabbit_failover.py", salt=loaded, opts={"test": test})
 
 
 @pytest.fixture
-def host():
-    def build(running, test=False):
-        failover = Failover(running)
-        salt = faked("rabbit_failover", failover, load("_modules/rabbit_failover.py"))
-        return load("_states/rabbit_failover.py", salt=salt, opts={"test": test}), failover
+def host(tmp_path):
+    """A host whose installed program is a link to a build's."""
+    built = tmp_path / "built"
+    built.write_text("")
+    link = tmp_path / "haproxy"
+    link.symlink_to(built)
+
+    def build(**kwargs):
+        here = Host(str(built), **kwargs)
+        here.link, here.built = str(link), str(built)
+        return here
 
     return build
 
 
-def test_a_service_with_an_older_program_restarts_once(host):
-    state, failover = host(OLD)
-    ret = state.program_in_use("haproxy", NEW, ["check"])
+def test_a_service_that_runs_another_program_is_restarted_once(host):
+    here = host(running="/usr/sbin/haproxy")
+    ret = here.states.program_in_use("haproxy", here.link, ["check"])
     assert ret["result"] is True
-    assert ret["changes"] == {"program": {"old": OLD, "new": NEW}}
-    assert state.program_in_use("haproxy", NEW, ["check"])["changes"] == {}
-    assert failover.writes == [("restart", "haproxy", ["check"])]
-
-
-def test_a_program_that_was_replaced_in_its_place_is_another_one(host):
-    state, failover = host(f"{NEW} (deleted)")
-    assert state.program_in_use("haproxy", NEW)["result"] is True
-    assert failover.writes == [("restart", "haproxy", None)]
+    assert ret["changes"] == {"program": {"old": "/usr/sbin/haproxy", "new": here.built}}
+    again = here.states.program_in_use("haproxy", here.link, ["check"])
+    assert (again["result"], again["changes"]) == (True, {})
+    assert here.failover.writes == [("restart", "haproxy", ["check"])]
 
 
 def test_in_test_mode_it_would_be_restarted(host):
-    state, failover = host(OLD, test=True)
-    ret = state.program_in_use("haproxy", NEW)
+    here = host(running="/usr/sbin/haproxy", test=True)
+    ret = here.states.program_in_use("haproxy", here.link)
     assert ret["result"] is None
     assert ret["changes"]
-    assert failover.writes == []
+    assert here.failover.writes == []
 
 
 @pytest.mark.parametrize("test", [False, True])
-@pytest.mark.parametrize("running", [NEW, None])
-def test_the_right_program_and_a_service_that_does_not_run_are_left_alone(host, running, test):
-    state, failover = host(running, test)
-    ret = state.program_in_use("haproxy", NEW)
+def test_a_service_that_does_not_run_is_left_alone_as_on_a_bare_host(host, test):
+    here = host(running=None, test=test)
+    ret = here.states.program_in_use("haproxy", "/nowhere/haproxy")
     assert (ret["result"], ret["changes"]) == (True, {})
-    assert failover.writes == []
+    assert here.failover.writes == []
 
 
-def test_the_program_is_compared_without_symbolic_links(host, tmp_path):
-    real = tmp_path / "haproxy-2.8.0"
-    real.touch()
-    (tmp_path / "haproxy").symlink_to(real)
-    state, _ = host(str(real))
-    assert state.program_in_use("haproxy", str(tmp_path / "haproxy"))["changes"] == {}
+def test_in_test_mode_a_program_that_is_not_there_yet_is_foreseen(host):
+    here = host(running="/usr/sbin/haproxy", test=True)
+    ret = here.states.program_in_use("haproxy", "/nowhere/haproxy")
+    assert ret["changes"]["program"]["new"] == "/nowhere/haproxy"
 
 
-def test_a_restart_that_silently_did_not_happen_is_noticed(host):
-    state, failover = host(OLD)
-    failover.lost.add("restart")
-    ret = state.program_in_use("haproxy", NEW)
+def test_a_replaced_program_counts_as_another_one(host):
+    here = host(running="(deleted)")
+    here.failover._running = f"{here.built} (deleted)"
+    assert here.states.program_in_use("haproxy", here.link)["changes"]
+
+
+def test_a_restart_that_silently_does_nothing_is_noticed(host):
+    here = host(running="/usr/sbin/haproxy")
+    here.failover.lost = {"restart"}
+    ret = here.states.program_in_use("haproxy", here.link)
     assert (ret["result"], ret["changes"]) == (False, {})
-    assert f"yet runs {OLD}" in ret["comment"]
+    assert "it was restarted, yet runs /usr/sbin/haproxy" in ret["comment"]
 
 
-def test_a_restart_that_fails_names_host_and_service(host):
-    state, failover = host(OLD)
-    failover.fails["restart"] = CommandExecutionError("no other load balancer")
-    ret = state.program_in_use("haproxy", NEW)
-    assert ret["result"] is False
+def test_a_restart_that_fails_names_the_host(host):
+    here = host(running="/usr/sbin/haproxy")
+    here.failover.fails = {"restart": CommandExecutionError("no other load balancer")}
+    ret = here.states.program_in_use("haproxy", here.link)
     assert ret["comment"] == "rabbitmq-node2: haproxy: no other load balancer"
+
+
+def test_systemd_is_told_of_a_unit_that_comes_first(host):
+    here = host(unit="/lib/systemd/system/haproxy.service")
+    ret = here.states.unit_in_use("haproxy", UNIT)
+    assert ret["changes"] == {"unit": {"old": "/lib/systemd/system/haproxy.service", "new": UNIT}}
+    assert here.states.unit_in_use("haproxy", UNIT)["changes"] == {}
+    assert here.systemd.writes == [("systemctl_reload",)]
+
+
+def test_in_test_mode_systemd_would_be_told(host):
+    here = host(test=True)
+    ret = here.states.unit_in_use("haproxy", UNIT)
+    assert (ret["result"], ret["changes"]) == (None, {"unit": {"old": None, "new": UNIT}})
+    assert here.systemd.writes == []
+
+
+def test_a_unit_of_the_administrator_that_comes_before_is_named(host):
+    here = host(unit="/etc/systemd/system/haproxy.service")
+    here.systemd.lost = {"systemctl_reload"}
+    ret = here.states.unit_in_use("haproxy", UNIT)
+    assert ret["result"] is False
+    assert "systemd uses /etc/systemd/system/haproxy.service, which comes before" in ret["comment"]
+
+
+def test_the_holder_waits_for_its_addresses(host):
+    here = host()
+    ret = here.states.addresses_held("all")
+    assert ret["changes"] == {"holds": {"old": [], "new": [ADDRESS]}}
+    assert here.states.addresses_held("all")["changes"] == {}
+    assert here.failover.writes == [("await_addresses",)]
+
+
+def test_in_test_mode_they_would_be_awaited(host):
+    here = host(test=True)
+    assert here.states.addresses_held("all")["result"] is None
+    assert here.failover.writes == []
+
+
+def test_addresses_that_do_not_come_are_an_error(host):
+    here = host()
+    here.failover.fails = {"await_addresses": CommandExecutionError("holds none")}
+    ret = here.states.addresses_held("all")
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == "rabbitmq-node2: holds none"

@@ -60,6 +60,7 @@ def test_pillar_s_url_is_a_mirror_of_the_preset_s_archive(build):
         (None, None, None, "haproxy:source:version is None"),
         (3.1, None, None, "a version in quotes"),
         ("2.6.12", None, "md5=abc", "sha256= and 64 hexadecimal digits"),
+        ("2.6.12", None, 0, "the checksum 0 is not one|checksum is missing"),
     ],
 )
 def test_what_is_missing_is_named_with_its_place_in_pillar(build, version, url, checksum, says):
