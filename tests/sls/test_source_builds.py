@@ -1,0 +1,152 @@
+"""haproxy.install and keepalived.install: package or source, for each OS family."""
+
+import configparser
+
+import pytest
+
+from tests.sls.conftest import OS_FAMILIES, SECRETS, pillar_of
+
+BALANCER = "haproxy-keeplive-node1"
+
+
+def source(**haproxy):
+    monitor = {"password": SECRETS["monitor"]}
+    authentication = {"auth_pass": SECRETS["auth_pass"]}
+    return pillar_of(
+        haproxy={"install": "source", "monitor": monitor, "source": haproxy},
+        keepalived={"install": "source", "authentication": authentication},
+    )
+
+
+def unit(text):
+    """Read a unit file; a key that is there more than once has a list."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str
+    parser.read_string(text)
+    reloads = [line.split("=", 1)[1] for line in text.splitlines() if "ExecReload=" in line]
+    return {**parser["Service"], "ExecReload": reloads}
+
+
+@pytest.fixture(params=OS_FAMILIES)
+def balancer(compiled, request):
+    def build(pillar=None):
+        return compiled(BALANCER, pillar or source(), request.param)
+
+    build.os_family = request.param
+    return build
+
+
+def test_from_source_nothing_is_installed_but_what_building_needs(balancer):
+    installed = [chunk for chunk in balancer().low() if chunk["state"] == "pkg"]
+    assert [chunk["__id__"] for chunk in installed] == [
+        "HAProxy has what building it needs",
+        "keepalived has what building it needs",
+    ]
+    ssl = {"Debian": "libssl-dev", "RedHat": "openssl-devel"}[balancer.os_family]
+    for chunk in installed:
+        assert {"gcc", "make", ssl} <= set(chunk["pkgs"])
+
+
+def test_from_packages_no_build_is_in_use(balancer):
+    here = balancer(pillar_of())
+    names = [chunk["name"] for chunk in here.low() if chunk["state"] == "pkg"]
+    assert names == ["haproxy", "keepalived"]
+    builds = [
+        (chunk["state"], chunk["fun"], chunk["name"])
+        for chunk in here.low()
+        if chunk["state"].endswith("_build")
+    ]
+    assert builds == [
+        ("haproxy_build", "absent", "/usr/local/sbin/haproxy"),
+        ("keepalived_build", "absent", "/usr/local/sbin/keepalived"),
+    ]
+    assert here.state("HAProxy runs the program that is installed")["program"] == (
+        "/usr/sbin/haproxy"
+    )
+
+
+def test_it_is_built_before_its_unit_is_there_and_configured_before_it_runs(balancer):
+    for title in ("HAProxy", "keepalived"):
+        order = [
+            f"{title} has what building it needs",
+            f"{title} is built from source",
+            f"systemd runs {title} as built",
+            f"systemd uses the unit of {title} as built",
+            f"{title} has its configuration",
+            f"{title} runs the program that is installed",
+            f"{title} is running and starts at boot",
+        ]
+        ids = balancer().ids("rabbit_ha")
+        assert [name for name in ids if name in order] == order
+
+
+def test_pillar_s_source_reaches_the_state(balancer):
+    given = {"version": "2.1.4", "url": "salt://h.tar.gz", "options": {"USE_PCRE": 1}}
+    chunk = balancer(source(**given)).state("HAProxy is built from source")
+    assert (chunk["version"], chunk["url"]) == ("2.1.4", "salt://h.tar.gz")
+    assert chunk["options"] == {"PREFIX": "/usr/local/haproxy", "USE_PCRE": 1}
+
+
+def test_nobody_can_log_in_as_haproxy(balancer):
+    chunk = balancer().state("HAProxy has a user that nobody can log in as")
+    assert (chunk["name"], chunk["gid"], chunk["shell"]) == (
+        "haproxy",
+        "haproxy",
+        "/usr/sbin/nologin",
+    )
+
+
+def test_the_unit_of_haproxy_is_the_article_s_but_for_where_the_program_is(compiled):
+    text = compiled(BALANCER, source()).render("haproxy/files/haproxy.service.j2")
+    found = unit(text)
+    files = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
+    assert found["ExecStartPre"] == f"/usr/local/sbin/haproxy {files} -c -q"
+    assert found["ExecStart"] == f"/usr/local/sbin/haproxy -Ws {files} -p /var/run/haproxy.pid"
+    assert found["ExecReload"] == [
+        f"/usr/local/sbin/haproxy {files} -c -q",
+        "/bin/kill -USR2 $MAINPID",
+    ]
+    assert found["Type"] == "notify"
+    assert found["RuntimeDirectory"] == "haproxy"
+    assert {"NoNewPrivileges", "ProtectHome", "ProtectSystem", "SystemCallFilter"} <= set(found)
+    # The drop-in says how it is brought back.
+    assert "Restart" not in found
+
+
+def test_without_use_systemd_it_is_not_waited_for_a_word_that_never_comes(compiled):
+    pillar = source(options={"USE_SYSTEMD": 0})
+    found = unit(compiled(BALANCER, pillar).render("haproxy/files/haproxy.service.j2"))
+    assert found["Type"] == "forking"
+    assert found["PIDFile"] == "/var/run/haproxy.pid"
+    assert " -W -D " in found["ExecStart"]
+
+
+def test_the_unit_of_keepalived_reads_the_configuration_of_the_states(compiled):
+    found = unit(compiled(BALANCER, source()).render("keepalived/files/keepalived.service.j2"))
+    assert found["ExecStart"] == (
+        "/usr/local/sbin/keepalived --dont-fork --use-file /etc/keepalived/keepalived.conf"
+    )
+    assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
+def test_the_new_program_judges_the_configuration_before_anything_is_restarted(compiled):
+    host = compiled(BALANCER, source())
+    assert host.state("HAProxy runs the program that is installed")["check"] == [
+        "/usr/local/sbin/haproxy",
+        "-c",
+        "-q",
+        "-f",
+        "/etc/haproxy/haproxy.cfg",
+        "-f",
+        "/etc/haproxy/conf",
+    ]
+    assert host.state("keepalived runs the program that is installed")["check"] == [
+        "/etc/keepalived/check_configuration.sh",
+        "/etc/keepalived/keepalived.conf",
+    ]
+
+
+def test_the_master_load_balancer_waits_for_the_address_and_the_backup_does_not(compiled):
+    waits = "This host holds the virtual address"
+    assert compiled(BALANCER).ids()[-1] == waits
+    assert waits not in compiled("haproxy-keeplive-node2").ids()
