@@ -137,7 +137,10 @@ def test_haproxy_s_settings_come_from_pillar_a_broker_s_check_of_its_own_too(com
         haproxy={
             "global": {"maxconn": 9999},
             "defaults": {"timeout": {"client": "3h"}},
-            "rabbitmq_cluster": {"balance": "leastconn", "check": {"inter": 1000}},
+            "rabbitmq_cluster": {
+                "balance": "leastconn",
+                "check": {"inter": 1000, "rise": 3, "fall": 4},
+            },
         }
     )
     pillar["rabbit_ha"]["hosts"]["rabbitmq-node2"]["check"] = {"weight": 5}
@@ -146,9 +149,9 @@ def test_haproxy_s_settings_come_from_pillar_a_broker_s_check_of_its_own_too(com
     assert found["defaults"]["timeout"] == ["connect 5s", "client 3h", "server 120s"]
     assert found["listen rabbitmq_cluster"]["balance"] == ["leastconn"]
     assert [server.split("check ")[1] for server in found["listen rabbitmq_cluster"]["server"]] == [
-        "inter 1000 rise 2 fall 2 weight 1",
-        "inter 1000 rise 2 fall 2 weight 5",
-        "inter 1000 rise 2 fall 2 weight 1",
+        "inter 1000 rise 3 fall 4 weight 1",
+        "inter 1000 rise 3 fall 4 weight 5",
+        "inter 1000 rise 3 fall 4 weight 1",
     ]
 
 
@@ -217,10 +220,11 @@ def test_more_virtual_addresses_follow_the_first(compiled):
 
 
 def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):
-    pillar = pillar_of(keepalived={"interval": 5, "weight": -20, "interface": "eth7"})
+    script = {"interval": 5, "weight": -20, "timeout": 3, "rise": 4, "fall": 6}
+    pillar = pillar_of(keepalived={**script, "interface": "eth7"})
     found = keepalived(compiled, "haproxy-keeplive-node1", pillar)
-    assert found["vrrp_script chk_haproxy"]["interval"] == ["5"]
-    assert found["vrrp_script chk_haproxy"]["weight"] == ["-20"]
+    for name, value in script.items():
+        assert found["vrrp_script chk_haproxy"][name] == [str(value)]
     assert found["vrrp_instance VI_1"]["interface"] == ["eth7"]
 
 
