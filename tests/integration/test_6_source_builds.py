@@ -1,0 +1,258 @@
+"""
+From packages to builds from source and back, while a client publishes through the address.
+
+HAProxy and keepalived are really built, on one load balancer; the builds are kept for
+the next run, beside the lab's images, until what builds them changes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import threading
+import time
+
+import pika
+import pika.exceptions
+import pytest
+import yaml
+
+from tests.integration.amqp import consume
+from tests.integration.lab import CHECKOUT, HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
+
+BALANCERS = (HOLDER, STANDBY)
+# What Debian's source archive, and so the lab's, has for each release.
+VERSIONS = {
+    "bookworm": {"haproxy": "2.6.12", "keepalived": "2.2.7"},
+    "trixie": {"haproxy": "3.0.11", "keepalived": "2.3.3"},
+}
+PREFIX = {"haproxy": {"PREFIX": "/usr/local/haproxy"}}
+PREFIX["keepalived"] = {"prefix": "/usr/local/keepalived", "sysconfdir": "/etc"}
+# A build is kept as long as these are the same.
+BUILDERS = ["_utils/source_build.py", "_modules/haproxy_build.py", "_modules/keepalived_build.py"]
+# Nobody waits longer for a confirm than for the address to move, and to connect again.
+LONGEST_GAP = 5
+
+
+def source_of(lab, program):
+    version = VERSIONS[lab.release][program]
+    return {
+        "version": version,
+        "url": f"/srv/archive/sources/{program}_{version}.orig.tar.gz",
+        "options": PREFIX[program],
+    }
+
+
+@pytest.fixture(scope="module")
+def builds(deployed):
+    """Both programs' builds on both load balancers, in use nowhere; their paths."""
+    if deployed.release not in VERSIONS:
+        pytest.skip(f"the lab's archive has no source of HAProxy for {deployed.release}")
+    code = b"".join((CHECKOUT / path).read_bytes() for path in BUILDERS)
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    kept = cache / "rabbit-ha-lab" / "builds"
+    kept.mkdir(parents=True, exist_ok=True)
+    return {
+        program: _on_all(deployed, program, kept, hashlib.sha256(code).hexdigest()[:8])
+        for program in ("haproxy", "keepalived")
+    }
+
+
+def _on_all(lab, program, kept, code):
+    """Build a program unless a former run did, and have the build on all load balancers."""
+    source = [f"{key}={json.dumps(value)}" for key, value in source_of(lab, program).items()]
+    path = lab.salt(STANDBY, f"{program}_build.plan", *source)[STANDBY]["path"]
+    archive = kept / f"{lab.release}-{code}-{pathlib.Path(path).name}.tar.gz"
+    roots = {host: lab.status()["hosts"][host]["root"] for host in BALANCERS}
+    if not archive.exists():
+        assert lab.salt(STANDBY, f"{program}_build.build", *source)[STANDBY] == path
+        half = archive.with_suffix(".half")
+        pack = ["tar", "-czf", half, "-C", roots[STANDBY], path.lstrip("/")]
+        subprocess.run(pack, check=True)
+        half.rename(archive)
+    for root in roots.values():
+        if not (pathlib.Path(root) / path.lstrip("/")).exists():
+            subprocess.run(["tar", "-xzf", archive, "-C", root], check=True)
+    return path
+
+
+@contextlib.contextmanager
+def pillar_with(lab, **programs):
+    """Say something more of HAProxy and keepalived in the load balancers' pillar."""
+    folder = pathlib.Path(lab.status()["master"]["secrets_dir"])
+    path = folder / "rabbit_ha" / "secrets" / "load_balancer.sls"
+    before = path.read_text()
+    described = yaml.safe_load(before)
+    for program, values in programs.items():
+        described["rabbit_ha"].setdefault(program, {}).update(values)
+    path.write_text(yaml.safe_dump(described))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@pytest.fixture
+def from_source(deployed, builds):
+    """While it lasts, pillar says that both programs are built from source."""
+    said = {
+        program: {"install": "source", "source": source_of(deployed, program)}
+        for program in ("haproxy", "keepalived")
+    }
+    with pillar_with(deployed, **said):
+        yield builds
+
+
+class Publisher(threading.Thread):
+    """
+    Publishes through the address, each message confirmed, connecting again when it must.
+
+    ``confirmed`` is the set of what was confirmed, ``gap`` the longest time between two.
+    """
+
+    QUEUE = "test.switch"
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        admin = lab.secret("broker")["rabbitmq"]["users"]["admin"]
+        self._parameters = pika.ConnectionParameters(
+            host=VIRTUAL_ADDRESS,
+            credentials=pika.PlainCredentials("admin", admin["password"]),
+            socket_timeout=1,
+            stack_timeout=3,
+            heartbeat=2,
+        )
+        self._stop_it = threading.Event()
+        self.confirmed, self.gap, self.connections = set(), 0.0, 0
+
+    def __enter__(self):
+        self.start()
+        wait_until(lambda: self.confirmed, 20, lambda: "nothing was confirmed")
+        return self
+
+    def __exit__(self, *_):
+        self._stop_it.set()
+        self.join(timeout=60)
+
+    def run(self):
+        last, number = None, 0
+        while not self._stop_it.is_set():
+            try:
+                with contextlib.closing(pika.BlockingConnection(self._parameters)) as connection:
+                    self.connections += 1
+                    channel = connection.channel()
+                    channel.confirm_delivery()
+                    channel.queue_declare(self.QUEUE, durable=True)
+                    while not self._stop_it.is_set():
+                        body = f"message {number}".encode()
+                        properties = pika.BasicProperties(delivery_mode=2)
+                        channel.basic_publish("", self.QUEUE, body, properties, mandatory=True)
+                        now = time.monotonic()
+                        self.gap = max(self.gap, now - (last or now))
+                        last = now
+                        self.confirmed.add(body)
+                        number += 1
+                        time.sleep(0.02)
+            except (pika.exceptions.AMQPError, OSError):
+                # The one under way may or may not have arrived; it is sent under another number.
+                number += 1
+                time.sleep(0.05)
+
+
+def switch(lab):
+    """Deploy while a client publishes; nothing confirmed is lost, nobody waits long."""
+    with Publisher(lab) as publisher:
+        done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with lab.amqp() as connection:
+        channel = connection.channel()
+        there = channel.queue_declare(Publisher.QUEUE, durable=True).method.message_count
+        channel.close()
+        assert publisher.confirmed <= consume(connection, Publisher.QUEUE, there)
+    assert publisher.gap < LONGEST_GAP
+    # It moved away and came back, once each.
+    assert publisher.connections <= 3
+
+
+def programs(lab, host):
+    """What both services run, and which unit files say so."""
+    found = {}
+    for service in ("haproxy", "keepalived"):
+        found[service] = (
+            lab.salt(host, "rabbit_failover.running_program", service)[host],
+            lab.salt(host, "rabbit_failover.unit_file", service)[host],
+        )
+    return found
+
+
+def started(lab, host):
+    shown = ["systemctl", "show", "-p", "ExecMainStartTimestampMonotonic", "--value", "haproxy"]
+    return int(lab.exec(host, *shown).stdout)
+
+
+def test_from_package_to_source_the_address_is_served_all_the_time(healthy, from_source):
+    switch(healthy)
+    for host in BALANCERS:
+        assert programs(healthy, host) == {
+            program: (f"{path}/sbin/{program}", f"/usr/local/lib/systemd/system/{program}.service")
+            for program, path in from_source.items()
+        }
+    # One kernel, one clock: the backup first, then the holder.
+    assert started(healthy, STANDBY) < started(healthy, HOLDER)
+    assert healthy.holders() == [HOLDER]
+
+    again = healthy.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
+    (states,) = json.loads(again.stdout)["data"].values()
+    assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+
+
+def test_the_build_reloads_and_is_brought_back_as_the_package_is(healthy, from_source):
+    before = programs(healthy, STANDBY)
+    assert healthy.exec(STANDBY, "systemctl", "reload", "haproxy", "keepalived").returncode == 0
+    healthy.exec(STANDBY, "pkill", "-KILL", "-x", "haproxy")
+    healthy.exec(STANDBY, "pkill", "-KILL", "-x", "keepalived")
+    wait_until(lambda: programs(healthy, STANDBY) == before, 20, lambda: programs(healthy, STANDBY))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"checksum": "sha256=" + "0" * 64, "options": {"DEBUG": "-g"}},
+            "is not what it should be",
+        ),
+        ({"options": {"TARGET": "linux2628"}}, "use linux-glibc"),
+        ({"options": {"CC": "no-such-cc"}}, "no-such-cc is missing"),
+    ],
+)
+def test_a_build_that_fails_leaves_the_running_one_untouched(healthy, from_source, changed, says):
+    before = programs(healthy, STANDBY)
+    source = source_of(healthy, "haproxy") | changed
+    arguments = [f"{key}={json.dumps(value)}" for key, value in source.items()]
+    done = healthy.salt(
+        STANDBY, "state.single", "haproxy_build.installed", "/usr/local/sbin/haproxy", *arguments
+    )
+    (state,) = done[STANDBY].values()
+    assert state["result"] is False
+    assert says in state["comment"]
+    assert f"in {from_source['haproxy']} goes on untouched" in state["comment"]
+    assert programs(healthy, STANDBY) == before
+    listed = healthy.exec(STANDBY, "ls", "-a", "/usr/local").stdout
+    assert "building" not in listed
+
+
+def test_back_to_the_package_the_address_is_served_all_the_time(healthy, builds):
+    switch(healthy)
+    for host in BALANCERS:
+        found = programs(healthy, host)
+        for program in ("haproxy", "keepalived"):
+            exe, unit = found[program]
+            assert exe == f"/usr/sbin/{program}"
+            assert unit.endswith(f"lib/systemd/system/{program}.service")
+            assert "/local/" not in unit
+        # One step back takes no time.
+        assert healthy.exec(host, "ls", "-d", *builds.values()).returncode == 0
+    assert started(healthy, STANDBY) < started(healthy, HOLDER)
+    assert healthy.holders() == [HOLDER]
