@@ -148,6 +148,28 @@ def has_right_mode():
     return found["user"] == user and found["mode"] == "0400"
 
 
+def protect():
+    """
+    Give the cookie file to RabbitMQ's user, mode 0400; the node may run meanwhile.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.protect
+    """
+    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    try:
+        shutil.chown(_path(), user, user)
+        os.chmod(_path(), 0o400)
+    except (OSError, LookupError) as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {_path()} could not be protected: {err}"
+        ) from err
+
+
 def write(sealed=None):
     """
     Put the wanted cookie in place; the node must not run meanwhile.

@@ -27,6 +27,7 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # VRRP's PASS authentication takes eight characters.
 VRRP_PASSWORD_LENGTH = 8
 PASSWORD_LENGTH = 32
+SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
 
@@ -95,7 +96,10 @@ def _call(hosts, function, arguments=(), timeout=30, **kwargs):
         if not isinstance(answer, dict) or answer.get("out") == "no_return":
             found[host] = {"ok": False, "return": None}
         else:
-            found[host] = {"ok": answer.get("retcode", 0) == 0, "return": answer.get("ret")}
+            code = answer.get("retcode", 0)
+            # Several functions in one call have a code each.
+            failed = any(code.values()) if isinstance(code, dict) else code
+            found[host] = {"ok": not failed, "return": answer.get("ret")}
     return found
 
 
@@ -250,7 +254,8 @@ def ready():
         }
     # A minion without our modules answers too: that the function is not there.
     outdated = [host for host, answer in answers.items() if answer["return"] != served]
-    synced = _call(outdated, "saltutil.sync_all", timeout=60)
+    # Less than sync_all, which asks the master for twenty kinds of modules.
+    synced = _call(outdated, SYNC, [[] for _ in SYNC], timeout=60)
     return {
         "problems": [
             f"{host}: the modules could not be brought there: {answer['return']}"

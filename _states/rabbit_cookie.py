@@ -46,11 +46,8 @@ def synced(name, service, source, sealed=None):
                 )
             return _would_be_written(ret)
         if __salt__["rabbit_cookie.matches"](sealed):
-            if __salt__["rabbit_cookie.has_right_mode"]():
-                ret["comment"] = "The Erlang cookie is already the cluster's"
-                return ret
-        else:
-            _refuse_in_a_running_cluster()
+            return _protected(ret)
+        _refuse_in_a_running_cluster()
         if __opts__["test"]:
             return _would_be_written(ret)
         was_running = __salt__["service.status"](service)
@@ -70,7 +67,24 @@ def synced(name, service, source, sealed=None):
         ret["changes"] = {"erlang_cookie": "replaced by the cluster's", "backup": backup}
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: cookie sync: {err}")
+        comment = f"{__grains__['id']}: cookie sync: {err}"
+        ret.update(result=False, changes={}, comment=comment)
+    return ret
+
+
+def _protected(ret):
+    """See that nobody else reads the right cookie; the node goes on running."""
+    if __salt__["rabbit_cookie.has_right_mode"]():
+        ret["comment"] = "The Erlang cookie is already the cluster's"
+        return ret
+    ret["changes"] = {"mode": "RabbitMQ's user alone, 0400"}
+    if __opts__["test"]:
+        ret.update(result=None, comment="The Erlang cookie would have been made private")
+        return ret
+    __salt__["rabbit_cookie.protect"]()
+    if not __salt__["rabbit_cookie.has_right_mode"]():
+        raise CommandExecutionError("the cookie file was protected, yet others can read it")
+    ret["comment"] = "The Erlang cookie has been made private"
     return ret
 
 

@@ -83,6 +83,12 @@ class Minions:
         if host in self._silent:
             # Both are what Salt's client has for a minion that does not answer.
             return False if host < "r" else {"out": "no_return", "ret": "Minion did not return."}
+        if isinstance(fun, list):
+            each = {name: self._answer(host, name) for name in fun}
+            return {
+                "ret": {name: found["ret"] for name, found in each.items()},
+                "retcode": {name: found["retcode"] for name, found in each.items()},
+            }
         answer = self._answers[fun]
         answer = answer(host) if callable(answer) else answer
         if isinstance(answer, Exception):
@@ -302,6 +308,8 @@ def test_without_a_folder_for_secrets_none_is_made(world):
 
 # Steps of the deployment
 
+SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
+
 
 def served_digests(world):
     """Digest the module files as minions get them."""
@@ -321,7 +329,7 @@ def test_ready_asks_all_hosts_once_where_modules_are_up_to_date(world):
     }
     [(asked, _, _)] = world.calls("rabbit_host.synced_files")
     assert asked == BROKERS + BALANCERS
-    assert world.calls("saltutil.sync_all") == []
+    assert world.calls(SYNC) == []
 
 
 def test_modules_go_only_to_the_hosts_that_lack_them(world):
@@ -330,11 +338,10 @@ def test_modules_go_only_to_the_hosts_that_lack_them(world):
     stale = {**fresh, "modules/rabbitmqctl.py": None}
     seen = {"rabbitmq-node2": stale, "haproxy-keeplive-node1": missing}
     world.answers("rabbit_host.synced_files", lambda host: seen.get(host, fresh))
-    world.answers("saltutil.sync_all", {"modules": ["modules.rabbitmqctl"]})
+    for function in SYNC:
+        world.answers(function, ["modules.rabbitmqctl"])
     assert world.runner.ready()["problems"] == []
-    assert [call[0] for call in world.calls("saltutil.sync_all")] == [
-        ["rabbitmq-node2", "haproxy-keeplive-node1"]
-    ]
+    assert [call[0] for call in world.calls(SYNC)] == [["rabbitmq-node2", "haproxy-keeplive-node1"]]
 
 
 def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
@@ -346,7 +353,7 @@ def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
         "haproxy-keeplive-node1",
     ]
     assert all("does not answer" in problem and "Next: " in problem for problem in problems)
-    assert world.calls("saltutil.sync_all") == []
+    assert world.calls(SYNC) == []
 
 
 def test_an_incomplete_pillar_stops_the_deployment_before_any_host_is_asked(world):
@@ -357,10 +364,13 @@ def test_an_incomplete_pillar_stops_the_deployment_before_any_host_is_asked(worl
 
 def test_modules_that_cannot_be_brought_to_a_host_are_a_problem(world):
     world.answers("rabbit_host.synced_files", {})
-    world.answers("saltutil.sync_all", CommandExecutionError("disk full"))
+    world.answers(SYNC[0], [])
+    world.answers(SYNC[1], CommandExecutionError("disk full"))
+    world.answers(SYNC[2], [])
     problems = world.runner.ready()["problems"]
     assert len(problems) == 5
-    assert "modules could not be brought there: ERROR: disk full" in problems[0]
+    assert "modules could not be brought there" in problems[0]
+    assert "ERROR: disk full" in problems[0]
 
 
 def state_return(result, changes=None, comment=""):

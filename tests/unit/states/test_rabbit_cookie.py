@@ -26,6 +26,10 @@ class Cookie(Breakable):
     def has_right_mode(self):
         return self._mode_is_right
 
+    def protect(self):
+        if self._takes("protect"):
+            self._mode_is_right = True
+
     def write(self, sealed=None):
         assert not self._node.vm, "the node must not run while its cookie changes"
         if not self._takes("write"):
@@ -117,13 +121,29 @@ def test_a_node_that_did_not_run_is_not_started(broker):
     assert host.cookie.writes == [("write",)]
 
 
-def test_a_cookie_that_others_may_read_is_written_again(broker):
-    host = broker(current="SEEDS")
+def test_the_right_cookie_is_made_private_while_the_node_goes_on_running(broker):
+    host = broker(current="SEEDS", clustered=[SEED, ME])
     host.cookie._mode_is_right = False
     ret = host.synced()
-    assert ret["result"] is True
-    assert ret["changes"]
-    assert host.cookie.writes == [("write",)]
+    assert (ret["result"], list(ret["changes"])) == (True, ["mode"])
+    assert host.writes == [("protect",)]
+
+
+def test_in_test_mode_the_right_cookie_would_be_made_private(broker):
+    host = broker(current="SEEDS", test=True)
+    host.cookie._mode_is_right = False
+    ret = host.synced()
+    assert (ret["result"], list(ret["changes"])) == (None, ["mode"])
+    assert host.writes == []
+
+
+def test_a_mode_that_silently_stays_as_it_was_is_noticed(broker):
+    host = broker(current="SEEDS")
+    host.cookie._mode_is_right = False
+    host.cookie.lost = {"protect"}
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "others can read it" in ret["comment"]
 
 
 @pytest.mark.parametrize("test", [False, True])
