@@ -40,7 +40,7 @@ def _current():
 def _wanted(sealed):
     """Open what is sealed for this minion, else take the cookie from pillar."""
     if sealed is None:
-        cookie = __salt__["rabbit_topology.settings"]()["rabbitmq"]["erlang_cookie"]
+        cookie = __pillar__.get("rabbit_ha", {}).get("rabbitmq", {}).get("erlang_cookie")
         if not cookie:
             raise SaltInvocationError(
                 f"{__grains__['id']}: no sealed cookie was given and pillar "
@@ -79,6 +79,7 @@ def seal(public_keys):
 
         salt rabbitmq-node1 rabbit_cookie.seal '{"rabbitmq-node2": "-----BEGIN PUBLIC KEY…"}'
     """
+    __salt__["rabbit_topology.use_current_pillar"]()
     cookie = _current()
     if not cookie:
         raise CommandExecutionError(

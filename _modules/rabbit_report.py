@@ -22,6 +22,7 @@ def host():
 
         salt '*' rabbit_report.host
     """
+    __salt__["rabbit_topology.use_current_pillar"]()
     reports = {"broker": broker, "load_balancer": load_balancer}
     return {role: reports[role]() for role in __salt__["rabbit_topology.roles"]()}
 

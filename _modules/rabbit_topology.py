@@ -17,7 +17,9 @@ def settings():
     """
     Merge pillar over the defaults.
 
-    Returns a mapping with the keys of ``salt/rabbit_ha/defaults.yaml``.
+    Returns a mapping with the keys of ``salt/rabbit_ha/defaults.yaml``, each secret
+    as None: what is returned may be printed and kept with the job. Templates take
+    secrets from pillar itself.
 
     Raises SaltInvocationError with all errors of pillar, a line each, and
     CommandExecutionError when the file server does not serve the defaults.
@@ -43,10 +45,33 @@ def settings():
                 f"{__grains__['id']}: {DEFAULTS} is not served; file_roots of the master must "
                 "hold this project's salt/ folder (see docs/production.md)"
             )
-        __context__[key] = __utils__["rabbit_settings.merged"](
-            salt.utils.yaml.safe_load(text), __pillar__.get("rabbit_ha")
+        merged = __utils__["rabbit_settings.merged"](
+            salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha")
         )
+        __context__[key] = __utils__["rabbit_settings.without_secrets"](merged)
     return __context__[key]
+
+
+def _pillar():
+    """Give the pillar this job works with; see :func:`use_current_pillar`."""
+    return __context__.get("rabbit_topology.pillar", __pillar__)
+
+
+def use_current_pillar():
+    """
+    Have this job work with pillar as it is on the master now.
+
+    A state run compiles pillar anew; a function called by itself has what the
+    minion got at its start or last refresh, which may be older than the topology.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.use_current_pillar
+    """
+    __context__.pop("rabbit_topology.settings", None)
+    __context__["rabbit_topology.pillar"] = __salt__["pillar.items"](unmask=True)
 
 
 def pillar_errors():
@@ -62,7 +87,7 @@ def pillar_errors():
 
         salt-call rabbit_topology.pillar_errors
     """
-    return __utils__["rabbit_settings.pillar_errors"](__pillar__)
+    return __utils__["rabbit_settings.pillar_errors"](_pillar())
 
 
 def host():
@@ -259,24 +284,6 @@ def contacts():
     return sorted(nodes(), key=lambda node: node != seed_node())
 
 
-def users():
-    """
-    Describe RabbitMQ's users without their passwords.
-
-    Returns a mapping from user name to what pillar says of it but ``password``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call rabbit_topology.users
-    """
-    return {
-        name: {key: value for key, value in data.items() if key != "password"}
-        for name, data in settings()["rabbitmq"]["users"].items()
-    }
-
-
 def erlang_cookie_source():
     """
     Tell where this broker's Erlang cookie comes from, without showing it.
@@ -290,7 +297,7 @@ def erlang_cookie_source():
 
         salt-call rabbit_topology.erlang_cookie_source
     """
-    if settings()["rabbitmq"]["erlang_cookie"]:
+    if _pillar().get("rabbit_ha", {}).get("rabbitmq", {}).get("erlang_cookie"):
         return "pillar"
     return "self" if is_seed() else "seed"
 

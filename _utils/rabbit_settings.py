@@ -34,6 +34,24 @@ def merged(defaults, pillar):
     )
 
 
+def without_secrets(settings):
+    """
+    Blank the secrets out of settings, so that they can be shown and kept.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a copy in which each secret is None.
+    """
+    shown = copy.deepcopy(settings)
+    shown["rabbitmq"]["erlang_cookie"] = None
+    shown["haproxy"]["monitor"]["password"] = None
+    shown["keepalived"]["authentication"]["auth_pass"] = None
+    for user in shown["rabbitmq"]["users"].values():
+        user.pop("password", None)
+    return shown
+
+
 def hosts_with_role(settings, role):
     """
     Name the hosts that have a role, in the order of pillar.

@@ -60,7 +60,8 @@ def topology():
     Return a function that loads ``rabbit_topology`` for a minion and a pillar.
 
     The answer maps the module's functions, and those of ``rabbit_settings``, to
-    loader names: a part of a ``__salt__``.
+    loader names: a part of a ``__salt__``. ``now`` is the pillar on the master where
+    that is newer than the minion's.
     """
     served = (ROOT / "salt/rabbit_ha/defaults.yaml").read_text()
 
@@ -70,12 +71,17 @@ def topology():
     wanted = inspect.signature(salt.modules.cp.get_file_str)
     assert inspect.signature(get_file_str) == wanted, f"cp.get_file_str takes {wanted}"
 
-    def build(minion="rabbitmq-node2", pillar=None, **grains):
+    def build(minion="rabbitmq-node2", pillar=None, now=None, **grains):
         described = copy.deepcopy(TOPOLOGY if pillar is None else pillar)
+        on_the_master = described if now is None else now
+
+        def items(unmask=None):
+            return {"rabbit_ha": on_the_master, "rabbit_ha_findings": NO_FINDINGS}
+
         utils = functions("rabbit_settings", load("_utils/rabbit_settings.py"))
         module = load(
             "_modules/rabbit_topology.py",
-            salt={"cp.get_file_str": get_file_str},
+            salt={"cp.get_file_str": get_file_str, "pillar.items": items},
             grains={"id": minion, **grains},
             pillar={"rabbit_ha": described, "rabbit_ha_findings": NO_FINDINGS},
             utils=utils,

@@ -112,6 +112,29 @@ def healthy(deployed):
 
 
 @pytest.fixture
-def other_pillar(tmp_path):
-    """A copy of the pillar to change."""
-    return shutil.copytree(CHECKOUT / "pillar", tmp_path / "pillar")
+def another_lab(tmp_path):
+    """
+    Return a function that boots a second lab, with a master of its own.
+
+    It takes a release, and what to change in the default pillar: a mapping from
+    the pillar file's name to its content.
+    """
+    booted = []
+
+    def boot(release, pillar):
+        folder = shutil.copytree(CHECKOUT / "pillar", tmp_path / "pillar")
+        for name, content in pillar.items():
+            (folder / "rabbit_ha" / f"{name}.sls").write_text(
+                yaml.safe_dump({"rabbit_ha": content})
+            )
+        hosts = yaml.safe_load((folder / "rabbit_ha" / "topology.sls").read_text())
+        second = Lab("tests-second", release, tuple(hosts["rabbit_ha"]["hosts"]))
+        second.command("down")
+        booted.append(second)
+        second.command("up", "--release", release, "--pillar", str(folder))
+        second.salt_run("rabbit_ha.secrets", check=True)
+        return second
+
+    yield boot
+    for second in booted:
+        second.command("down")

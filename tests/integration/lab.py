@@ -18,6 +18,8 @@ BROKERS = ("rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3")
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
 HOSTS = (*BROKERS, HOLDER, STANDBY)
 VIRTUAL_ADDRESS = "192.168.123.123"
+# The tests' process moves into the lab's network; this is the way back.
+OUTSIDE = open("/proc/self/ns/net")  # noqa: SIM115
 
 
 class Lab:
@@ -28,21 +30,27 @@ class Lab:
         The lab's name.
     release
         The Debian release of its hosts.
+    hosts
+        Names of its hosts.
     """
 
-    def __init__(self, name, release):
+    def __init__(self, name, release, hosts=HOSTS):
         self.name = name
         self.release = release
+        self.hosts = hosts
         self.deployment = None
 
     def command(self, verb, *arguments, check=True, timeout=900, **kwargs):
         """Run a verb of bin/lab; returns the CompletedProcess."""
+        # From the machine's own network: an image that is not there yet is downloaded.
+        outside = ["nsenter", f"--net=/proc/self/fd/{OUTSIDE.fileno()}", "--"]
         done = subprocess.run(
-            [CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments],
+            [*outside, CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
+            pass_fds=[OUTSIDE.fileno()],
             **kwargs,
         )
         if check:
@@ -135,11 +143,11 @@ class Lab:
                 found.append(inside)
         return found
 
-    def wait_for_minions(self, hosts=HOSTS, seconds=60):
+    def wait_for_minions(self, seconds=60):
         """Wait until all minions answer."""
 
         def silent():
-            return [host for host in hosts if not self.salt(host, "test.ping").get(host)]
+            return [host for host in self.hosts if not self.salt(host, "test.ping").get(host)]
 
         wait_until(lambda: not silent(), seconds, lambda: f"{silent()} do not answer")
 

@@ -12,7 +12,7 @@ The cluster has its name:
 The cluster has its vhosts, users and policies:
   rabbit_definitions.present:
     - vhosts: {{ rabbitmq.vhosts | json }}
-    - users: {{ salt['rabbit_topology.users']() | json }}
+    - users: {{ rabbitmq.users | json }}
     - policies: {{ rabbitmq.policies | json }}
     - ha: {{ rabbitmq.ha }}
     - require:

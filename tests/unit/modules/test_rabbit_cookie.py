@@ -60,6 +60,7 @@ def host(tmp_path, public_keys, topology):
             salt=topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
             | {"file.stats": salt.modules.file.stats},
             opts={"pki_dir": str(public_keys[0] / minion)},
+            pillar={"rabbit_ha": {"rabbitmq": rabbitmq}},
             grains={"id": minion},
         )
 

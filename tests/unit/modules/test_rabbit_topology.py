@@ -1,9 +1,12 @@
 """rabbit_topology: a host's own view of what pillar describes."""
 
+import copy
+import json
+
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import TOPOLOGY, functions, load
+from tests.support import ROOT, TOPOLOGY, functions, load
 
 FQDN = {
     **TOPOLOGY,
@@ -71,13 +74,41 @@ def test_the_seed_knows_that_it_is(topology):
     assert fqdn["rabbit_topology.seed_node"]() == "rabbit@rabbitmq-node1"
 
 
-def test_users_are_described_without_their_passwords(topology):
-    users = {"admin": {"password": "s3cret", "tags": ["administrator"]}}
-    pillar = {**TOPOLOGY, "rabbitmq": {"users": users}}
-    found = topology(pillar=pillar)["rabbit_topology.users"]()
-    assert found["admin"]["tags"] == ["administrator"]
-    assert "password" not in found["admin"]
-    assert "s3cret" not in str(found)
+def test_settings_hold_no_secret(topology):
+    secrets = {
+        "rabbitmq": {
+            "erlang_cookie": "S3CRETCOOKIE",
+            "users": {"admin": {"password": "s3cret1", "tags": ["administrator"]}},
+        },
+        "haproxy": {"monitor": {"password": "s3cret2"}},
+        "keepalived": {"authentication": {"auth_pass": "s3cret3"}},
+    }
+    functions = topology("haproxy-keeplive-node1", pillar={**TOPOLOGY, **secrets})
+    shown = [functions[f"rabbit_topology.{name}"]() for name in ("settings", "haproxy")]
+    assert "s3cret" not in str(shown).lower()
+    assert shown[0]["rabbitmq"]["users"]["admin"]["tags"] == ["administrator"]
+
+
+def test_every_secret_of_the_schema_is_kept_out_of_the_settings(settings):
+    """Those are marked writeOnly in the schema; free lines of rabbitmq.conf are one more."""
+    schema = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
+    marked = json.dumps(schema).count('"writeOnly": true') - 1
+    pillar = copy.deepcopy(TOPOLOGY) | {
+        "rabbitmq": {"erlang_cookie": "FOUND", "users": {"admin": {"password": "FOUND"}}},
+        "haproxy": {"monitor": {"password": "FOUND"}},
+        "keepalived": {"authentication": {"auth_pass": "FOUND"}},
+    }
+    assert json.dumps(settings(pillar)).count("FOUND") == marked
+    shown = load("_utils/rabbit_settings.py").without_secrets(settings(pillar))
+    assert "FOUND" not in json.dumps(shown)
+
+
+def test_a_function_can_work_with_pillar_as_it_is_now(topology):
+    now = copy.deepcopy(TOPOLOGY) | {"virtual_address": "192.168.123.200"}
+    functions = topology(now=now)
+    assert functions["rabbit_topology.settings"]()["virtual_address"] == "192.168.123.123"
+    functions["rabbit_topology.use_current_pillar"]()
+    assert functions["rabbit_topology.settings"]()["virtual_address"] == "192.168.123.200"
 
 
 @pytest.mark.parametrize(
