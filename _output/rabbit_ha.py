@@ -19,6 +19,8 @@ def output(data, **kwargs):
         lines += ["BROKERS", *_table(_broker_rows(data["brokers"])), ""]
     if data.get("load_balancers"):
         lines += ["LOAD BALANCERS", *_table(_load_balancer_rows(data["load_balancers"])), ""]
+    for host, states in data.get("changes", {}).items():
+        lines += [host, *(f"  {state}" for state in states), ""]
     for path, said in data.get("files", {}).items():
         lines.append(f"{path}: {said['done']}")
     if data.get("messages"):

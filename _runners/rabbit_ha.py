@@ -278,34 +278,51 @@ def _served_modules():
         }
 
 
-def pending():
+def plan():
     """
-    Ask every host, in test mode, what a highstate would change.
+    Tell host by host what a deployment would change; changes nothing.
 
-    Returns a mapping with ``problems`` (a list of sentences) and ``changes``
-    (mapping from host to the list of states that would change something).
+    Every host applies its states in test mode, at the same time.
+
+    Returns a mapping with ``data`` (``verdict``, and ``changes``: a mapping from
+    host to the list of states that would change something) and the outputter.
+    Where a prediction fails, salt-run exits with 1.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run rabbit_ha.pending
+        salt-run rabbit_ha.plan
     """
-    hosts = list(_settings()["hosts"])
-    answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
+    problems, _ = _pillar_findings()
+    changes = {}
+    if not problems:
+        hosts = list(_settings()["hosts"])
+        answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
+        problems, changes = _state_results(answers, "in test mode")
+    count = sum(len(states) for states in changes.values())
+    says = f"{count} states on {len(changes)} hosts would change" if changes else "nothing to do"
+    return _answer(problems, says, changes=changes)
+
+
+def _state_results(answers, step):
+    """
+    Sum up the state runs of hosts.
+
+    Returns a list of problems, each a sentence, and a mapping from host to the
+    list of states that changed, or would change, something.
+    """
     problems, changes = [], {}
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(
-                f"{host}: highstate in test mode: {answer['return'] or 'the minion did not answer'}"
-            )
+            problems.append(f"{host}: {step}: {answer['return'] or 'the minion did not answer'}")
             continue
         for state in answer["return"].values():
             if state["result"] is False:
                 problems.append(f"{host}: {state['__id__']}: {state['comment']}")
             elif state["result"] is None or state["changes"]:
                 changes.setdefault(host, []).append(state["__id__"])
-    return {"problems": problems, "changes": changes}
+    return problems, changes
 
 
 def sync_cookie():
@@ -345,18 +362,7 @@ def sync_cookie():
         timeout=300,
         kwarg={"pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
     )
-    problems, changes = [], {}
-    for host, answer in answers.items():
-        if not isinstance(answer["return"], dict):
-            problems.append(
-                f"{host}: cookie sync: {answer['return'] or 'the minion did not answer'}"
-            )
-            continue
-        for state in answer["return"].values():
-            if state["result"] is False:
-                problems.append(f"{host}: {state['__id__']}: {state['comment']}")
-            elif state["changes"]:
-                changes.setdefault(host, []).append(state["__id__"])
+    problems, changes = _state_results(answers, "cookie sync")
     return {"problems": problems, "changes": changes}
 
 

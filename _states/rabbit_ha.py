@@ -35,8 +35,12 @@ def planned(name):
     name
         Says what for; shown in the output only.
     """
-    found = __salt__["saltutil.runner"]("rabbit_ha.pending")
-    return _result(name, found, "already as described", pending="would be changed")
+    found = __salt__["saltutil.runner"]("rabbit_ha.plan")
+    if not isinstance(found, dict):
+        return _result(name, found, "")
+    data = found["data"]
+    found = {"problems": data["verdict"]["problems"], "changes": data["changes"]}
+    return _result(name, found, "already as described", planned="would be changed")
 
 
 def cookie_synced(name):
@@ -80,7 +84,7 @@ def verified(name, messages=1000):
     return _result(name, {"problems": verdict["problems"]}, verdict["says"])
 
 
-def _result(name, found, good, pending=None):
+def _result(name, found, good, planned=None):
     """Turn what the runner found into a state's return."""
     ret = {"name": name, "result": True, "changes": {}, "comment": good}
     if not isinstance(found, dict):
@@ -90,6 +94,6 @@ def _result(name, found, good, pending=None):
         ret.update(result=False, comment="\n".join(found["problems"]))
     elif found.get("changes"):
         ret["changes"] = found["changes"]
-        if pending:
-            ret.update(result=None if __opts__["test"] else True, comment=pending)
+        if planned:
+            ret.update(result=None if __opts__["test"] else True, comment=planned)
     return ret

@@ -22,7 +22,7 @@ from lab.progress import Progress
 # The orchestration's steps that run on the master, by the runner's function.
 MASTER_STEPS = {
     "ready": "all hosts answer and pillar is complete",
-    "pending": "what differs from pillar",
+    "plan": "what differs from pillar",
     "sync_cookie": "every broker has the seed's Erlang cookie",
     "verify": "messages go through the virtual address",
 }

@@ -59,6 +59,9 @@ def _enter_network(namespace):
 @pytest.fixture(scope="session")
 def event_listener(lab, event_listener):
     """Have salt-factories listen for the master's events in the lab's network."""
+    # Tests before these may have started it outside; a thread stays where it began.
+    event_listener.server_running_event.clear()
+    event_listener.start_server()
     return event_listener
 
 

@@ -79,6 +79,11 @@ def test_messages_are_counted(output):
     assert "MESSAGES through 1.2.3.4:5672: 10 confirmed, 9 consumed, 0.5 s" in text
 
 
+def test_a_plan_is_shown_host_by_host(output):
+    text = output({"verdict": GOOD, "changes": {"a": ["X is installed", "X runs"]}})
+    assert text.startswith("a\n  X is installed\n  X runs\n\nOK: ")
+
+
 def test_files_are_told_with_what_was_done(output):
     text = output({"verdict": GOOD, "files": {"/srv/x.sls": {"done": "created"}}})
     assert "/srv/x.sls: created" in text

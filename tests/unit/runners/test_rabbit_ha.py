@@ -384,13 +384,12 @@ def state_return(result, changes=None, comment=""):
     }
 
 
-def test_pending_asks_all_hosts_in_test_mode_and_names_what_would_change(world):
+def test_plan_asks_all_hosts_in_test_mode_and_names_what_would_change(world):
     would = {"rabbitmq-node2": state_return(None, {"rabbitmq-server": {"new": "installed"}})}
     world.answers("state.apply", lambda host: would.get(host, state_return(True)))
-    assert world.runner.pending() == {
-        "problems": [],
-        "changes": {"rabbitmq-node2": ["RabbitMQ is installed"]},
-    }
+    answer = world.runner.plan()
+    assert verdict(answer)["says"] == "1 states on 1 hosts would change"
+    assert answer["data"]["changes"] == {"rabbitmq-node2": ["RabbitMQ is installed"]}
     [(asked, arguments, kwarg)] = world.calls("state.apply")
     assert (asked, arguments, kwarg) == (BROKERS + BALANCERS, ["rabbit_ha"], {"test": True})
 
@@ -403,19 +402,30 @@ def test_pending_asks_all_hosts_in_test_mode_and_names_what_would_change(world):
         (CommandExecutionError("no such function"), "no such function"),
     ],
 )
-def test_pending_names_the_host_whose_prediction_failed(world, answer, says):
+def test_plan_names_the_host_whose_prediction_failed(world, answer, says):
     world.answers(
         "state.apply", lambda host: answer if host == "rabbitmq-node2" else state_return(True)
     )
-    [problem] = world.runner.pending()["problems"]
+    [problem] = verdict(world.runner.plan())["problems"]
     assert problem.startswith("rabbitmq-node2: ")
     assert says in problem
+
+
+def test_a_plan_with_nothing_to_do_says_so(world):
+    world.answers("state.apply", state_return(True))
+    assert verdict(world.runner.plan())["says"] == "nothing to do"
+
+
+def test_a_plan_of_a_wrong_pillar_asks_no_host(world):
+    world.secrets["rabbitmq"] = {}
+    assert verdict(world.runner.plan())["result"] is False
+    assert world.minions._calls == []
 
 
 def test_a_host_that_falls_silent_is_a_problem_not_a_host_without_changes(world):
     world.answers("state.apply", state_return(True))
     world.silence("rabbitmq-node1", "haproxy-keeplive-node2")
-    problems = world.runner.pending()["problems"]
+    problems = verdict(world.runner.plan())["problems"]
     assert len(problems) == 2
     assert all("did not answer" in problem for problem in problems)
 

@@ -29,6 +29,11 @@ def verdict(problems=()):
     return RUNNER._answer(list(problems), "5 messages went through and came back")
 
 
+def plan(changes, problems=()):
+    """What ``rabbit_ha.plan`` returns."""
+    return RUNNER._answer(list(problems), "1 states on 1 hosts would change", changes=changes)
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_ready_passes_when_all_hosts_answer(states, test):
     module, _ = states({"problems": [], "hosts": ["a", "b"]}, test)
@@ -53,7 +58,9 @@ def test_ready_fails_with_the_errors_that_the_orchestration_was_made_from(states
 @pytest.mark.parametrize("test", [False, True])
 @pytest.mark.parametrize("state", ["ready", "planned"])
 def test_problems_fail_with_all_of_them_in_the_comment(states, state, test):
-    module, _ = states({"problems": ["a: is off", "b: is off"], "hosts": [], "changes": {}}, test)
+    problems = ["a: is off", "b: is off"]
+    answers = {"ready": {"problems": problems, "hosts": []}, "planned": plan({}, problems)}
+    module, _ = states(answers[state], test)
     ret = getattr(module, state)("all")
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"] == "a: is off\nb: is off"
@@ -68,7 +75,7 @@ def test_a_runner_that_broke_fails_with_its_words(states, state):
 
 
 def test_a_plan_without_changes_has_none_so_that_later_steps_are_skipped(states):
-    module, _ = states({"problems": [], "changes": {}})
+    module, _ = states(plan({}))
     ret = module.planned("plan")
     assert (ret["result"], ret["changes"]) == (True, {})
     assert ret["comment"] == "already as described"
@@ -76,7 +83,7 @@ def test_a_plan_without_changes_has_none_so_that_later_steps_are_skipped(states)
 
 @pytest.mark.parametrize(("test", "result"), [(False, True), (True, None)])
 def test_a_plan_with_changes_names_them(states, test, result):
-    module, _ = states({"problems": [], "changes": {"a": ["X is installed"]}}, test)
+    module, _ = states(plan({"a": ["X is installed"]}), test)
     ret = module.planned("plan")
     assert ret["result"] is result
     assert ret["changes"] == {"a": ["X is installed"]}
