@@ -59,7 +59,10 @@ class Follower:
                 self._next(data["name"])
             case ["salt", "run", jid, "ret"] if jid != self._run:
                 answer = data.get("return")
-                self._failed |= not isinstance(answer, dict) or bool(answer.get("problems"))
+                # What is made for people has them one level further down.
+                found = answer.get("data", answer) if isinstance(answer, dict) else None
+                found = found.get("verdict", found) if found else {"problems": True}
+                self._failed |= bool(found.get("problems"))
                 self._end()
             case ["salt", "job", jid, "new"]:
                 self._job(jid, data)
