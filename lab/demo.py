@@ -95,7 +95,8 @@ class Follower:
     def _job(self, jid, data):
         """Show what hosts are asked to do; only what may take long is worth a line."""
         function, arguments = data["fun"], data.get("arg") or []
-        if function == "saltutil.sync_all":
+        # Several functions in one call come as a list, with a code and a return each.
+        if isinstance(function, list):
             what = "gets the project's modules"
         elif function.startswith("state.") and arguments:
             dry = any(isinstance(word, dict) and word.get("test") for word in arguments)
@@ -108,9 +109,10 @@ class Follower:
         shown = self._jobs.get(jid, {}).pop(host, None)
         if shown is None:
             return
-        failed = data.get("retcode", 0) != 0
+        code = data.get("retcode", 0)
+        failed = any(code.values()) if isinstance(code, dict) else code != 0
         states = data.get("return")
-        if isinstance(states, dict) and data["fun"].startswith("state."):
+        if isinstance(states, dict) and str(data["fun"]).startswith("state."):
             each = [state for state in states.values() if isinstance(state, dict)]
             changing = sum(bool(state.get("changes")) for state in each)
             shown.add(f": {changing} of {len(each)} states")

@@ -1,0 +1,48 @@
+"""The demo follows an orchestration by the master's events."""
+
+import pytest
+
+from lab.demo import Follower
+from lab.progress import Progress
+
+SYNC = ["saltutil.sync_utils", "saltutil.sync_modules"]
+EACH = {function: [] for function in SYNC}
+
+
+@pytest.fixture
+def screen(capsys):
+    """Return a Follower and a function that tells what it showed."""
+    return Follower(Progress()), lambda: capsys.readouterr().err
+
+
+def ran(follower, function, arguments, code, answer):
+    """Feed the events of one job on one host."""
+    follower.handle("salt/job/1/new", {"fun": function, "arg": arguments, "minions": ["a"]})
+    follower.handle("salt/job/1/ret/a", {"fun": function, "retcode": code, "return": answer})
+
+
+def test_modules_that_are_brought_in_one_call_are_one_line(screen):
+    follower, shown = screen
+    ran(follower, SYNC, [[], []], dict.fromkeys(SYNC, 0), EACH)
+    assert "ok a: gets the project's modules" in shown()
+
+
+def test_modules_that_could_not_be_brought_are_shown_as_failed(screen):
+    follower, shown = screen
+    ran(follower, SYNC, [[], []], {SYNC[0]: 0, SYNC[1]: 1}, EACH)
+    assert "failed a: gets the project's modules" in shown()
+
+
+def test_states_are_counted(screen):
+    follower, shown = screen
+    states = {"x": {"changes": {"a": 1}}, "y": {"changes": {}}}
+    ran(follower, "state.apply", ["rabbit_ha.prepared"], 0, states)
+    assert "ok a: rabbit_ha.prepared: 1 of 2 states" in shown()
+
+
+def test_a_plan_with_problems_is_shown_as_failed(screen):
+    follower, shown = screen
+    follower.handle("salt/run/1/new", {"fun": "runner.rabbit_ha.plan"})
+    data = {"verdict": {"result": False, "problems": ["a: is off"]}, "changes": {}}
+    follower.handle("salt/run/1/ret", {"return": {"data": data, "outputter": "rabbit_ha"}})
+    assert "failed what differs from pillar" in shown()
