@@ -16,7 +16,8 @@ import yaml
 from tests.integration.lab import CHECKOUT, Lab
 from tests.integration.recorder import Recorder
 
-NAME = "tests"
+# Two runs of the tests on one machine need labs of different names.
+NAME = os.environ.get("RABBIT_HA_TEST_LAB", "tests")
 # From sched.h; Python has os.setns from 3.12 on.
 CLONE_NEWNET = 0x40000000
 
@@ -131,7 +132,7 @@ def another_lab(tmp_path):
                 yaml.safe_dump({"rabbit_ha": content})
             )
         hosts = yaml.safe_load((folder / "rabbit_ha" / "topology.sls").read_text())
-        second = Lab("tests-second", release, tuple(hosts["rabbit_ha"]["hosts"]))
+        second = Lab(f"{NAME}-second", release, tuple(hosts["rabbit_ha"]["hosts"]))
         second.command("down")
         booted.append(second)
         second.command("up", "--release", release, "--pillar", str(folder))
