@@ -35,11 +35,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def lab(pytestconfig):
+def lab(pytestconfig, tmp_path_factory):
     """The bare hosts of the default topology; gone again after the tests."""
-    hosts = Lab(NAME, os.environ.get("RELEASE", "bookworm"))
+    pillar = shutil.copytree(CHECKOUT / "pillar", tmp_path_factory.mktemp("lab") / "pillar")
+    hosts = Lab(NAME, os.environ.get("RELEASE", "bookworm"), pillar)
     hosts.command("down")
-    hosts.command("up", "--release", hosts.release, "--no-master")
+    hosts.command("up", "--release", hosts.release, "--pillar", str(pillar), "--no-master")
     # What salt-factories listens with must be where the master is.
     log_server = pytestconfig.pluginmanager.get_plugin("saltfactories-log-server")
     log_server.stop()
@@ -132,7 +133,7 @@ def another_lab(tmp_path):
                 yaml.safe_dump({"rabbit_ha": content})
             )
         hosts = yaml.safe_load((folder / "rabbit_ha" / "topology.sls").read_text())
-        second = Lab(f"{NAME}-second", release, tuple(hosts["rabbit_ha"]["hosts"]))
+        second = Lab(f"{NAME}-second", release, folder, tuple(hosts["rabbit_ha"]["hosts"]))
         second.command("down")
         booted.append(second)
         second.command("up", "--release", release, "--pillar", str(folder))

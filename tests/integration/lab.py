@@ -11,6 +11,7 @@ import time
 
 import pika
 import pika.exceptions
+import salt.utils.dictupdate
 import yaml
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -30,13 +31,16 @@ class Lab:
         The lab's name.
     release
         The Debian release of its hosts.
+    pillar
+        The folder with its pillar, a copy of the checkout's.
     hosts
         Names of its hosts.
     """
 
-    def __init__(self, name, release, hosts=HOSTS):
+    def __init__(self, name, release, pillar, hosts=HOSTS):
         self.name = name
         self.release = release
+        self.pillar = pillar
         self.hosts = hosts
         self.deployment = None
 
@@ -81,11 +85,41 @@ class Lab:
         done = self.exec(host, "rabbitmqctl", "--silent", *arguments, "--formatter", "json")
         return json.loads(done.stdout)
 
+    def _secrets_file(self, role):
+        """Where ``salt-run rabbit_ha.secrets`` wrote the secrets of a role."""
+        folder = pathlib.Path(self.status()["master"]["secrets_dir"])
+        return folder / "rabbit_ha" / "secrets" / f"{role}.sls"
+
     def secret(self, role):
         """The secrets of a role, as ``salt-run rabbit_ha.secrets`` wrote them."""
-        folder = pathlib.Path(self.status()["master"]["secrets_dir"])
-        text = (folder / "rabbit_ha" / "secrets" / f"{role}.sls").read_text()
-        return yaml.safe_load(text)["rabbit_ha"]
+        return yaml.safe_load(self._secrets_file(role).read_text())["rabbit_ha"]
+
+    @contextlib.contextmanager
+    def pillar_changed(self, changes, role=None):
+        """
+        Have pillar say something else for a while; hosts are touched by neither way.
+
+        changes
+            Mapping, merged over what is below ``rabbit_ha``; lists replace.
+        role
+            ``broker`` or ``load_balancer``: the changes are secrets, which go to the
+            hosts with that role only.
+        """
+        folder = self.pillar / "rabbit_ha"
+        before = {}
+        try:
+            for section, change in changes.items():
+                path = self._secrets_file(role) if role else folder / f"{section}.sls"
+                path = path if path.exists() else folder / "topology.sls"
+                text = path.read_text()
+                before.setdefault(path, text)
+                pillar = yaml.safe_load(text)
+                salt.utils.dictupdate.update(pillar, {"rabbit_ha": {section: change}})
+                path.write_text(yaml.safe_dump(pillar, sort_keys=False))
+            yield
+        finally:
+            for path, text in before.items():
+                path.write_text(text)
 
     def holders(self, address=VIRTUAL_ADDRESS):
         """The load balancers that hold the address right now."""

@@ -17,7 +17,6 @@ import time
 import pika
 import pika.exceptions
 import pytest
-import yaml
 
 from tests.integration.amqp import consume
 from tests.integration.lab import CHECKOUT, HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
@@ -84,22 +83,6 @@ def _call(lab, function, *arguments):
     return json.loads(done.stdout)["local"]
 
 
-@contextlib.contextmanager
-def pillar_with(lab, **programs):
-    """Say something more of HAProxy and keepalived in the load balancers' pillar."""
-    folder = pathlib.Path(lab.status()["master"]["secrets_dir"])
-    path = folder / "rabbit_ha" / "secrets" / "load_balancer.sls"
-    before = path.read_text()
-    described = yaml.safe_load(before)
-    for program, values in programs.items():
-        described["rabbit_ha"].setdefault(program, {}).update(values)
-    path.write_text(yaml.safe_dump(described))
-    try:
-        yield
-    finally:
-        path.write_text(before)
-
-
 @pytest.fixture
 def from_source(deployed, builds):
     """While it lasts, pillar says that both programs are built from source."""
@@ -107,7 +90,7 @@ def from_source(deployed, builds):
         program: {"install": "source", "source": source_of(deployed, program)}
         for program in ("haproxy", "keepalived")
     }
-    with pillar_with(deployed, **said):
+    with deployed.pillar_changed(said):
         yield builds
 
 
