@@ -9,6 +9,7 @@ the master nor its job cache or event bus can read it.
 import base64
 import datetime
 import os
+import pwd
 import shutil
 
 import salt.utils.files
@@ -163,7 +164,7 @@ def protect():
     """
     user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
     try:
-        shutil.chown(_path(), user, user)
+        _give(_path(), user)
         os.chmod(_path(), 0o400)
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
@@ -217,6 +218,12 @@ def _replace(path, content, user):
             os.unlink(fresh)
         with salt.utils.files.fopen(fresh, "wb") as handle:
             handle.write(content)
-    shutil.chown(fresh, user, user)
+    _give(fresh, user)
     os.replace(fresh, path)
     return backup
+
+
+def _give(path, user):
+    """Give a file to a user and that user's group, which may have another name."""
+    entry = pwd.getpwnam(user)
+    os.chown(path, entry.pw_uid, entry.pw_gid)

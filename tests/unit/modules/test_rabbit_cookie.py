@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import pwd
 import stat
 
 import pytest
@@ -156,6 +157,19 @@ def test_the_cookie_is_written_for_its_user_only_and_the_old_one_is_kept(host, t
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o400
     assert sorted(os.listdir(tmp_path / "joining")) == [".erlang.cookie", os.path.basename(backup)]
     assert joining.has_right_mode() is True
+
+
+def test_the_cookie_gets_its_user_s_group_also_where_that_has_another_name(
+    host, tmp_path, monkeypatch
+):
+    given = []
+    entry = pwd.struct_passwd(("broker", "x", 4711, 4712, "", "/", "/bin/sh"))
+    joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE, user="broker")
+    monkeypatch.setattr(pwd, "getpwnam", {"broker": entry}.__getitem__)
+    monkeypatch.setattr(os, "chown", lambda *arguments: given.append(arguments[1:]))
+    joining.write()
+    joining.protect()
+    assert given == [(4711, 4712)] * 2
 
 
 def test_where_there_was_no_cookie_there_is_no_backup(host, tmp_path):
