@@ -7,13 +7,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import cgroup, disk, faults, host, image, master, network, paths, record, topology
+from lab import (
+    cgroup,
+    disk,
+    faults,
+    host,
+    image,
+    limits,
+    master,
+    network,
+    paths,
+    record,
+    topology,
+)
 from lab.command import tail
 from lab.errors import LabError
-
-# Each host's systemd watches files; the kernel's default is used up by a few hosts.
-_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-_INOTIFY_WANTED = 4096
 
 # How long minions may take to answer.
 ANSWER_SECONDS = 120
@@ -44,7 +52,7 @@ def up(name, release, pillar, with_master, progress):
         _check_same(lab, release, pillar)
         progress.say(f"Lab {name} exists ({lab.release}); starting what is not running")
     with progress.step("network and keys"):
-        _raise_limits()
+        limits.raise_for_hosts(progress.say)
         network.create(lab.paths, lab.topology)
         master.prepare(lab)
     if with_master:
@@ -72,11 +80,6 @@ def _check_same(lab, release, pillar):
             f"lab {lab.name} has the hosts {lab.topology.hosts} in {lab.topology.network}, "
             f"the topology now says {wanted.hosts} in {wanted.network}; {remedy}"
         )
-
-
-def _raise_limits():
-    if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:
-        _INOTIFY.write_text(str(_INOTIFY_WANTED))
 
 
 def _boot_all(lab, hosts, progress):
@@ -184,6 +187,7 @@ def down(name, progress):
                 folder.rename(removing)
                 disk.remove(removing)
     # The last lab takes the common folders along.
+    limits.restore_without_labs(progress.say)
     cgroup.remove_empty()
     for folder in (paths.RUN_ROOT, paths.STATE_ROOT):
         with contextlib.suppress(OSError):
