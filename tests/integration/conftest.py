@@ -12,7 +12,9 @@ import shutil
 
 import pytest
 import yaml
+from saltfactories.daemons.master import SaltMaster
 
+from lab import cgroup
 from tests.integration.lab import CHECKOUT, Lab
 from tests.integration.recorder import Recorder
 
@@ -73,13 +75,23 @@ def salt_factories_config(lab):
     return {"root_dir": lab.status()["master"]["config_dir"]}
 
 
+class LabMaster(SaltMaster):
+    """A Salt master among the lab's processes: `bin/lab down` ends it, however pytest ended."""
+
+    def cmdline(self, *args):
+        """Build the command line, wrapped so that it joins the lab's control group."""
+        return cgroup.command_in(cgroup.group(NAME, "master"), super().cmdline(*args))
+
+
 @pytest.fixture(scope="session")
 def salt_master(lab, salt_factories):
     """The Salt master, run by salt-factories with the lab's own configuration."""
     config_file = pathlib.Path(lab.status()["master"]["config_dir"]) / "master"
     config = yaml.safe_load(config_file.read_text())
     factory = salt_factories.salt_master_daemon(
-        "rabbit-ha-master", overrides={**config, "publish_port": 4505, "ret_port": 4506}
+        "rabbit-ha-master",
+        overrides={**config, "publish_port": 4505, "ret_port": 4506},
+        factory_class=LabMaster,
     )
     with factory.started():
         lab.wait_for_minions()
