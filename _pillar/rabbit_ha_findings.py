@@ -12,9 +12,14 @@ them. To be the last external pillar in the master's configuration:
 See docs/validation.md.
 """
 
+import contextlib
+import copy
 import json
 
+import salt.utils.crypt
+import salt.utils.data
 import salt.utils.yaml
+from salt.exceptions import SaltException
 
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 SCHEMA = "salt://rabbit_ha/pillar.schema.json"
@@ -37,7 +42,7 @@ def ext_pillar(minion_id, pillar):
         return {}
     try:
         found = findings(
-            pillar["rabbit_ha"],
+            _decrypted(pillar)["rabbit_ha"],
             salt.utils.yaml.safe_load(_served(DEFAULTS)),
             json.loads(_served(SCHEMA)),
             host=minion_id,
@@ -98,6 +103,30 @@ def _told(one):
     sentence = f"{one['path']}: found {one['found']}{why}; expected {one['expected']}"
     kept = {key: str(one[key]) for key in ("severity", "path", "found", "expected")}
     return {**kept, "message": sentence}
+
+
+def _decrypted(pillar):
+    """Copy pillar and decrypt what Salt's setting ``decrypt_pillar`` decrypts after the check."""
+    later = __opts__.get("decrypt_pillar") or {}
+    later = later if isinstance(later, dict) else salt.utils.data.repack_dictlist(later)
+    pillar = copy.deepcopy({"rabbit_ha": pillar["rabbit_ha"]})
+    delimiter = __opts__.get("decrypt_pillar_delimiter", ":")
+    for path, renderer in later.items():
+        parents, _, last = path.rpartition(delimiter)
+        holder = pillar
+        if parents:
+            holder = salt.utils.data.traverse_dict(pillar, parents, None, delimiter)
+        if not isinstance(holder, dict) or last not in holder:
+            continue
+        # What cannot be decrypted stays as it is, and is found to be so.
+        with contextlib.suppress(SaltException):
+            holder[last] = salt.utils.crypt.decrypt(
+                holder[last],
+                renderer or __opts__.get("decrypt_pillar_default"),
+                opts=__opts__,
+                valid_rend=__opts__.get("decrypt_pillar_renderers"),
+            )
+    return pillar
 
 
 def _served(path):

@@ -19,6 +19,8 @@ WARNING = "warning"
 # Longer values are cut in messages.
 _SHOWN = 60
 _GONE = object()
+_PGP = "-----BEGIN PGP MESSAGE-----"
+_NACL = re.compile(r"^NACL\[.*\]$")
 
 
 def findings(pillar, schema):
@@ -39,7 +41,7 @@ def findings(pillar, schema):
     """
     found = []
     sound = copy.deepcopy(pillar)
-    for where, one in _compared(pillar, schema):
+    for where, one in [*_encrypted(pillar), *_compared(pillar, schema)]:
         if one["severity"] == ERROR:
             sound = _without(sound, where)
         found.append(one)
@@ -109,7 +111,7 @@ def _compared(pillar, schema):
     finding without its sentence.
     """
     for error in _validator(schema).iter_errors({ROOT: pillar}):
-        if _is_encrypted(error, schema):
+        if _is_encrypted(error.instance):
             continue
         where = list(error.absolute_path)[1:]
         if "propertyNames" in error.absolute_schema_path:
@@ -151,14 +153,31 @@ def _validator(schema):
     return extended(schema, format_checker=checker)
 
 
-def _is_encrypted(error, schema):
-    """Tell whether a secret is still to be decrypted: ``decrypt_pillar`` comes last."""
-    text = error.instance
-    return (
-        isinstance(text, str)
-        and "BEGIN PGP MESSAGE" in text
-        and _holds_secret(error.schema, schema)
-    )
+def _encrypted(data, where=()):
+    """
+    Find what should have been decrypted before: with it for a password, it would be one.
+
+    Yields pairs as :func:`_compared` does.
+    """
+    if isinstance(data, dict | list):
+        for key, below in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _encrypted(below, (*where, key))
+    elif _is_encrypted(data):
+        yield (
+            [*where],
+            {
+                "severity": ERROR,
+                "path": ":".join(map(str, [ROOT, *where])),
+                "found": "a PGP message" if _PGP in data else "a NaCl box",
+                "expected": "what is in it, decrypted on the master (see docs/secrets.md)",
+                "why": "which nothing decrypted",
+            },
+        )
+
+
+def _is_encrypted(value):
+    """Tell whether a value is what Salt's renderers ``gpg`` and ``nacl`` decrypt."""
+    return isinstance(value, str) and (_PGP in value or bool(_NACL.search(value)))
 
 
 def _wrong_value(error, where, schema):

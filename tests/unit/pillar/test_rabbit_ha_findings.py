@@ -165,9 +165,8 @@ def test_a_load_balancer_s_own_settings_are_those_of_keepalived():
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_editors_that_know_nothing_of_our_keywords_take_a_good_pillar(path):
     case = yaml.safe_load(path.read_text())
-    if "BEGIN PGP MESSAGE" not in path.read_text():
-        pillar = {"rabbit_ha": case.get("pillar", case.get("changes"))}
-        assert list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(pillar)) == []
+    pillar = {"rabbit_ha": case.get("pillar", case.get("changes"))}
+    assert list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(pillar)) == []
 
 
 def test_the_schema_is_one():

@@ -1,0 +1,51 @@
+"""
+A throw-away PGP key, made and used with the commands of docs/secrets.md.
+"""
+
+import subprocess
+
+from tests.support import ROOT
+
+PAGE = (ROOT / "docs" / "secrets.md").read_text()
+# Where the page has the key.
+FOLDER = "/etc/salt/gpgkeys"
+
+
+class Key:
+    """
+    A key pair.
+
+    folder
+        Path of a folder that is not there yet; what Salt calls ``gpg_keydir``.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._run(_commands("    mkdir "))
+
+    def encrypt(self, text):
+        """Turn a text into a PGP message."""
+        random, encrypting = _commands("    openssl ").split("|")
+        return self._run(encrypting, text)
+
+    def forget(self):
+        """End the agent that gpg started."""
+        subprocess.run(["gpgconf", "--homedir", self.folder, "--kill", "all"], check=True)
+
+    def _run(self, commands, text=""):
+        """Run commands of the page, with this key's folder."""
+        done = subprocess.run(
+            ["bash", "-ec", commands.replace(FOLDER, str(self.folder))],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _commands(start):
+    """Find the commands on the page whose first line starts so."""
+    [block] = [part for part in PAGE.split("\n\n") if part.startswith(start)]
+    return block
