@@ -1,0 +1,83 @@
+"""
+Dated copies of the definitions on this host, made before something can destroy them.
+
+See https://www.rabbitmq.com/docs/definitions.
+"""
+
+import datetime
+import json
+import os
+import re
+
+import salt.utils.files
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+KEPT = 10
+_PREFIX = "definitions-"
+
+
+def write_definitions(reason):
+    """
+    Write the node's definitions to a dated file that only root can read.
+
+    The last ten of them are kept. ``rabbitmqctl import_definitions FILE`` brings
+    one back.
+
+    reason
+        Why, in a few words; becomes a part of the file's name.
+
+    Returns the path of the file.
+
+    Raises SaltInvocationError for a reason without letters, CommandExecutionError
+    when the definitions cannot be read or written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_backup.write_definitions 'before the upgrade'
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", str(reason).lower()).strip("-")
+    if not words:
+        raise SaltInvocationError(f"reason must have letters or digits, found {reason!r}")
+    definitions = __salt__["rabbitmqctl.export_definitions"]()
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    path = os.path.join(_folder(), f"{_PREFIX}{now}-{words}.json")
+    try:
+        with salt.utils.files.set_umask(0o077):
+            os.makedirs(_folder(), mode=0o700, exist_ok=True)
+            with open(path, "x", encoding="utf-8") as handle:
+                json.dump(definitions, handle, indent=1)
+                handle.flush()
+                os.fsync(handle.fileno())
+        for old in list_definitions()[:-KEPT]:
+            os.remove(old)
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: the definitions could not be kept in {_folder()}: {err}"
+        ) from err
+    return path
+
+
+def list_definitions():
+    """
+    List the files that :func:`write_definitions` wrote, the oldest first.
+
+    Returns a list of paths; empty where none was written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_backup.list_definitions
+    """
+    try:
+        names = sorted(name for name in os.listdir(_folder()) if name.startswith(_PREFIX))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(_folder(), name) for name in names]
+
+
+def _folder():
+    """Tell where the files are."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["backup_dir"]

@@ -1,0 +1,79 @@
+"""rabbit_backup: dated copies of the definitions, for root alone, the last ten."""
+
+import json
+import stat
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.fake_rabbit import Rabbitmqctl, Rabbits
+from tests.support import faked, load
+
+ME = "rabbit@rabbitmq-node2"
+
+
+@pytest.fixture
+def rabbits():
+    """One broker."""
+    return Rabbits(ME)
+
+
+@pytest.fixture
+def backup(rabbits, topology, tmp_path):
+    """The module ``rabbit_backup`` on that broker, over a folder that is not there yet."""
+    real = load("_modules/rabbitmqctl.py")
+    pillar = {"rabbitmq": {"backup_dir": str(tmp_path / "backups")}}
+    return load(
+        "_modules/rabbit_backup.py",
+        salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, ME), real) | topology(pillar=pillar),
+    )
+
+
+def test_the_copy_can_be_imported_again(backup, rabbits):
+    path = backup.write_definitions("before a join")
+    with open(path) as handle:
+        assert json.load(handle) == rabbits[ME].definitions
+    assert path.endswith("Z-before-a-join.json")
+
+
+def test_only_its_owner_reads_the_copy(backup, tmp_path):
+    path = tmp_path / "backups"
+    file = path / backup.write_definitions("before a join").rsplit("/", 1)[1]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_the_last_ten_are_kept(backup):
+    written = [backup.write_definitions("before a join") for _ in range(12)]
+    assert backup.list_definitions() == written[2:]
+
+
+def test_other_files_in_the_folder_stay(backup, tmp_path):
+    backup.write_definitions("one")
+    other = tmp_path / "backups" / "notes.txt"
+    other.write_text("mine")
+    for _ in range(11):
+        backup.write_definitions("again")
+    assert other.read_text() == "mine"
+
+
+def test_where_nothing_was_written_nothing_is_listed(backup):
+    assert backup.list_definitions() == []
+
+
+def test_a_reason_without_a_word_is_refused(backup):
+    with pytest.raises(SaltInvocationError, match="letters or digits"):
+        backup.write_definitions("../..")
+
+
+def test_a_folder_that_cannot_be_written_is_named(backup, tmp_path):
+    (tmp_path / "backups").write_text("a file")
+    with pytest.raises(CommandExecutionError, match=r"rabbitmq-node2: .*backups"):
+        backup.write_definitions("before a join")
+
+
+def test_a_node_that_does_not_run_has_nothing_to_copy(backup, rabbits, tmp_path):
+    rabbits[ME].app = False
+    with pytest.raises(CommandExecutionError, match="app"):
+        backup.write_definitions("before a join")
+    assert not (tmp_path / "backups").exists()
