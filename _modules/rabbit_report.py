@@ -94,11 +94,11 @@ def load_balancer():
     return report
 
 
-def haproxy_servers(path="/run/haproxy/rabbit_ha.sock", timeout=5):
+def haproxy_servers(path="/run/haproxy-rabbit_ha.sock", timeout=5):
     """
     Ask HAProxy's runtime socket what it sees of the brokers.
 
-    path : /run/haproxy/rabbit_ha.sock
+    path : /run/haproxy-rabbit_ha.sock
         The socket.
     timeout : 5
         Seconds to wait for an answer.

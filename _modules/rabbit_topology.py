@@ -46,7 +46,9 @@ def settings():
                 "hold this project's salt/ folder (see docs/production.md)"
             )
         merged = __utils__["rabbit_settings.merged"](
-            salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha")
+            salt.utils.yaml.safe_load(text),
+            _pillar().get("rabbit_ha"),
+            __grains__.get("os_family"),
         )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](merged)
     return __context__[key]

@@ -79,7 +79,8 @@ def findings(pillar, defaults, schema, host=None, grains=None):
     shape = __utils__["rabbit_pillar_shape.findings"](pillar, schema)
     found = shape["findings"]
     if isinstance(shape["sound"], dict):
-        settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"])
+        os_family = (grains or {}).get("os_family")
+        settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"], os_family)
         load_balancers = __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer")
         topology = {
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),

@@ -18,7 +18,7 @@ UNCHECKED = (
 )
 
 
-def merged(defaults, pillar):
+def merged(defaults, pillar, os_family=None):
     """
     Merge the ``rabbit_ha`` pillar over the defaults; lists replace, mappings merge.
 
@@ -26,12 +26,17 @@ def merged(defaults, pillar):
         Mapping read from ``salt/rabbit_ha/defaults.yaml``.
     pillar
         Mapping below the pillar key ``rabbit_ha``; may be empty.
+    os_family : None
+        Salt's grain of that name. What ``os_families`` of the defaults says of it
+        comes over the other defaults and below pillar.
 
-    Returns a new mapping with the keys of ``defaults.yaml``.
+    Returns a new mapping with the keys of ``defaults.yaml``, without ``os_families``.
     """
-    return salt.utils.dictupdate.merge(
-        copy.deepcopy(defaults), copy.deepcopy(dict(pillar or {})), strategy="recurse"
-    )
+    settings = copy.deepcopy(defaults)
+    of_family = settings.pop("os_families", {}).get(os_family, {})
+    for layer in (of_family, dict(pillar or {})):
+        settings = salt.utils.dictupdate.merge(settings, copy.deepcopy(layer), strategy="recurse")
+    return settings
 
 
 def without_secrets(settings):

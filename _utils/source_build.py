@@ -32,7 +32,7 @@ RECORD = ".rabbit_ha_build.json"
 UNIT_MARK = "# Written by Salt"
 # How much of a build's log an error shows.
 LOG_LINES = 30
-REMOTE = ("https://", "http://", "salt://")
+REMOTE = ("https://", "salt://")
 _DIGITS = {"sha256": 64, "sha512": 128}
 # As nice, make and the shell put it.
 _MISSING_PROGRAM = re.compile(

@@ -40,16 +40,18 @@ def test_the_highstate_compiles_without_an_error_and_holds_no_secret(
 
 @pytest.mark.parametrize("minion", ["rabbitmq-node1", "rabbitmq-node2"])
 @pytest.mark.parametrize("sls", BROKER_SLS)
-def test_each_sls_compiles_alone_on_a_broker(compiled, sls, minion):
-    low = compiled(minion).low(sls)
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_each_sls_compiles_alone_on_a_broker(compiled, os_family, sls, minion):
+    low = compiled(minion, os_family=os_family).low(sls)
     assert low
     assert_no_secret(low)
 
 
 @pytest.mark.parametrize("minion", ["haproxy-keeplive-node1", "haproxy-keeplive-node2"])
 @pytest.mark.parametrize("sls", BALANCER_SLS)
-def test_each_sls_compiles_alone_on_a_load_balancer(compiled, sls, minion):
-    low = compiled(minion).low(sls)
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_each_sls_compiles_alone_on_a_load_balancer(compiled, os_family, sls, minion):
+    low = compiled(minion, os_family=os_family).low(sls)
     assert low
     assert_no_secret(low)
 

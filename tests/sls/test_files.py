@@ -52,7 +52,7 @@ ARTICLE_HAPROXY = {
 # Beyond the article: how `rabbit_ha.status` and keepalived's check ask HAProxy,
 # and a password in front of the statistics.
 ADDED_HAPROXY = {
-    "global": {"stats": ["socket /run/haproxy/rabbit_ha.sock mode 600 level operator"]},
+    "global": {"stats": ["socket /run/haproxy-rabbit_ha.sock mode 600 level operator"]},
     "listen monitor": {
         "monitor-uri": ["/haproxy-health"],
         "stats": [f"auth stats:{SECRETS['monitor']}"],

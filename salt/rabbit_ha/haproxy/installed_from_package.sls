@@ -4,7 +4,7 @@ include:
 
 HAProxy is installed:
   pkg.installed:
-    - name: haproxy
+    - pkgs: {{ haproxy.packages | json }}
     - require:
       - sls: rabbit_ha.hosts.named
       - file: systemd brings a HAProxy that died back

@@ -29,7 +29,7 @@ HAProxy has a user that nobody can log in as:
     - name: {{ haproxy.global.user }}
     - gid: {{ haproxy.global.group }}
     - system: true
-    - shell: /usr/sbin/nologin
+    - shell: {{ salt['rabbit_topology.settings']().nologin }}
     # As the packages have it; nothing is there.
     - home: /var/lib/haproxy
     - createhome: false

@@ -16,6 +16,6 @@ keepalived has a user without rights for its check:
     - name: {{ keepalived.script_user }}
     - system: true
     - usergroup: true
-    - shell: /usr/sbin/nologin
+    - shell: {{ salt['rabbit_topology.settings']().nologin }}
     - home: /nonexistent
     - createhome: false

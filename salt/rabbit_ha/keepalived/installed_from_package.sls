@@ -4,7 +4,7 @@ include:
 
 keepalived is installed:
   pkg.installed:
-    - name: keepalived
+    - pkgs: {{ keepalived.packages | json }}
     - require:
       - sls: rabbit_ha.hosts.named
       - file: systemd brings a keepalived that died back

@@ -13,7 +13,9 @@ from tests.sls.conftest import CASES, numbered, pillar_of
 from tests.support import DATA, ROOT, TOPOLOGY, load, validator
 
 MODULE, CHECK = validator()
-DEFAULTS = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
+WRITTEN = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
+# What pillar comes over, which does not say what OS families have otherwise.
+DEFAULTS = {key: value for key, value in WRITTEN.items() if key != "os_families"}
 SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
 BAD = sorted((DATA / "bad_pillars").glob("*.yaml"))
 GOOD = sorted((DATA / "good_pillars").glob("*.yaml"))
@@ -86,6 +88,13 @@ def test_the_defaults_are_what_pillar_may_say():
     assert CHECK({**DEFAULTS, **topology}) == []
 
 
+@pytest.mark.parametrize("family", WRITTEN["os_families"])
+def test_what_an_os_family_has_otherwise_is_what_pillar_may_say(family):
+    otherwise = WRITTEN["os_families"][family]
+    assert CHECK(salt.utils.dictupdate.update(copy.deepcopy(TOPOLOGY), otherwise)) == []
+    assert keys(otherwise) <= keys(DEFAULTS)
+
+
 @pytest.mark.parametrize("host", ["rabbitmq-node2", "haproxy-keeplive-node1", "stranger", None])
 def test_with_all_secrets_a_host_lacks_nothing(host):
     assert CHECK(pillar_of()["rabbit_ha"], host) == []
@@ -97,6 +106,14 @@ def test_either_grain_tells_the_version(grain):
     pillar["rabbitmq"]["users"] = {"admin": {"password": "x"}}
     [one] = CHECK(pillar, "rabbitmq-node1", grain)
     assert one["path"] == "rabbit_ha:rabbitmq:ha"
+
+
+@pytest.mark.parametrize("osfinger", ["AlmaLinux-9", "Rocky-9", "Fedora Linux-42"])
+def test_of_the_red_hat_family_s_rabbitmq_the_version_is_not_known_beforehand(osfinger):
+    """Their archives have none; it comes from RabbitMQ's own, in any version."""
+    pillar = pillar_of(rabbitmq={"ha": "mirrored"})["rabbit_ha"]
+    pillar["rabbitmq"]["users"] = {"admin": {"password": "x"}}
+    assert CHECK(pillar, "rabbitmq-node1", {"osfinger": osfinger, "os_family": "RedHat"}) == []
 
 
 def test_a_finding_has_its_parts():

@@ -40,6 +40,15 @@ def test_without_pillar_the_defaults_stand(rabbit_settings, pillar):
     assert rabbit_settings.merged({"a": {"b": 1}}, pillar) == {"a": {"b": 1}}
 
 
+def test_an_os_family_comes_over_the_defaults_and_below_pillar(rabbit_settings):
+    defaults = {"a": {"b": 1, "c": 2}, "os_families": {"RedHat": {"a": {"b": 3, "c": 4}}}}
+    assert rabbit_settings.merged(defaults, {}) == {"a": {"b": 1, "c": 2}}
+    assert rabbit_settings.merged(defaults, {}, "Debian") == {"a": {"b": 1, "c": 2}}
+    assert rabbit_settings.merged(defaults, {}, "RedHat") == {"a": {"b": 3, "c": 4}}
+    assert rabbit_settings.merged(defaults, {"a": {"c": 5}}, "RedHat") == {"a": {"b": 3, "c": 5}}
+    assert "os_families" in defaults
+
+
 def test_merging_changes_neither_pillar_nor_defaults(rabbit_settings):
     defaults, pillar = {"a": {"b": 1}}, {"a": {"c": [2]}}
     rabbit_settings.merged(defaults, pillar)["a"]["c"].append(3)
