@@ -100,8 +100,8 @@ def source(program, presets, version, url, checksum):
         )
     if not checksum:
         raise SaltInvocationError(
-            f"{path}:checksum is missing, and the project knows none of {program} {version} that "
-            f"it could vouch for; expected sha256=… or sha512=… of {url}"
+            f"{path}:checksum is missing, and the project knows none of {program} {version}; "
+            f"expected sha256=… or sha512=… of {url}"
         )
     return {"version": version, "url": url, "checksum": "=".join(checksum_parts(checksum))}
 

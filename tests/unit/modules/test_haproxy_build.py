@@ -1,7 +1,9 @@
 """haproxy_build: TARGET, default sets, presets; the steps on a source of milliseconds."""
 
 import os
+import re
 import subprocess
+import urllib.parse
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -61,6 +63,15 @@ def test_from_2_0_on_it_is_refused_with_the_one_to_use(haproxy, target):
         options(haproxy, "2.1.4", TARGET=target)
     with pytest.raises(SaltInvocationError, match="use linux-glibc"):
         options(haproxy, "2.1.4", TARGET=target)
+
+
+@pytest.mark.parametrize(
+    ("version", "target", "use"),
+    [("1.9.16", "linux-glibc", "linux2628"), ("2.1.4", "linux-musl", "linux-glibc")],
+)
+def test_a_target_that_came_later_is_refused_too(haproxy, version, target, use):
+    with pytest.raises(SaltInvocationError, match=f"{version} does not know; use {use} "):
+        options(haproxy, version, TARGET=target)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +142,11 @@ def test_pcre_of_the_article_takes_the_place_of_pcre2(haproxy):
     assert "libpcre2-dev" not in found["dependencies"]
 
 
+def test_any_other_make_variable_is_passed_on(haproxy):
+    found = options(haproxy, "2.6.12", USE_PROMEX=True, DEBUG="-g", CPU="native")
+    assert (found["USE_PROMEX"], found["DEBUG"], found["CPU"]) == ("1", "-g", "native")
+
+
 def test_options_that_are_no_make_variables_are_refused(haproxy):
     with pytest.raises(SaltInvocationError, match="has --prefix; expected names of make"):
         options(haproxy, "2.6.12", **{"--prefix": "/x"})
@@ -170,11 +186,21 @@ def test_each_preset_can_be_planned(haproxy, version):
 
 
 @pytest.mark.parametrize("program", ["haproxy", "keepalived"])
-def test_presets_are_complete_or_say_that_pillar_has_to_complete_them(program):
+def test_presets_are_complete_and_from_where_releases_stay(program):
+    hosts = {"www.haproxy.org", "www.keepalived.org", "src.fedoraproject.org"}
     for version, preset in DATA[program]["presets"].items():
-        assert preset["url"].startswith("https://")
-        assert version in preset["url"]
-        assert set(preset) == {"url", "checksum"} or (program, version) == ("keepalived", "2.0.20")
+        scheme, host, path = urllib.parse.urlsplit(preset["url"])[:3]
+        assert (scheme, host in hosts) == ("https", True)
+        assert path.endswith(f"/{program}-{version}.tar.gz")
+        assert re.fullmatch("sha256=[0-9a-f]{64}|sha512=[0-9a-f]{128}", preset["checksum"])
+
+
+@pytest.mark.parametrize("os_family", ["Debian", "RedHat"])
+def test_each_os_family_has_packages_for_the_same_options(os_family):
+    assert set(DATA["haproxy"]["dependencies"][os_family]) == {
+        "always",
+        *("USE_OPENSSL", "USE_PCRE", "USE_PCRE2", "USE_SYSTEMD", "USE_ZLIB"),
+    }
 
 
 # The steps

@@ -32,11 +32,10 @@ def test_options_are_written_without_dashes(keepalived):
         keepalived.plan("2.2.7", options={"--disable-lvs": True})
 
 
-def test_the_article_s_version_needs_a_checksum_from_pillar(keepalived):
-    says = "checksum is missing, .* of https://www.keepalived.org/software/keepalived-2.0.20.tar.gz"
-    with pytest.raises(SaltInvocationError, match=says):
-        keepalived.plan("2.0.20")
-    assert keepalived.plan("2.0.20", checksum=SHA256)["url"].endswith("keepalived-2.0.20.tar.gz")
+def test_the_article_s_version_has_its_url_and_a_checksum(keepalived):
+    found = keepalived.plan("2.0.20")
+    assert found["url"] == "https://www.keepalived.org/software/keepalived-2.0.20.tar.gz"
+    assert found["checksum"].startswith("sha256=9670fbc5eb3dc113")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ haproxy_build and keepalived_build, the states: built, rebuilt, switched back, t
 Sources are small, what is done with them is the real thing.
 """
 
+import hashlib
 import os
 import pathlib
+import subprocess
 
 import pytest
 import salt.modules.file
@@ -49,6 +51,9 @@ class Host:
 
     def installed(self, version="2.6.12", files=None, **options):
         url, checksum = archive(self.folder, self.program, version, **(files or {}))
+        return self.installed_from(url, checksum, version, **options)
+
+    def installed_from(self, url, checksum, version="2.6.12", **options):
         key = "PREFIX" if self.program == "haproxy" else "prefix"
         return self.states.installed(
             self.link, version, url, checksum, {key: self.prefix, **options}
@@ -160,6 +165,17 @@ def test_an_option_that_the_version_has_no_more_is_mentioned(haproxy):
     ("files", "says"),
     [
         ({"haproxy__in": None}, "No rule to make target"),
+        (
+            {"Makefile": "all:\n\t@echo 'cc: error: a.o: No space left on device'; exit 1\n"},
+            "The disk of ",
+        ),
+        (
+            {
+                "Makefile": "all:\n\t@echo 'x.c:1:9: fatal error: pcre2.h: No such file or directory'"
+                "; exit 1\n"
+            },
+            "The header pcre2.h is missing",
+        ),
         ({"Makefile": "all:\n\tno-such-compiler x.c\n"}, "The program no-such-compiler is missing"),
         ({"haproxy__in": "#!/bin/sh\nexit 1\n"}, "sbin/haproxy -v failed with exit code 1"),
         ({"Makefile": None}, "failed with exit code 2"),
@@ -175,11 +191,44 @@ def test_what_fails_leaves_the_installed_version_untouched(haproxy, files, says)
     assert (haproxy().current(), haproxy().there()) == (before, there)
 
 
+def test_a_broken_archive_leaves_the_installed_version_untouched(host):
+    host().installed("2.6.11")
+    before, there = host().current(), host().there()
+    broken = host().folder / "broken.tar.gz"
+    broken.write_bytes(b"<html>not here</html>")
+    checksum = f"sha256={hashlib.sha256(broken.read_bytes()).hexdigest()}"
+    ret = host().installed_from(str(broken), checksum)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert f"{broken} is broken" in ret["comment"]
+    assert "goes on untouched" in ret["comment"]
+    assert (host().current(), host().there()) == (before, there)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_gets_full_leaves_the_installed_version_untouched(haproxy):
+    here = haproxy()
+    disk = here.folder / "local"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        here.installed("2.6.11")
+        before, there = here.current(), here.there()
+        ret = here.installed("2.6.12", {"big": os.urandom(200_000).hex()})
+        assert (ret["result"], ret["changes"]) == (False, {})
+        assert f"the disk of {disk}" in ret["comment"]
+        assert "goes on untouched" in ret["comment"]
+        assert (here.current(), here.there()) == (before, there)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_wrong_checksum_leaves_the_installed_version_untouched(host):
     host().installed("2.6.11")
     before = host().current()
     url, _ = archive(host().folder, host().program, "2.6.12")
-    ret = host().states.installed(host().link, "2.6.12", url, "0" * 64)
+    ret = host().installed_from(url, "0" * 64)
     assert ret["result"] is False
     assert "is not what it should be" in ret["comment"]
     assert "goes on untouched" in ret["comment"]
