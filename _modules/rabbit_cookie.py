@@ -122,19 +122,6 @@ def matches(sealed=None):
     return current is not None and current.strip() == _wanted(sealed).strip()
 
 
-def exists():
-    """
-    Tell whether this broker has a cookie.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call rabbit_cookie.exists
-    """
-    return _current() is not None
-
-
 def has_right_mode():
     """
     Tell whether the cookie file belongs to RabbitMQ's user, with mode 0400.

@@ -30,7 +30,7 @@ UNREACHABLE = "unreachable"
 COOKIE_MISMATCH = "cookie mismatch"
 
 
-def _run(arguments, tool="rabbitmqctl", node=None, stdin=None, timeout=120):
+def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
     """
     Run a tool without a shell; see :func:`_checked` for the failure side.
 
@@ -41,7 +41,6 @@ def _run(arguments, tool="rabbitmqctl", node=None, stdin=None, timeout=120):
         return __salt__["cmd.run_all"](
             command,
             python_shell=False,
-            stdin=stdin,
             timeout=timeout,
             env={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
             ignore_retcode=True,

@@ -7,6 +7,8 @@ import inspect
 import json
 import pathlib
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from salt.utils import yaml
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -118,6 +120,23 @@ def _parameters(function):
         (parameter.name, parameter.kind, parameter.default)
         for parameter in inspect.signature(function).parameters.values()
     ]
+
+
+def write_key(folder):
+    """Make a minion's key pair in a folder; return its public half in PEM form."""
+    folder.mkdir(parents=True)
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (folder / "minion.pem").write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return public.decode()
 
 
 class Breakable:

@@ -10,9 +10,11 @@ import pytest
 import salt.config
 import salt.loader
 import salt.state
+from salt.utils import yaml
 
 from tests.support import NO_FINDINGS, ROOT, TOPOLOGY
 
+CONFIGURATION = yaml.safe_load((ROOT / "conf" / "master").read_text())
 # Stands in for rabbitmqctl: replays an answer by the arguments, notes how it was
 # called, and exports what was imported.
 PROGRAM = """\
@@ -70,6 +72,27 @@ def rabbitmqctl(tmp_path, monkeypatch, epmd):
     program = Rabbitmqctl(folder)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return program
+
+
+@pytest.fixture
+def master(tmp_path):
+    """A master's options: this project's conf with every folder in a temporary one."""
+    (tmp_path / "cache" / "proc").mkdir(parents=True)
+    return {
+        **salt.config.master_config(None),
+        "id": "master",
+        "root_dir": str(tmp_path),
+        "cachedir": str(tmp_path / "cache"),
+        "pki_dir": str(tmp_path / "pki"),
+        "extension_modules": str(tmp_path / "extmods"),
+        "sock_dir": str(tmp_path / "run"),
+        "file_roots": {"base": [str(ROOT / "salt")]},
+        "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
+        "module_dirs": [str(ROOT / path) for path in CONFIGURATION["module_dirs"]],
+        "pillar_dirs": [str(ROOT / path) for path in CONFIGURATION["pillar_dirs"]],
+        "ext_pillar": CONFIGURATION["ext_pillar"],
+        "rabbit_ha.secrets_dir": str(tmp_path / "secrets"),
+    }
 
 
 @pytest.fixture

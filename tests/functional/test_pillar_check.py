@@ -9,11 +9,9 @@ from salt.utils import yaml
 
 from tests.support import ROOT, TOPOLOGY
 
-CONFIGURATION = yaml.safe_load((ROOT / "conf" / "master").read_text())
-
 
 @pytest.fixture
-def compile_pillar(tmp_path):
+def compile_pillar(master, tmp_path):
     """Return a function that compiles a minion's pillar with a topology of one's own."""
 
     def build(topology, minion="rabbitmq-node1", **opts):
@@ -25,23 +23,9 @@ def compile_pillar(tmp_path):
             (roots / "rabbit_ha" / f"{name}.sls").write_text(text)
         topology = topology if isinstance(topology, str) else yaml.safe_dump(topology)
         (roots / "rabbit_ha" / "topology.sls").write_text(topology)
-        master = {
-            **salt.config.master_config(None),
-            "id": "master",
-            "root_dir": str(tmp_path),
-            "cachedir": str(tmp_path / "cache"),
-            "pki_dir": str(tmp_path / "pki"),
-            "extension_modules": str(tmp_path / "extmods"),
-            "sock_dir": str(tmp_path / "run"),
-            "file_roots": {"base": [str(ROOT / "salt")]},
-            "pillar_roots": {"base": [str(roots)]},
-            "module_dirs": [str(ROOT / path) for path in CONFIGURATION["module_dirs"]],
-            "pillar_dirs": [str(ROOT / path) for path in CONFIGURATION["pillar_dirs"]],
-            "ext_pillar": CONFIGURATION["ext_pillar"],
-            **opts,
-        }
+        given = {**master, "pillar_roots": {"base": [str(roots)]}, **opts}
         grains = {"id": minion, "osfinger": "Debian-13", "oscodename": "trixie"}
-        return salt.pillar.Pillar(master, grains, minion, "base").compile_pillar()
+        return salt.pillar.Pillar(given, grains, minion, "base").compile_pillar()
 
     return build
 

@@ -3,8 +3,8 @@
 import getpass
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.support import write_key
 
 COOKIE = "SEEDSCOOKIEABCDEFGHI"
 
@@ -19,19 +19,8 @@ def broker(minion, modules, tmp_path):
         (data_dir / ".erlang.cookie").write_text(cookie)
         rabbitmq = {"data_dir": str(data_dir), "service_user": getpass.getuser()}
         opts = minion(name, rabbitmq=rabbitmq)
-        (tmp_path / "pki" / name).mkdir(parents=True)
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        (tmp_path / "pki" / name / "minion.pem").write_bytes(
-            private.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
-        )
-        public = private.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return modules(opts), public.decode(), data_dir / ".erlang.cookie"
+        public = write_key(tmp_path / "pki" / name)
+        return modules(opts), public, data_dir / ".erlang.cookie"
 
     return build
 

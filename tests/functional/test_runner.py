@@ -6,33 +6,9 @@ import stat
 import subprocess
 import sys
 
-import pytest
 import salt.config
 import salt.runner
 from salt.utils import yaml
-
-from tests.support import ROOT
-
-
-@pytest.fixture
-def master(tmp_path):
-    """A master's options: this project's conf with every folder in a temporary one."""
-    (tmp_path / "cache" / "proc").mkdir(parents=True)
-    return {
-        **salt.config.master_config(None),
-        "id": "master",
-        "root_dir": str(tmp_path),
-        "cachedir": str(tmp_path / "cache"),
-        "pki_dir": str(tmp_path / "pki"),
-        "extension_modules": str(tmp_path / "extmods"),
-        "sock_dir": str(tmp_path / "run"),
-        "file_roots": {"base": [str(ROOT / "salt")]},
-        "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
-        "module_dirs": [str(ROOT)],
-        "pillar_dirs": [str(ROOT / "_pillar")],
-        "ext_pillar": yaml.safe_load((ROOT / "conf" / "master").read_text())["ext_pillar"],
-        "rabbit_ha.secrets_dir": str(tmp_path / "secrets"),
-    }
 
 
 def run(opts, function):
