@@ -3,7 +3,6 @@ HAProxy built from source.
 """
 
 LINK = "/usr/local/sbin/haproxy"
-_STEPS = ("plan", "current", "builds", "surplus", "build", "use", "remove")
 
 
 def installed(name=LINK, version=None, url=None, checksum=None, options=None):
@@ -28,8 +27,7 @@ def installed(name=LINK, version=None, url=None, checksum=None, options=None):
     See docs/source-builds.md.
     """
     wanted = {"version": version, "url": url, "checksum": checksum, "options": options}
-    functions = {step: __salt__[f"haproxy_build.{step}"] for step in _STEPS}
-    return __utils__["source_build.installed"](name, "HAProxy", functions, __opts__["test"], wanted)
+    return __utils__["source_build.installed"](name, "haproxy", __opts__["test"], wanted)
 
 
 def absent(name=LINK, unit="/usr/local/lib/systemd/system/haproxy.service"):
@@ -43,7 +41,4 @@ def absent(name=LINK, unit="/usr/local/lib/systemd/system/haproxy.service"):
 
     See docs/source-builds.md.
     """
-    functions = {step: __salt__[f"haproxy_build.{step}"] for step in ("current", "unuse")}
-    for function in ("file.contains", "file.remove", "service.systemctl_reload"):
-        functions[function] = __salt__[function]
-    return __utils__["source_build.absent"](name, "HAProxy", functions, __opts__["test"], unit)
+    return __utils__["source_build.absent"](name, "haproxy", __opts__["test"], unit)

@@ -28,6 +28,8 @@ from salt.exceptions import CommandExecutionError, MinionError, SaltInvocationEr
 
 DATA = "salt://rabbit_ha/source_builds.yaml"
 RECORD = ".rabbit_ha_build.json"
+# The programs' names for people.
+TITLES = {"haproxy": "HAProxy", "keepalived": "keepalived"}
 # What the units of source builds begin with.
 UNIT_MARK = "# Written by Salt"
 # How much of a build's log an error shows.
@@ -375,9 +377,6 @@ def _workspace_prefix(prefix):
     return f".{os.path.basename(prefix)}.building."
 
 
-# What is there
-
-
 def record(path):
     """
     Read what a build was made from.
@@ -396,38 +395,6 @@ def record(path):
         return None
 
 
-def builds(prefix):
-    """
-    List the complete builds of a program, the one built or last taken out of use first.
-
-    prefix
-        What their names begin with.
-
-    Returns a list of mappings as :func:`record` returns them.
-    """
-    found = [path for path in glob.glob(f"{glob.escape(prefix)}-*") if record(path)]
-    return [record(path) for path in sorted(found, key=_used, reverse=True)]
-
-
-def _used(path):
-    """Tell when a build was made, or last went out of use."""
-    return os.stat(os.path.join(path, RECORD)).st_mtime
-
-
-def current(link):
-    """
-    Tell which build is used.
-
-    link
-        Path of the symbolic link to the build's program.
-
-    Returns a mapping as :func:`record` returns it; None when no build is used.
-    """
-    if not os.path.islink(link) or not os.path.exists(link):
-        return None
-    return record(os.path.dirname(os.path.dirname(os.path.realpath(link))))
-
-
 def leftovers(prefix):
     """
     List the folders that interrupted builds left.
@@ -441,157 +408,86 @@ def leftovers(prefix):
     return sorted(glob.glob(f"{glob.escape(folder)}*"))
 
 
-def surplus(prefix, link):
-    """
-    List what can go: what interrupted builds left, and all builds but the one in use and the
-    one before it.
-
-    prefix
-        What the builds' names begin with.
-    link
-        Path of the symbolic link to the program of the build in use.
-
-    Returns a list of paths.
-    """
-    used = current(link)
-    others = [build["path"] for build in builds(prefix) if not used or build != used]
-    return leftovers(prefix) + others[1 if used else 2 :]
-
-
-def use(path, link):
-    """
-    Let the link point to a build's program, in one step.
-
-    path
-        The build's folder.
-    link
-        Path of the link; its name is the program's.
-
-    Raises CommandExecutionError when there is a file in its place.
-    """
-    before = current(link)
-    program = os.path.join(path, "sbin", os.path.basename(link))
-    try:
-        if os.path.lexists(link) and not os.path.islink(link):
-            raise CommandExecutionError(
-                f"{link} is there already and is none of this project's links; move it away first"
-            )
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        temporary = f"{link}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        os.symlink(program, temporary)
-        if before:
-            os.utime(os.path.join(before["path"], RECORD))
-        os.replace(temporary, link)
-    except OSError as err:
-        raise disk_error(err, link) from err
-
-
-def unuse(link):
-    """
-    Remove the link to a build; the build itself stays.
-
-    link
-        Path of the link. One that leads to no build of this project stays.
-
-    Returns whether there was one.
-    """
-    before = current(link)
-    if not before:
-        return False
-    try:
-        os.utime(os.path.join(before["path"], RECORD))
-        os.remove(link)
-    except OSError as err:
-        raise disk_error(err, link) from err
-    return True
-
-
-def remove(path):
-    """
-    Remove a build, or what an interrupted one left.
-
-    path
-        As :func:`surplus` lists it.
-    """
-    try:
-        shutil.rmtree(path)
-    except OSError as err:
-        raise disk_error(err, path) from err
-
-
 # The states
 
 
-def installed(name, title, functions, test, wanted):
+def installed(name, program, test, wanted):
     """
     The state ``installed`` of a program built from source.
 
     name
         Path of the link to the program.
-    title
-        The program's name for people.
-    functions
-        Mapping with the execution module's ``plan``, ``current``, ``builds``,
-        ``surplus``, ``build``, ``use`` and ``remove``.
+    program
+        ``haproxy`` or ``keepalived``.
     test
         Whether this is test mode.
     wanted
-        Mapping of the arguments of ``plan``.
+        Mapping of the arguments of the program's ``plan``.
 
     Returns a state's return.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    title = TITLES[program]
     before = None
     try:
-        before = functions["current"](name)
-        plan = functions["plan"](**wanted)
+        before = __salt__["source_builds.current"](name)
+        plan = __salt__[f"{program}_build.plan"](**wanted)
+        there = __salt__["source_builds.builds"](plan["prefix"])
         reasons = _reasons(before, plan)
-        there = plan["path"] in [build["path"] for build in functions["builds"](plan["prefix"])]
         if not reasons:
             ret["comment"] = f"{_called(title, plan)} is already installed"
-        elif test:
-            how = "switched to, being there already" if there else f"built from {plan['url']}"
-            ret["comment"] = f"{_called(title, plan)} would have been {how}: {'; '.join(reasons)}"
         else:
-            if not there:
-                functions["build"](**wanted)
-            functions["use"](plan["path"], name)
-            after = functions["current"](name)
-            if not after or after["path"] != plan["path"]:
-                raise CommandExecutionError(f"{name} was set, yet leads elsewhere")
-            how = "switched to" if there else f"built from {plan['url']} and installed"
-            ret["comment"] = f"{_called(title, plan)} has been {how}: {'; '.join(reasons)}"
+            how = "switched to, being there already"
+            if plan["path"] not in [one["path"] for one in there]:
+                how = f"built from {plan['url']}"
+                if not test:
+                    __salt__[f"{program}_build.build"](**wanted)
+            if not test:
+                _switch(plan["path"], name)
+            verb = "would have been" if test else "has been"
+            ret["comment"] = f"{_called(title, plan)} {verb} {how}: {'; '.join(reasons)}"
+            ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
         if plan.get("left_out"):
             ret["comment"] += f"; this version has no {', '.join(plan['left_out'])} to choose"
-        if reasons:
-            ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
-        old = [] if test and reasons else functions["surplus"](plan["prefix"], name)
-        if old:
-            ret["changes"]["removed"] = old
-            if not test:
-                for path in old:
-                    functions["remove"](path)
+        if not (test and reasons):
+            _tidy(ret["changes"], test, plan["prefix"], name)
         if test and ret["changes"]:
             ret["result"] = None
     except (CommandExecutionError, SaltInvocationError) as err:
-        left = f"{_called(title, before)} goes on untouched" if before else "nothing was installed"
-        ret.update(result=False, changes={}, comment=f"{title} from source: {err}\n({left})")
+        used = __salt__["source_builds.current"](name)
+        left = f"{_called(title, used)} goes on untouched" if used else "nothing was installed"
+        if used != before:
+            left = f"{_called(title, used)} is in use already"
+        else:
+            ret["changes"] = {}
+        ret.update(result=False, comment=f"{title} from source: {err}\n({left})")
     return ret
 
 
-def absent(name, title, functions, test, unit):
+def _switch(path, link):
+    """Let the link lead to a build, and see that it does."""
+    __salt__["source_builds.use"](path, link)
+    used = __salt__["source_builds.current"](link)
+    if not used or used["path"] != path:
+        raise CommandExecutionError(f"{link} was set, yet leads elsewhere")
+
+
+def _tidy(changes, test, prefix, link):
+    """Remove what nobody needs any more; in test mode tell only."""
+    for path in __salt__["source_builds.surplus"](prefix, link):
+        if not test:
+            __salt__["source_builds.remove"](path)
+        changes.setdefault("removed", []).append(path)
+
+
+def absent(name, program, test, unit):
     """
     The state ``absent`` of a program built from source: its package is used instead.
 
     name
         Path of the link to the program.
-    title
-        The program's name for people.
-    functions
-        Mapping with the execution module's ``current`` and ``unuse``, and Salt's
-        ``file.contains``, ``file.remove`` and ``service.systemctl_reload``.
+    program
+        ``haproxy`` or ``keepalived``.
     test
         Whether this is test mode.
     unit
@@ -601,9 +497,10 @@ def absent(name, title, functions, test, unit):
     Returns a state's return. The builds stay, so that going back takes no time.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    title = TITLES[program]
     try:
-        before = functions["current"](name)
-        there = functions["file.contains"](unit, UNIT_MARK)
+        before = __salt__["source_builds.current"](name)
+        there = __salt__["file.contains"](unit, UNIT_MARK)
         if not before and not there:
             ret["comment"] = f"No {title} from source is in use"
             return ret
@@ -616,10 +513,10 @@ def absent(name, title, functions, test, unit):
             return ret
         # systemd has to know first: should the program die now, the package's is started.
         if there:
-            functions["file.remove"](unit)
-            functions["service.systemctl_reload"]()
-        functions["unuse"](name)
-        if functions["current"](name) or functions["file.contains"](unit, UNIT_MARK):
+            __salt__["file.remove"](unit)
+            __salt__["service.systemctl_reload"]()
+        __salt__["source_builds.unuse"](name)
+        if __salt__["source_builds.current"](name) or __salt__["file.contains"](unit, UNIT_MARK):
             raise CommandExecutionError(f"{name} or {unit} was removed, yet is still there")
         ret["comment"] = f"{title} from source has gone out of use; its builds are kept"
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -78,3 +78,9 @@ def build_module(program, **grains):
         grains={"id": "lb", "os_family": "Debian", "cpuarch": "x86_64", "num_cpus": 1, **grains},
         utils=functions("source_build", load("_utils/source_build.py")),
     )
+
+
+def builds_module():
+    """Load ``source_builds``."""
+    utils = functions("source_build", load("_utils/source_build.py"))
+    return load("_modules/source_builds.py", utils=utils)

@@ -9,7 +9,7 @@ import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt.utils import yaml
 
-from tests.fake_source import archive, build_module
+from tests.fake_source import archive, build_module, builds_module
 from tests.support import ROOT
 
 DATA = yaml.safe_load((ROOT / "salt/rabbit_ha/source_builds.yaml").read_text())
@@ -214,8 +214,9 @@ def test_a_build_runs_make_with_all_options_and_touches_nothing_in_use(haproxy, 
     says = subprocess.run([f"{path}/sbin/haproxy"], capture_output=True, text=True, check=True)
     assert says.stdout.startswith("haproxy version 2.6.12")
     assert os.listdir(tmp_path / "opt") == [os.path.basename(path)]
-    assert [found["path"] for found in haproxy.builds(given["PREFIX"])] == [path]
-    assert haproxy.current(str(tmp_path / "sbin/haproxy")) is None
+    builds = builds_module()
+    assert [found["path"] for found in builds.builds(given["PREFIX"])] == [path]
+    assert builds.current(str(tmp_path / "sbin/haproxy")) is None
 
 
 def test_compile_gets_the_variables(haproxy, tmp_path):

@@ -14,7 +14,7 @@ import salt.modules.file
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_source import archive, build_module
+from tests.fake_source import archive, build_module, builds_module
 from tests.support import Breakable, faked, functions, load
 
 UNIT = "# Written by Salt, for a build\n[Service]\n"
@@ -37,17 +37,18 @@ class Host:
         self.unit = folder / f"{program}.service"
         self.prefix = str(folder / "local" / program)
         self.systemd = Systemd()
-        self.module = build_module(program)
-        loaded = functions(f"{program}_build", self.module) | {
+        self.builds = builds_module()
+        loaded = functions(f"{program}_build", build_module(program))
+        loaded |= functions("source_builds", self.builds) | {
             "file.contains": salt.modules.file.contains,
             "file.remove": os.remove,
         }
         loaded |= faked("service", self.systemd, salt.modules.systemd_service)
-        loaded |= {f"{program}_build.{name}": function for name, function in broken.items()}
-        utils = functions("source_build", load("_utils/source_build.py"))
-        self.states = load(
-            f"_states/{program}_build.py", salt=loaded, opts={"test": test}, utils=utils
-        )
+        for name, function in broken.items():
+            module = f"{program}_build" if name == "build" else "source_builds"
+            loaded[f"{module}.{name}"] = function
+        utils = functions("source_build", load("_utils/source_build.py", salt=loaded))
+        self.states = load(f"_states/{program}_build.py", opts={"test": test}, utils=utils)
 
     def installed(self, version="2.6.12", files=None, **options):
         url, checksum = archive(self.folder, self.program, version, **(files or {}))
@@ -63,7 +64,7 @@ class Host:
         return self.states.absent(self.link, str(self.unit))
 
     def current(self):
-        return self.module.current(self.link)
+        return self.builds.current(self.link)
 
     def there(self):
         local = self.folder / "local"
@@ -171,8 +172,8 @@ def test_an_option_that_the_version_has_no_more_is_mentioned(haproxy):
         ),
         (
             {
-                "Makefile": "all:\n\t@echo 'x.c:1:9: fatal error: pcre2.h: No such file or directory'"
-                "; exit 1\n"
+                "Makefile": "all:\n\t@echo 'x.c:1:9: fatal error: pcre2.h: "
+                "No such file or directory'; exit 1\n"
             },
             "The header pcre2.h is missing",
         ),
@@ -247,6 +248,23 @@ def test_a_switch_that_silently_does_nothing_is_noticed(host):
     ret = host(use=lambda path, link: None).installed()
     assert (ret["result"], ret["changes"]) == (False, {})
     assert "was set, yet leads elsewhere" in ret["comment"]
+
+
+def test_a_build_that_cannot_be_removed_does_not_hide_that_the_new_one_is_in_use(host):
+    def stays(path):
+        raise CommandExecutionError(f"{path}: Device or resource busy")
+
+    host().installed("2.6.10")
+    host().installed("2.6.11")
+    ret = host(remove=stays).installed("2.6.12")
+    current = host().current()
+    assert ret["result"] is False
+    assert "Device or resource busy" in ret["comment"]
+    assert ret["comment"].endswith(f"2.6.12 in {current['path']} is in use already)")
+    assert [change.get("new") for change in ret["changes"].values() if "new" in change] == [
+        current["path"]
+    ]
+    assert host(test=True).installed("2.6.12")["result"] is None
 
 
 def killed(*args, **kwargs):

@@ -5,7 +5,6 @@ import hashlib
 import inspect
 import os
 import pathlib
-import shutil
 import subprocess
 import tarfile
 
@@ -261,7 +260,7 @@ def test_without_make_it_is_make_that_is_missing(build, tmp_path):
         build.run(["no-such-make", "-j2"], str(tmp_path))
 
 
-# Builds, and which is in use
+# Install
 
 
 def a_build(build, tmp_path, version, program="haproxy", option="1"):
@@ -275,11 +274,6 @@ def a_build(build, tmp_path, version, program="haproxy", option="1"):
         build.run(["make", f"PREFIX={path}"], source)
         argv = ["make", "install", f"PREFIX={path}"]
         return build.install(program, argv, source, path, version, checksum, options)
-
-
-@pytest.fixture
-def link(tmp_path):
-    return str(tmp_path / "sbin" / "haproxy")
 
 
 def test_a_build_is_complete_with_a_record_and_nothing_beside_it(build, tmp_path):
@@ -307,60 +301,3 @@ def test_a_build_without_its_record_is_none_and_is_built_anew(build, tmp_path):
     assert build.record(path) is None
     assert a_build(build, tmp_path, "2.6.12") == path
     assert build.record(path)
-
-
-def test_the_link_switches_and_the_one_before_stays_but_none_older(build, tmp_path, link):
-    prefix = str(tmp_path / "local" / "haproxy")
-    first = a_build(build, tmp_path, "2.6.10")
-    build.use(first, link)
-    second = a_build(build, tmp_path, "2.6.11")
-    build.use(second, link)
-    assert build.current(link)["path"] == second
-    assert subprocess.run([link], capture_output=True, text=True, check=True).stdout.split()[2] == (
-        "2.6.11"
-    )
-    assert build.surplus(prefix, link) == []
-    third = a_build(build, tmp_path, "2.6.12")
-    build.use(third, link)
-    assert build.surplus(prefix, link) == [first]
-    build.use(second, link)
-    assert build.surplus(prefix, link) == [first]
-
-
-def test_with_the_package_in_use_the_last_two_builds_stay(build, tmp_path, link):
-    prefix = str(tmp_path / "local" / "haproxy")
-    path = a_build(build, tmp_path, "2.6.12")
-    build.use(path, link)
-    assert build.unuse(link) is True
-    assert build.unuse(link) is False
-    assert build.current(link) is None
-    assert build.surplus(prefix, link) == []
-
-
-def test_what_an_interrupted_build_left_is_found_and_goes_with_the_next(build, tmp_path, link):
-    prefix = str(tmp_path / "local" / "haproxy")
-    left = tmp_path / "local" / ".haproxy.building.abc"
-    (left / "haproxy-2.6.12").mkdir(parents=True)
-    assert build.surplus(prefix, link) == [str(left)]
-    path = a_build(build, tmp_path, "2.6.12")
-    assert os.listdir(tmp_path / "local") == [os.path.basename(path)]
-
-
-def test_a_program_that_others_put_there_is_not_replaced(build, tmp_path, link):
-    path = a_build(build, tmp_path, "2.6.12")
-    pathlib.Path(link).parent.mkdir()
-    pathlib.Path(link).write_text("mine")
-    with pytest.raises(CommandExecutionError, match="is none of this project's links"):
-        build.use(path, link)
-    assert pathlib.Path(link).read_text() == "mine"
-    assert build.current(link) is None
-    assert build.unuse(link) is False
-
-
-def test_a_link_to_a_build_that_is_gone_is_not_in_use(build, tmp_path, link):
-    path = a_build(build, tmp_path, "2.6.12")
-    build.use(path, link)
-    shutil.rmtree(path)
-    assert build.current(link) is None
-    build.use(a_build(build, tmp_path, "2.6.12"), link)
-    assert build.current(link)["path"] == path
