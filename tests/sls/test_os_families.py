@@ -105,13 +105,19 @@ def words(path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in sorted((ROOT / "salt").rglob("*")) if path.suffix in (".sls", ".j2", ".sh")]
-    + [
-        path
-        for folder in ("_modules", "_states", "_utils")
-        for path in (ROOT / folder).glob("*.py")
-    ],
+    [path for path in sorted((ROOT / "salt").rglob("*")) if path.suffix in (".sls", ".j2", ".sh")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_nothing_knows_a_package_manager(path):
+def test_no_sls_knows_a_package_manager(path):
     assert re.findall(PACKAGE_MANAGERS, words(path)) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for kind in ("_modules", "_states", "_utils") for path in (ROOT / kind).glob("*.py")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_module_that_knows_a_package_manager_asks_first_whether_it_is_there(path):
+    text = words(path)
+    if re.search(PACKAGE_MANAGERS, text):
+        assert re.search(rf"which\(\"({PACKAGE_MANAGERS})", text)
