@@ -6,6 +6,7 @@ anything.
 """
 
 import ipaddress
+import os
 
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -39,19 +40,41 @@ def settings():
                 f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
                 f"rabbit_ha.validate):\n{lines}"
             )
-        text = __salt__["cp.get_file_str"](DEFAULTS)
-        if not text:
-            raise CommandExecutionError(
-                f"{__grains__['id']}: {DEFAULTS} is not served; file_roots of the master must "
-                "hold this project's salt/ folder (see docs/production.md)"
-            )
-        merged = __utils__["rabbit_settings.merged"](
-            salt.utils.yaml.safe_load(text),
-            _pillar().get("rabbit_ha"),
-            __grains__.get("os_family"),
-        )
-        __context__[key] = __utils__["rabbit_settings.without_secrets"](merged)
+        __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())
     return __context__[key]
+
+
+def _merged():
+    """Merge pillar over the defaults, with all secrets."""
+    text = __salt__["cp.get_file_str"](DEFAULTS)
+    if not text:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {DEFAULTS} is not served; file_roots of the master must "
+            "hold this project's salt/ folder (see docs/production.md)"
+        )
+    return __utils__["rabbit_settings.merged"](
+        salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha"), __grains__.get("os_family")
+    )
+
+
+def redacted(text):
+    """
+    Blank the secrets of this host's pillar out of a text.
+
+    text
+        What a program said of a file that holds them, for instance.
+
+    Returns the text with ``…`` in place of each secret.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.redacted 'parsing stats auth stats:…'
+    """
+    for secret in __utils__["rabbit_settings.secrets"](_merged()):
+        text = text.replace(secret, "…")
+    return text
 
 
 def _pillar():
@@ -400,8 +423,9 @@ def keepalived():
     Compute what ``keepalived.conf`` says on this load balancer.
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or
-    made concrete: ``router_id``, ``state``, ``priority``, ``interface`` and
-    ``virtual_addresses`` (as keepalived takes them).
+    made concrete: ``router_id``, ``state``, ``priority``, ``interface``,
+    ``virtual_addresses`` (as keepalived takes them) and ``include`` (the pattern of
+    the files in ``config_dir``).
 
     Raises SaltInvocationError when the interface can be told neither from pillar
     nor from the host's address.
@@ -420,6 +444,9 @@ def keepalived():
         settings()["virtual_address"],
         *settings()["keepalived"]["virtual_addresses"],
     ]
+    # From where the main file is, so that keepalived can judge both anywhere else.
+    folder = os.path.relpath(view["config_dir"], os.path.dirname(view["config_file"]))
+    view["include"] = f"{folder}/*.conf"
     return view
 
 

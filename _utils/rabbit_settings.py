@@ -52,9 +52,31 @@ def without_secrets(settings):
     shown["rabbitmq"]["erlang_cookie"] = None
     shown["haproxy"]["monitor"]["password"] = None
     shown["keepalived"]["authentication"]["auth_pass"] = None
+    shown["keepalived"]["snippets"] = dict.fromkeys(shown["keepalived"]["snippets"])
     for user in shown["rabbitmq"]["users"].values():
         user.pop("password", None)
     return shown
+
+
+def secrets(settings):
+    """
+    List the secrets in settings: what :func:`without_secrets` takes out of them.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of texts, the longest first.
+    """
+    return sorted(_hidden(settings, without_secrets(settings)), key=len, reverse=True)
+
+
+def _hidden(node, shown):
+    """Yield the texts of nested mappings that a copy of them does not have."""
+    if isinstance(node, dict):
+        for key, below in node.items():
+            yield from _hidden(below, shown.get(key) if isinstance(shown, dict) else None)
+    elif isinstance(node, str) and node and shown is None:
+        yield node
 
 
 def hosts_with_role(settings, role):

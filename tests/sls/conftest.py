@@ -119,12 +119,19 @@ class Compiled:
         [found] = [chunk for chunk in self.low(sls) if chunk["__id__"] == name]
         return found
 
-    def render(self, path):
-        """Render a template of the file root as ``file.managed`` does; returns its text."""
+    def render(self, path, snippets=False):
+        """
+        Render a template of the file root as its state does; returns its text.
+
+        snippets
+            What ``rabbit_configuration`` tells its templates.
+        """
         target = self.folder / "rendered" / pathlib.Path(path).name
         target.parent.mkdir(exist_ok=True)
         functions = self._highstate().state.functions
-        assert functions["cp.get_template"](f"salt://rabbit_ha/{path}", str(target))
+        assert functions["cp.get_template"](
+            f"salt://rabbit_ha/{path}", str(target), snippets=snippets
+        )
         return target.read_text()
 
 

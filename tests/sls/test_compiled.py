@@ -186,6 +186,7 @@ def test_files_with_a_secret_are_read_by_root_only_and_their_diff_is_not_shown(c
     host = compiled(minion)
     for chunk in host.low():
         source = chunk.get("source", "").removeprefix("salt://rabbit_ha/")
+        # What rabbit_configuration writes is always root's and never shown.
         if chunk["state"] != "file" or not source.endswith(".j2"):
             continue
         if any(secret in host.render(source) for secret in SECRETS.values()):
@@ -201,8 +202,22 @@ def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_
     host = compiled("haproxy-keeplive-node1")
     running = host.state(f"{service} is running and starts at boot")
     assert (running["reload"], running["enable"]) == (True, True)
-    assert running["watch"] == [{"file": f"{service} has its configuration"}]
-    assert host.state(f"{service} has its configuration")["check_cmd"]
+    configured = host.state(f"{service} has its configuration")
+    assert running["watch"] == [{configured["state"]: f"{service} has its configuration"}]
+    assert configured.get("check_cmd") or configured["check"]
+
+
+def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):
+    pillar = pillar_of(keepalived={"snippets": {"more": "SECRETsnippet"}})
+    state = compiled("haproxy-keeplive-node1", pillar).state("keepalived has its configuration")
+    assert "SECRETsnippet" not in str(state)
+    assert (state["folder"], state["suffix"]) == ("/etc/keepalived/conf", ".conf")
+    assert state["snippets"] == "rabbit_ha:keepalived:snippets"
+    assert state["check"] == [
+        "/etc/keepalived/check_configuration.sh",
+        "{root}/etc/keepalived/keepalived.conf",
+        "{root}/etc/keepalived/conf",
+    ]
 
 
 def test_a_list_of_plugins_on_the_host_is_not_replaced(compiled):

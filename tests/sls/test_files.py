@@ -101,8 +101,9 @@ def haproxy(compiled, minion="haproxy-keeplive-node1", pillar=None):
     return sections(compiled(minion, pillar).render("haproxy/files/haproxy.cfg.j2"))
 
 
-def keepalived(compiled, minion, pillar=None):
-    return blocks(compiled(minion, pillar).render("keepalived/files/keepalived.conf.j2"))
+def keepalived(compiled, minion, pillar=None, snippets=False):
+    host = compiled(minion, pillar)
+    return blocks(host.render("keepalived/files/keepalived.conf.j2", snippets=snippets))
 
 
 def rabbitmq(compiled, minion, pillar=None):
@@ -226,6 +227,20 @@ def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):
     for name, value in script.items():
         assert found["vrrp_script chk_haproxy"][name] == [str(value)]
     assert found["vrrp_instance VI_1"]["interface"] == ["eth7"]
+
+
+@pytest.mark.parametrize(
+    ("keepalived_pillar", "pattern"),
+    [
+        ({}, "conf/*.conf"),
+        ({"config_dir": "/srv/more"}, "../../srv/more/*.conf"),
+        ({"config_dir": "/srv/ka/conf", "config_file": "/srv/ka/main.conf"}, "conf/*.conf"),
+    ],
+)
+def test_snippets_are_included_from_where_the_main_file_is(compiled, keepalived_pillar, pattern):
+    pillar = pillar_of(keepalived=keepalived_pillar)
+    found = keepalived(compiled, "haproxy-keeplive-node1", pillar, snippets=True)
+    assert found["include"] == [pattern]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_the_new_program_judges_the_configuration_before_anything_is_restarted(c
     assert host.state("keepalived runs the program that is installed")["check"] == [
         "/etc/keepalived/check_configuration.sh",
         "/etc/keepalived/keepalived.conf",
+        "/etc/keepalived/conf",
     ]
 
 

@@ -1,4 +1,5 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
+{%- set judge = salt['file.dirname'](keepalived.config_file) ~ '/check_configuration.sh' %}
 include:
   - rabbit_ha.keepalived.installed
 
@@ -15,24 +16,24 @@ keepalived has its check of HAProxy:
 
 keepalived can judge its configuration:
   file.managed:
-    - name: {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
+    - name: {{ judge }}
     - source: salt://rabbit_ha/keepalived/files/check_configuration.sh
     - user: root
     - group: root
     - mode: '0755'
 
 keepalived has its configuration:
-  file.managed:
+  rabbit_configuration.checked:
     - name: {{ keepalived.config_file }}
     - source: salt://rabbit_ha/keepalived/files/keepalived.conf.j2
-    - template: jinja
-    # It holds the VRRP password.
-    - user: root
-    - group: root
-    - mode: '0600'
-    - show_changes: false
-    # keepalived judges the new file before it replaces the running one.
-    - check_cmd: {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
+    - folder: {{ keepalived.config_dir }}
+    - suffix: .conf
+    - snippets: rabbit_ha:keepalived:snippets
+    - snippets_source: {{ keepalived.snippets_source | json }}
+    - check:
+      - {{ judge }}
+      - '{root}{{ keepalived.config_file }}'
+      - '{root}{{ keepalived.config_dir }}'
     - require:
       - sls: rabbit_ha.keepalived.installed
       - file: keepalived has its check of HAProxy

@@ -16,6 +16,7 @@ keepalived runs the program that is installed:
     - check:
       - {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
       - {{ keepalived.config_file }}
+      - {{ keepalived.config_dir }}
     - require:
       - rabbit_node: systemd knows keepalived's settings
 
@@ -28,7 +29,7 @@ keepalived is running and starts at boot:
     - require:
       - rabbit_failover: keepalived runs the program that is installed
     - watch:
-      - file: keepalived has its configuration
+      - rabbit_configuration: keepalived has its configuration
 {%- if keepalived.state == 'MASTER' %}
 
 This host holds the virtual address:

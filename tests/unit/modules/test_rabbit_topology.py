@@ -96,7 +96,7 @@ def test_every_secret_of_the_schema_is_kept_out_of_the_settings(settings):
     pillar = copy.deepcopy(TOPOLOGY) | {
         "rabbitmq": {"erlang_cookie": "FOUND", "users": {"admin": {"password": "FOUND"}}},
         "haproxy": {"monitor": {"password": "FOUND"}},
-        "keepalived": {"authentication": {"auth_pass": "FOUND"}},
+        "keepalived": {"authentication": {"auth_pass": "FOUND"}, "snippets": {"a": "FOUND"}},
     }
     assert json.dumps(settings(pillar)).count("FOUND") == marked
     shown = load("_utils/rabbit_settings.py").without_secrets(settings(pillar))
@@ -216,3 +216,9 @@ def test_no_setting_is_told_of_a_pillar_with_errors(findings, said):
         functions("rabbit_topology", module)["rabbit_topology.settings"]()
     assert str(caught.value).startswith("rabbitmq-node2: nothing was done, pillar is wrong")
     assert said in str(caught.value)
+
+
+def test_secrets_are_blanked_out_of_a_text(topology):
+    pillar = {**TOPOLOGY, "haproxy": {"monitor": {"password": "s3cret"}}}
+    redacted = topology("haproxy-keeplive-node1", pillar)["rabbit_topology.redacted"]
+    assert redacted("line 3: stats:s3cret is not known") == "line 3: stats:… is not known"

@@ -176,7 +176,7 @@ def test_a_load_balancer_s_own_settings_are_those_of_keepalived():
     shared = set(SCHEMA["$defs"]["keepalived"]["properties"])
     own = set(SCHEMA["$defs"]["keepalived_on_host"]["properties"])
     assert own - shared == {"state", "priority", "router_id"}
-    assert shared - own == {"authentication", "virtual_addresses"}
+    assert shared - own == {"authentication", "virtual_addresses", "snippets"}
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
@@ -221,7 +221,11 @@ def secret_places():
     """List where pillar holds secrets."""
     return {
         "broker": ["rabbitmq:users:admin:password", "rabbitmq:erlang_cookie"],
-        "load_balancer": ["haproxy:monitor:password", "keepalived:authentication:auth_pass"],
+        "load_balancer": [
+            "haproxy:monitor:password",
+            "keepalived:authentication:auth_pass",
+            "keepalived:snippets:one",
+        ],
     }
 
 

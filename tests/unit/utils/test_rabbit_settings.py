@@ -124,3 +124,20 @@ def test_a_pillar_that_nothing_checked_has_an_error_that_says_how(rabbit_setting
 
 def test_a_pillar_without_this_project_has_no_error(rabbit_settings):
     assert rabbit_settings.pillar_errors({"other": 1}) == []
+
+
+def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
+    pillar = {
+        "rabbitmq": {
+            "erlang_cookie": "COOKIE",
+            "users": {"admin": {"password": "longer password"}, "app": {"tags": ["management"]}},
+        },
+        "haproxy": {"monitor": {"password": "s3cret"}},
+        "keepalived": {"authentication": {"auth_pass": "vrrp"}, "snippets": {"a": "text\n"}},
+    }
+    merged = settings({**TOPOLOGY, **pillar})
+    secrets = rabbit_settings.secrets(merged)
+    assert secrets == ["longer password", "COOKIE", "s3cret", "text\n", "vrrp"]
+    shown = str(rabbit_settings.without_secrets(merged))
+    assert not [secret for secret in secrets if repr(secret) in shown]
+    assert rabbit_settings.secrets(settings()) == []

@@ -1,0 +1,255 @@
+"""
+A program's configuration: one main file and a folder of snippets, judged together.
+
+What is wanted is put together in a folder that only root can enter; the program
+judges it there, and only then does it take the place of what the program runs with.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+# Files in the folder of snippets that begin so are Salt's own; others are left alone.
+OWN = "rabbit_ha-"
+# Any of them may hold a secret.
+MODE = 0o600
+
+
+def stage(name, source, folder=None, suffix="", snippets=None, snippets_source=None):
+    """
+    Put together what a program's configuration is to be, for the program to judge.
+
+    name
+        Path of the main file.
+    source
+        ``salt://…``, the main file's Jinja template; ``snippets`` in it tells whether
+        there is anything in the folder.
+    folder : None
+        Path of the folder of snippets.
+    suffix : ""
+        What the names of files in that folder end in, such as ``.cfg``.
+    snippets : None
+        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping
+        from name to text. Each becomes the file ``rabbit_ha-NAME`` with the suffix.
+    snippets_source : None
+        ``salt://…``, a folder whose files are snippets too.
+
+    Returns a mapping: ``root`` is the folder below which everything lies under the
+    path that it will have, ``files`` lists the files that are Salt's own, ``stale``
+    those that are there and no longer wanted.
+
+    Raises SaltInvocationError where a snippet is given twice or its folder has none,
+    and CommandExecutionError when the template does not render.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.stage /etc/haproxy/haproxy.cfg \
+            salt://rabbit_ha/haproxy/files/haproxy.cfg.j2
+    """
+    own = _snippets(snippets, snippets_source, suffix)
+    files = {f"{folder}/{OWN}{snippet}{suffix}": content for snippet, content in own.items()}
+    present = _present(folder, suffix)
+    others = [path for path in present if not path.name.startswith(OWN)]
+    files[name] = _rendered(name, source, {"snippets": bool(own or others)})
+    stale = [str(path) for path in present if path not in others and str(path) not in files]
+    root = tempfile.mkdtemp(prefix="rabbit_ha.")
+    try:
+        if folder:
+            os.makedirs(_staged(root, folder))
+        for path in others:
+            shutil.copy(path, _staged(root, path))
+        for path, content in files.items():
+            os.makedirs(os.path.dirname(_staged(root, path)), exist_ok=True)
+            _write(_staged(root, path), content)
+    except OSError as err:
+        discard({"root": root})
+        raise CommandExecutionError(f"{name} could not be put together: {err}") from err
+    return {"root": root, "files": sorted(files), "stale": stale}
+
+
+def _staged(root, path):
+    """Tell where a file lies while it is judged."""
+    return f"{root}{path}"
+
+
+def _present(folder, suffix):
+    """List the files of the folder that the program reads, in its order."""
+    if not folder or not os.path.isdir(folder):
+        return []
+    return sorted(
+        path
+        for path in pathlib.Path(folder).iterdir()
+        if path.name.endswith(suffix) and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _snippets(pillar, source, suffix):
+    """Collect the snippets of pillar and of the file server: a mapping from name to content."""
+    texts = __salt__["pillar.get"](pillar, {}, unmask=True) if pillar else {}
+    found = {name: text.encode() for name, text in texts.items()}
+    if source:
+        cached = __salt__["cp.cache_dir"](source)
+        if not cached:
+            raise SaltInvocationError(f"{source}: found no file there on the master's file server")
+        for path in cached:
+            name = os.path.basename(path).removesuffix(suffix)
+            if name in found:
+                raise SaltInvocationError(f"the snippet {name} is in pillar and at {source} too")
+            found[name] = pathlib.Path(path).read_bytes()
+    return {name: content.rstrip(b"\n") + b"\n" for name, content in found.items()}
+
+
+def _rendered(name, source, context):
+    """Render the main file's template; returns what it makes."""
+    path, _, failure = __salt__["file.get_managed"](
+        name=name,
+        template="jinja",
+        source=source,
+        source_hash=None,
+        source_hash_name=None,
+        user=None,
+        group=None,
+        mode=None,
+        attrs=None,
+        saltenv=__opts__["saltenv"] or "base",
+        context=context,
+        defaults=None,
+    )
+    if failure or not path:
+        raise CommandExecutionError(f"{source}: {failure or 'found nothing there'}")
+    rendered = pathlib.Path(path)
+    try:
+        return rendered.read_bytes()
+    finally:
+        rendered.unlink()
+
+
+def differences(staged):
+    """
+    Compare what was put together with what is there.
+
+    staged
+        What :func:`stage` returned.
+
+    Returns a mapping from path to ``created``, ``changed`` or ``removed``; empty when
+    all is as wanted, which takes the owner root and the mode 0600 too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.differences '{root: /tmp/rabbit_ha.x, files: [], stale: []}'
+    """
+    found = {path: "removed" for path in staged["stale"] if os.path.lexists(path)}
+    for path in staged["files"]:
+        if not os.path.lexists(path):
+            found[path] = "created"
+        elif not _is_as_staged(staged["root"], path):
+            found[path] = "changed"
+    return found
+
+
+def _is_as_staged(root, path):
+    """Tell whether a file has the content, the owner and the mode that it is to have."""
+    there, wanted = pathlib.Path(path), pathlib.Path(_staged(root, path))
+    status, expected = (
+        (one.st_mode, one.st_uid, one.st_gid) for one in (there.lstat(), wanted.lstat())
+    )
+    return status == expected and there.read_bytes() == wanted.read_bytes()
+
+
+def judge(staged, check):
+    """
+    Let the program judge what was put together.
+
+    staged
+        What :func:`stage` returned.
+    check
+        List of a command and its arguments, in which ``{root}`` stands for where the
+        files lie: ``[haproxy, -c, -f, '{root}/etc/haproxy/haproxy.cfg']``.
+
+    Raises CommandExecutionError, with what the command said, when it fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.judge '{root: /tmp/rabbit_ha.x, files: [], stale: []}' \
+            '[haproxy, -c, -f, "{root}/etc/haproxy/haproxy.cfg"]'
+    """
+    root = staged["root"]
+    command = [argument.replace("{root}", root) for argument in check]
+    # What it says may quote a line that holds a secret.
+    done = __salt__["cmd.run_all"](
+        command,
+        python_shell=False,
+        redirect_stderr=True,
+        ignore_retcode=True,
+        output_loglevel="quiet",
+    )
+    if done["retcode"] != 0:
+        said = __salt__["rabbit_topology.redacted"](done["stdout"].replace(root, ""))
+        raise CommandExecutionError(
+            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
+            f"{said or 'exit code {}'.format(done['retcode'])}"
+        )
+
+
+def install(staged):
+    """
+    Have what was put together take the place of what is there, file by file.
+
+    staged
+        What :func:`stage` returned.
+
+    Raises CommandExecutionError when a file cannot be written or removed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.install '{root: /tmp/rabbit_ha.x, files: [], stale: []}'
+    """
+    for path, change in differences(staged).items():
+        try:
+            if change == "removed":
+                os.unlink(path)
+                continue
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            # A name that no program reads; a rename leaves the old file or the new one.
+            beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+            _write(beside, pathlib.Path(_staged(staged["root"], path)).read_bytes())
+            os.rename(beside, path)
+        except OSError as err:
+            raise CommandExecutionError(f"{path} could not be {change}: {err}") from err
+
+
+def _write(path, content):
+    """Write a file that only its owner can read, and have it on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+    with os.fdopen(descriptor, "wb") as handle:
+        os.fchmod(descriptor, MODE)
+        handle.write(content)
+        handle.flush()
+        os.fsync(descriptor)
+
+
+def discard(staged):
+    """
+    Remove what was put together to be judged.
+
+    staged
+        What :func:`stage` returned.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.discard '{root: /tmp/rabbit_ha.x}'
+    """
+    shutil.rmtree(staged["root"])

@@ -1,0 +1,65 @@
+"""
+A program's configuration takes effect as a whole, once the program found it good.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+
+def checked(name, source, check, folder=None, suffix="", snippets=None, snippets_source=None):
+    """
+    Have a main file and a folder of snippets that the program itself judged together.
+
+    While it refuses them, nothing is replaced. Each file is root's own, with mode 0600,
+    as any may hold a secret; what changed in it is not shown. Snippets that are no
+    longer wanted are removed; files in the folder that others put there stay, and are
+    judged with the rest.
+
+    name
+        Path of the main file.
+    source
+        ``salt://…``, its Jinja template; ``snippets`` in it tells whether there is
+        anything in the folder.
+    check
+        List of a command and its arguments, in which ``{root}`` stands for where the
+        files lie: ``[haproxy, -c, -f, '{root}/etc/haproxy/haproxy.cfg']``.
+    folder : None
+        Path of the folder of snippets.
+    suffix : ""
+        What the names of files in that folder end in, such as ``.cfg``.
+    snippets : None
+        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping
+        from name to text. They are no argument of their own, as they may hold secrets.
+    snippets_source : None
+        ``salt://…``, a folder whose files are snippets too.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    staged = None
+    try:
+        staged = __salt__["rabbit_configuration.stage"](
+            name, source, folder, suffix, snippets, snippets_source
+        )
+        changes = __salt__["rabbit_configuration.differences"](staged)
+        if not changes:
+            ret["comment"] = f"{name} and its snippets are already as described"
+            return ret
+        ret["changes"] = changes
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{_listed(changes)} would have been replaced")
+            return ret
+        __salt__["rabbit_configuration.judge"](staged, check)
+        __salt__["rabbit_configuration.install"](staged)
+        left = __salt__["rabbit_configuration.differences"](staged)
+        if left:
+            raise CommandExecutionError(f"{_listed(left)} was written, yet reads otherwise")
+        ret["comment"] = f"{_listed(changes)} has been replaced"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+    finally:
+        if staged:
+            __salt__["rabbit_configuration.discard"](staged)
+    return ret
+
+
+def _listed(changes):
+    """Name the files that differ."""
+    return ", ".join(sorted(changes))

@@ -1,0 +1,279 @@
+"""rabbit_configuration: files put together, judged where they lie, and then replaced."""
+
+import os
+import pathlib
+import stat
+
+import pytest
+import salt.modules.cmdmod
+import salt.modules.cp
+import salt.modules.file
+import salt.modules.pillar
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support import faked, load
+
+PILLAR = "rabbit_ha:haproxy:snippets"
+SOURCE = "salt://more"
+SECRET = "SECRETword"
+
+
+class Host:
+    """Files below a folder of the test's, a template, and a program that judges."""
+
+    def __init__(self, folder):
+        self.main = folder / "etc" / "main.cfg"
+        self.folder = folder / "etc" / "conf"
+        self.template, self.failure = "global\n", ""
+        self.pillar, self.served = {}, {}
+        self.context, self.command, self.said = None, None, (0, "")
+        self._made = folder / "made"
+        self._made.mkdir()
+        loaded = faked("file", _File(self), salt.modules.file)
+        loaded |= faked("cp", _Cp(self), salt.modules.cp)
+        loaded |= {
+            "pillar.get": self._pillar_get,
+            "cmd.run_all": self._run_all,
+            "rabbit_topology.redacted": lambda text: text.replace(SECRET, "…"),
+        }
+        self.module = load(
+            "_modules/rabbit_configuration.py", salt=loaded, opts={"saltenv": None, "test": False}
+        )
+
+    def _pillar_get(self, key, default, unmask):
+        assert (key, unmask) == (PILLAR, True)
+        return self.pillar or default
+
+    def _run_all(self, command, **kwargs):
+        assert kwargs["python_shell"] is False
+        assert kwargs["output_loglevel"] == "quiet"
+        self.command = command
+        retcode, text = self.said
+        return {"retcode": retcode, "stdout": text.replace("ROOT", command[-1])}
+
+    def stage(self, source=None):
+        return self.module.stage(
+            str(self.main), "salt://main.j2", str(self.folder), ".cfg", PILLAR, source
+        )
+
+    def deploy(self, source=None):
+        """Put together and install; returns what differed."""
+        staged = self.stage(source)
+        changes = self.module.differences(staged)
+        self.module.install(staged)
+        assert self.module.differences(staged) == {}
+        self.module.discard(staged)
+        assert not os.path.exists(staged["root"])
+        return {pathlib.Path(path).name: change for path, change in changes.items()}
+
+    def texts(self):
+        return {path.name: path.read_text() for path in [self.main, *self.folder.glob("*")]}
+
+
+class _File:
+    """Salt's ``file``: a template that was rendered lies in a file of its own."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def get_managed(
+        self,
+        name,
+        template,
+        source,
+        source_hash,
+        source_hash_name,
+        user,
+        group,
+        mode,
+        attrs,
+        saltenv,
+        context,
+        defaults,
+        skip_verify=False,
+        verify_ssl=True,
+        use_etag=False,
+        source_hash_sig=None,
+        signed_by_any=None,
+        signed_by_all=None,
+        keyring=None,
+        gnupghome=None,
+        ignore_ordering=False,
+        ignore_whitespace=False,
+        ignore_comment_characters=None,
+        sig_backend="gpg",
+        **kwargs,
+    ):
+        assert (template, source, saltenv) == ("jinja", "salt://main.j2", "base")
+        self._host.context = context
+        if self._host.failure:
+            return None, {}, self._host.failure
+        path = self._host._made / "rendered"
+        path.write_text(self._host.template)
+        return str(path), {}, ""
+
+
+class _Cp:
+    """Salt's ``cp``: a folder of the file server."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def cache_dir(
+        self, path, saltenv=None, include_empty=False, include_pat=None, exclude_pat=None
+    ):
+        assert path == SOURCE
+        for name, content in self._host.served.items():
+            (self._host._made / name).write_bytes(content)
+        return [str(self._host._made / name) for name in self._host.served]
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def test_the_main_file_alone_is_created_once_for_its_owner_only(host):
+    assert host.deploy() == {"main.cfg": "created"}
+    assert host.texts() == {"main.cfg": "global\n"}
+    assert stat.S_IMODE(host.main.stat().st_mode) == 0o600
+    assert host.deploy() == {}
+
+
+def test_a_rendered_template_is_not_left_behind(host):
+    host.deploy()
+    assert list(host._made.iterdir()) == []
+
+
+def test_snippets_come_from_pillar_and_from_a_folder_of_the_file_server(host):
+    host.pillar = {"one": "a\n\n"}
+    host.served = {"two.cfg": b"b", "three": b"\xff\n"}
+    staged = host.stage(SOURCE)
+    host.module.install(staged)
+    folder = host.folder
+    assert (folder / "rabbit_ha-one.cfg").read_bytes() == b"a\n"
+    assert (folder / "rabbit_ha-two.cfg").read_bytes() == b"b\n"
+    assert (folder / "rabbit_ha-three.cfg").read_bytes() == b"\xff\n"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("pillar", "file", "expected"),
+    [({}, False, False), ({"a": "x"}, False, True), ({}, True, True)],
+)
+def test_the_template_is_told_whether_anything_is_in_the_folder(host, pillar, file, expected):
+    host.pillar = pillar
+    host.folder.mkdir(parents=True)
+    (host.folder / ("own.cfg" if file else "readme.txt")).write_text("x\n")
+    host.stage()
+    assert host.context == {"snippets": expected}
+
+
+def test_a_snippet_that_left_pillar_is_removed_and_what_others_put_there_stays(host):
+    host.folder.mkdir(parents=True)
+    (host.folder / "own.cfg").write_text("own\n")
+    host.pillar = {"one": "a", "two": "b"}
+    host.deploy()
+    host.pillar = {"two": "b"}
+    assert host.deploy() == {"rabbit_ha-one.cfg": "removed"}
+    assert host.texts() == {
+        "main.cfg": "global\n",
+        "own.cfg": "own\n",
+        "rabbit_ha-two.cfg": "b\n",
+    }
+
+
+def test_what_others_put_there_is_judged_with_the_rest(host):
+    host.folder.mkdir(parents=True)
+    (host.folder / "own.cfg").write_text("own\n")
+    (host.folder / ".hidden.cfg").write_text("x\n")
+    (host.folder / "readme.txt").write_text("x\n")
+    (host.folder / "rabbit_ha-stale.cfg").write_text("x\n")
+    host.pillar = {"one": "a"}
+    staged = host.stage()
+    there = pathlib.Path(f"{staged['root']}{host.folder}")
+    assert sorted(path.name for path in there.iterdir()) == ["own.cfg", "rabbit_ha-one.cfg"]
+
+
+def test_the_folder_is_there_to_be_judged_even_when_it_is_empty(host):
+    staged = host.stage()
+    assert os.path.isdir(f"{staged['root']}{host.folder}")
+
+
+def test_another_content_or_mode_is_a_change(host):
+    host.deploy()
+    host.main.write_text("other\n")
+    assert host.deploy() == {"main.cfg": "changed"}
+    host.main.chmod(0o644)
+    assert host.deploy() == {"main.cfg": "changed"}
+    assert stat.S_IMODE(host.main.stat().st_mode) == 0o600
+
+
+def test_a_snippet_given_twice_is_refused(host):
+    host.pillar, host.served = {"one": "a"}, {"one.cfg": b"b"}
+    with pytest.raises(
+        SaltInvocationError, match="the snippet one is in pillar and at salt://more"
+    ):
+        host.stage(SOURCE)
+
+
+def test_a_folder_that_the_master_does_not_serve_is_refused(host):
+    with pytest.raises(SaltInvocationError, match="salt://more: found no file there"):
+        host.stage(SOURCE)
+
+
+def test_a_template_that_does_not_render_says_why(host):
+    host.failure = "line 3: unknown tag"
+    with pytest.raises(CommandExecutionError, match="salt://main.j2: line 3: unknown tag"):
+        host.stage()
+
+
+def test_the_program_is_shown_the_files_where_they_lie(host):
+    staged = host.stage()
+    host.module.judge(staged, ["haproxy", "-c", "-f", "{root}/etc/main.cfg"])
+    assert host.command == ["haproxy", "-c", "-f", f"{staged['root']}/etc/main.cfg"]
+
+
+def test_what_it_says_is_told_without_secrets_and_with_the_files_own_names(host):
+    staged = host.stage()
+    host.said = (1, f"ROOT/etc/main.cfg:3: unknown keyword {SECRET}")
+    with pytest.raises(CommandExecutionError) as raised:
+        host.module.judge(staged, ["haproxy", "-c", "{root}"])
+    assert str(raised.value) == (
+        "haproxy refuses what pillar makes of it, so nothing was replaced: /etc/main.cfg:3: "
+        "unknown keyword …"
+    )
+
+
+def test_a_program_that_says_nothing_is_told_by_its_exit_code(host):
+    staged = host.stage()
+    host.said = (5, "")
+    with pytest.raises(CommandExecutionError, match="nothing was replaced: exit code 5"):
+        host.module.judge(staged, ["keepalived", "{root}"])
+
+
+def test_files_that_cannot_be_put_together_are_an_error_and_leave_nothing(host, monkeypatch):
+    made = []
+
+    def no_space(path, content):
+        made.append(path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(host.module, "_write", no_space)
+    with pytest.raises(CommandExecutionError, match="could not be put together: .*No space left"):
+        host.stage()
+    assert not os.path.exists(os.path.dirname(made[0]))
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_the_old_one_stays(host, monkeypatch):
+    host.deploy()
+    host.template = "other\n"
+    staged = host.stage()
+
+    def no_space(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(host.module, "_write", no_space)
+    with pytest.raises(CommandExecutionError, match=r"main.cfg could not be changed: .*No space"):
+        host.module.install(staged)
+    assert host.texts() == {"main.cfg": "global\n"}

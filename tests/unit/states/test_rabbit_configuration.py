@@ -1,0 +1,102 @@
+"""rabbit_configuration, the state: judged as a whole, then replaced, and read again."""
+
+import pytest
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+from tests.support import Breakable, faked, load
+
+MAIN = "/etc/haproxy/haproxy.cfg"
+SNIPPET = "/etc/haproxy/conf/rabbit_ha-more.cfg"
+CHECK = ["haproxy", "-c", "-f", "{root}/etc/haproxy/haproxy.cfg"]
+
+
+class Configuration(Breakable):
+    """``rabbit_configuration``: two files, and a stage that must not be left behind."""
+
+    def __init__(self, there=()):
+        super().__init__()
+        self.there = set(there)
+        self.staged = 0
+
+    def stage(self, name, source, folder=None, suffix="", snippets=None, snippets_source=None):
+        self.staged += 1
+        if "stage" in self.fails:
+            self.staged -= 1
+            raise self.fails["stage"]
+        return {"root": "/tmp/x", "files": [MAIN, SNIPPET], "stale": []}
+
+    def differences(self, staged):
+        return {path: "created" for path in staged["files"] if path not in self.there}
+
+    def judge(self, staged, check):
+        self._takes("judge", check)
+
+    def install(self, staged):
+        if self._takes("install"):
+            self.there.update(staged["files"])
+
+    def discard(self, staged):
+        self.staged -= 1
+
+
+class Host:
+    def __init__(self, test=False, there=()):
+        self.configuration = Configuration(there)
+        real = load("_modules/rabbit_configuration.py")
+        loaded = faked("rabbit_configuration", self.configuration, real)
+        self._states = load("_states/rabbit_configuration.py", salt=loaded, opts={"test": test})
+
+    def checked(self):
+        ret = self._states.checked(MAIN, "salt://haproxy.cfg.j2", CHECK)
+        assert self.configuration.staged == 0
+        return ret
+
+
+def test_it_is_judged_and_then_replaced_and_a_second_run_does_neither():
+    host = Host()
+    ret = host.checked()
+    assert ret["result"] is True
+    assert ret["changes"] == {MAIN: "created", SNIPPET: "created"}
+    assert ret["comment"] == f"{SNIPPET}, {MAIN} has been replaced"
+    again = host.checked()
+    assert (again["result"], again["changes"]) == (True, {})
+    assert again["comment"] == f"{MAIN} and its snippets are already as described"
+    assert host.configuration.writes == [("judge", CHECK), ("install",)]
+
+
+@pytest.mark.parametrize("there", [(), (MAIN,)])
+def test_in_test_mode_it_would_be_replaced_also_where_there_is_no_program_yet(there):
+    host = Host(test=True, there=there)
+    ret = host.checked()
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert ret["comment"].endswith(" would have been replaced")
+    assert host.configuration.writes == []
+
+
+def test_in_test_mode_nothing_is_to_be_done_where_all_is_there():
+    ret = Host(test=True, there=(MAIN, SNIPPET)).checked()
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_what_the_program_refuses_is_not_written():
+    host = Host()
+    host.configuration.fails = {"judge": CommandExecutionError("haproxy refuses: line 3")}
+    ret = host.checked()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == f"rabbitmq-node2: {MAIN}: haproxy refuses: line 3"
+    assert host.configuration.there == set()
+
+
+def test_what_cannot_be_put_together_is_an_error_that_names_the_file():
+    host = Host()
+    host.configuration.fails = {"stage": SaltInvocationError("twice")}
+    assert host.checked()["comment"] == f"rabbitmq-node2: {MAIN}: twice"
+
+
+def test_a_write_that_silently_does_nothing_is_noticed():
+    host = Host()
+    host.configuration.lost = {"install"}
+    ret = host.checked()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "was written, yet reads otherwise" in ret["comment"]
