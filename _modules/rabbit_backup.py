@@ -16,15 +16,17 @@ KEPT = 10
 _PREFIX = "definitions-"
 
 
-def write_definitions(reason):
+def write_definitions(reason, at=None):
     """
-    Write the node's definitions to a dated file that only root can read.
+    Write a node's definitions to a dated file that only root can read.
 
     The last ten of them are kept. ``rabbitmqctl import_definitions FILE`` brings
     one back.
 
     reason
         Why, in a few words; becomes a part of the file's name.
+    at : the local node
+        Erlang node name whose definitions to keep, here.
 
     Returns the path of the file.
 
@@ -40,7 +42,7 @@ def write_definitions(reason):
     words = re.sub(r"[^a-z0-9]+", "-", str(reason).lower()).strip("-")
     if not words:
         raise SaltInvocationError(f"reason must have letters or digits, found {reason!r}")
-    definitions = __salt__["rabbitmqctl.export_definitions"]()
+    definitions = __salt__["rabbitmqctl.export_definitions"](at)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     path = os.path.join(_folder(), f"{_PREFIX}{now}-{words}.json")
     try:

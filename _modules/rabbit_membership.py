@@ -5,9 +5,14 @@ A node that may join, one that is a member already, and one that must not be
 touched are told apart by what the node itself and another member say; a status
 text of one side alone is not enough, since ``join_cluster`` empties the node.
 
+Judging starts at most two Erlang VMs, two more where the node stands alone and may
+hold something.
+
 See https://www.rabbitmq.com/docs/clustering.
 """
 
+import glob
+import os
 import re
 import time
 
@@ -27,6 +32,7 @@ FORGOTTEN = "forgotten by the cluster"
 GHOST = "ghost in the cluster"
 OTHER_CLUSTER = "other cluster"
 PARTITIONED = "partitioned"
+DOES_NOT_FIT = "older or newer than the cluster allows"
 
 
 def verdict(contacts):
@@ -41,7 +47,7 @@ def verdict(contacts):
     Returns a mapping with ``verdict`` (one of this module's words), ``contact``
     (the node that was the other side, or None), ``members`` (what that side, or
     with none the local node, counts as members), ``detail`` (one sentence) and
-    ``content`` (a list of what a join would delete, else empty).
+    ``content`` (a list of what would be lost if this node began anew, else empty).
 
     Raises CommandExecutionError when the tools fail in a way not foreseen.
 
@@ -53,48 +59,14 @@ def verdict(contacts):
     """
     me = __salt__["rabbit_topology.node_name"]()
     local = __salt__["rabbitmqctl.node_state"]()
-    if local["state"] in ("node not running", "unreachable", "cookie mismatch"):
-        return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
-
-    here = (
-        set(local["status"]["disk_nodes"]) | set(local["status"].get("ram_nodes", []))
-        if local["status"]
-        else None
-    )
-    if here and me not in here:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
-            f"{me}; the host name and the minion id must agree"
-        )
-    if local["status"] and any(local["status"].get("partitions", {}).values()):
-        return _verdict(
-            PARTITIONED,
-            members=here,
-            detail=f"{me} reports partitions: {local['status']['partitions']}",
-        )
-    if contacts and contacts[0] == me and (not here or len(here) > 1 or len(contacts) == 1):
-        return _seed_verdict(me, local, here)
-
-    contact, there, mismatch = _other_side(me, contacts, here or set())
-    if there is None:
-        if mismatch:
-            return _verdict(
-                COOKIE_MISMATCH,
-                contact=mismatch,
-                members=here,
-                detail=f"{mismatch} refuses the Erlang cookie of {me}",
-            )
-        if contacts and contacts[0] == me:
-            return _seed_verdict(me, local, here)
-        return _verdict(
-            SEED_UNREACHABLE,
-            members=here,
-            detail=f"{me} reaches none of {', '.join(n for n in contacts if n != me)}",
-        )
-    if contacts[0] == me and me not in there["members"] and len(there["members"]) == 1:
-        # The others have not formed a cluster: the seed waits for them.
-        return _seed_verdict(me, local, here)
-    return _compared(me, here, contact, there)
+    if local["state"] == "cookie mismatch":
+        detail = f"{me} runs with another Erlang cookie than the one in its file"
+        return _verdict(COOKIE_MISMATCH, contact=me, detail=detail)
+    if local["state"] in ("node not running", "unreachable"):
+        return _judge_stopped_node(me, contacts, local)
+    if local["status"] is None:
+        return _judge_stopped_app(me, contacts)
+    return _judge_running(me, contacts, local["status"])
 
 
 def _verdict(word, contact=None, members=(), detail="", content=()):
@@ -108,72 +80,129 @@ def _verdict(word, contact=None, members=(), detail="", content=()):
     }
 
 
-def _seed_verdict(me, local, here):
-    """Judge the seed, which others join and which itself joins nobody."""
-    if local["state"] == "app stopped":
-        return _verdict(
-            APP_STOPPED_MEMBER, members=[me], detail=f"the app of the seed {me} is down"
+def _judge_stopped_node(me, contacts, local):
+    """Judge a node that does not run; one that was forgotten could not even start."""
+    remembered = members_on_disk() - {me}
+    if remembered:
+        contact, there, _ = _other_side(me, contacts, remembered)
+        if contact in remembered and me not in there["members"]:
+            return _forgotten(me, contact, there)
+    return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
+
+
+def _judge_stopped_app(me, contacts):
+    """Judge a node whose app is stopped: what it holds shows only once it runs."""
+    on_disk = members_on_disk()
+    contact, there, refused_by = _other_side(me, contacts, on_disk)
+    if there is None:
+        if contacts[0] == me:
+            detail = f"the app of the seed {me} is down"
+            return _verdict(APP_STOPPED_MEMBER, members=[me], detail=detail)
+        return _no_other_side(me, contacts, on_disk, refused_by)
+    common = {"contact": contact, "members": there["members"]}
+    if me in there["members"]:
+        detail = f"{contact} lists {me}, whose app is down"
+        return _verdict(APP_STOPPED_MEMBER, detail=detail, **common)
+    if contact in (on_disk or __salt__["rabbitmqctl.known_members"]()):
+        return _forgotten(me, contact, there)
+    detail = f"the app of {me} is down and {contact} does not list it"
+    return _verdict(APP_STOPPED_NOT_A_MEMBER, detail=detail, **common)
+
+
+def _judge_running(me, contacts, status):
+    """Judge a node that runs."""
+    here = _members(status)
+    if me not in here:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
+            f"{me}; the host name and the minion id must agree"
         )
-    return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
+    if any(status.get("partitions", {}).values()):
+        return _partitioned(me, here, set(status["running_nodes"]))
+    is_seed = bool(contacts) and contacts[0] == me
+    if is_seed and (len(contacts) == 1 or len(here) > 1):
+        return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
+    contact, there, refused_by = _other_side(me, contacts, here)
+    if there is None and not (is_seed and not refused_by):
+        return _no_other_side(me, contacts, here, refused_by)
+    if is_seed and (there is None or there["members"] == {contact}):
+        # The others have not formed a cluster: the seed waits for them.
+        return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
+    return _compared(me, here, status, contact, there)
+
+
+def _members(status):
+    """Give the members that a node's ``cluster_status`` lists, as a set."""
+    return set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
 
 
 def _other_side(me, contacts, known):
     """
-    Ask the first contact that answers; members that the node runs with go first.
+    Ask the first contact that answers; members that the node knows go first.
 
-    Returns the contact, a mapping ``members`` and ``running`` (sets) or None, and
-    the contact that refused the cookie, or None.
+    Returns the contact, a mapping ``members``, ``running`` (sets), ``version`` and
+    ``flags`` (the enabled feature flags) or None, and the contact that refused the
+    cookie, or None.
     """
     refused = None
     for contact in sorted((n for n in contacts if n != me), key=lambda n: n not in known):
         found = __salt__["rabbitmqctl.node_state"](contact)
         if found["state"] == "running":
             status = found["status"]
-            members = set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
+            members = _members(status)
             if members == {contact} and contact not in {contacts[0], *known}:
                 # It waits for the seed as this node does: no cluster to join.
                 continue
-            return contact, {"members": members, "running": set(status["running_nodes"])}, None
+            flags = status.get("feature_flags", [])
+            view = {
+                "members": members,
+                "running": set(status["running_nodes"]),
+                "version": status["versions"].get(contact, {}).get("rabbitmq_version"),
+                "flags": {flag["name"] for flag in flags if flag.get("state") == "enabled"},
+            }
+            return contact, view, None
         if found["state"] == "cookie mismatch":
             refused = refused or contact
     return None, None, refused
 
 
-def _compared(me, here, contact, there):
-    """Judge from both sides; ``here`` is None where the local app is stopped."""
+def _no_other_side(me, contacts, here, refused_by):
+    """Judge a node that no contact answers."""
+    if refused_by:
+        detail = f"{refused_by} refuses the Erlang cookie of {me}"
+        return _verdict(COOKIE_MISMATCH, contact=refused_by, members=here, detail=detail)
+    others = ", ".join(n for n in contacts if n != me)
+    return _verdict(SEED_UNREACHABLE, members=here, detail=f"{me} reaches none of {others}")
+
+
+def _forgotten(me, contact, there):
+    """Judge a node that remembers a cluster which no longer lists it."""
+    return _verdict(
+        FORGOTTEN,
+        contact=contact,
+        members=there["members"],
+        detail=f"{me} lists {contact}, which does not list it",
+        content=queues_on_disk(contact),
+    )
+
+
+def _compared(me, here, status, contact, there):
+    """Judge a running node from both sides."""
     listed = me in there["members"]
     common = {"contact": contact, "members": there["members"]}
-    if here is None:
-        remembered = _remembered_members(me)
-        if listed and (remembered is None or contact in remembered):
-            return _verdict(
-                APP_STOPPED_MEMBER, detail=f"{contact} lists {me}, whose app is down", **common
-            )
-        if listed:
-            return _verdict(
-                GHOST, detail=f"{contact} lists {me}, which knows nothing of it", **common
-            )
-        if remembered and contact in remembered:
-            return _verdict(
-                FORGOTTEN, detail=f"{me} lists {contact}, which does not list it", **common
-            )
-        return _verdict(
-            APP_STOPPED_NOT_A_MEMBER,
-            detail=f"the app of {me} is down and {contact} does not list it",
-            **common,
-        )
     if listed and contact in here:
         if me in there["running"]:
             return _verdict(JOINED, detail=f"{me} and {contact} list each other", **common)
-        return _verdict(PARTITIONED, detail=f"{me} runs, but {contact} sees it as gone", **common)
-    if listed:
-        return _verdict(GHOST, detail=f"{contact} lists {me}, which knows nothing of it", **common)
+        return _partitioned(me, here, set(status["running_nodes"]), there["running"])
     if contact in here:
-        return _verdict(FORGOTTEN, detail=f"{me} lists {contact}, which does not list it", **common)
+        return _forgotten(me, contact, there)
     if here != {me}:
         return _verdict(
             OTHER_CLUSTER, detail=f"{me} is a member of another cluster: {sorted(here)}", **common
         )
+    misfit = _misfit(me, status, contact, there)
+    if misfit:
+        return _verdict(DOES_NOT_FIT, detail=misfit, **common)
     content = local_content()
     if content:
         return _verdict(
@@ -182,24 +211,166 @@ def _compared(me, here, contact, there):
             detail=f"joining would delete from {me}: {', '.join(content)}",
             **common,
         )
+    if listed:
+        return _verdict(GHOST, detail=f"{contact} lists {me}, which knows nothing of it", **common)
     return _verdict(STANDALONE_EMPTY, detail=f"{me} stands alone and is empty", **common)
 
 
-def _remembered_members(me):
-    """
-    Read which members a node whose app is stopped remembers (Mnesia only).
+def _partitioned(me, members, running_here, running_there=frozenset()):
+    """Judge a node on one side of a partition, and tell which side has the majority."""
+    here = running_here & members
+    there = (running_there or members - here) & members
+    sides = [", ".join(sorted(side)) for side in (here, there)]
+    if 2 * len(here) > len(members):
+        advice = f"{sides[0]} are the majority: restart rabbitmq-server on {sides[1]}"
+    elif 2 * len(there) > len(members):
+        advice = f"{sides[1]} are the majority: restart rabbitmq-server on {sides[0]}"
+    else:
+        advice = (
+            "neither side is the majority: restart rabbitmq-server on the one you can do without"
+        )
+    return _verdict(
+        PARTITIONED,
+        members=members,
+        detail=f"{me} runs together with {sides[0]} and apart from {sides[1]}; {advice}",
+    )
 
-    Returns a set of Erlang node names, or None where no such file is kept.
+
+def _misfit(me, status, contact, there):
+    """Tell why a node's version or feature flags do not fit a contact's; None where they do."""
+    own = status["versions"].get(me, {}).get("rabbitmq_version")
+    if own and there["version"] and not _mix(_series(own), _series(there["version"])):
+        return f"{me} runs RabbitMQ {own}, {contact} runs {there['version']}"
+    unknown = there["flags"] - {flag["name"] for flag in status.get("feature_flags", [])}
+    if unknown:
+        return (
+            f"{me} (RabbitMQ {own}) does not know feature flags that {contact} "
+            f"({there['version']}) has enabled: {', '.join(sorted(unknown))}"
+        )
+    return None
+
+
+def _series(version):
+    """Turn ``3.10.8`` into ``(3, 10)``."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def _mix(one, other):
     """
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
-    path = f"{data_dir}/mnesia/{me}/cluster_nodes.config"
+    Tell whether nodes of two series may be in one cluster, as they are during an upgrade.
+
+    See https://www.rabbitmq.com/docs/upgrade#rabbitmq-version-upgradability.
+    """
+    low, high = sorted((one, other))
+    if (4, 0) <= high <= (4, 2):
+        return low == (3, 13) or low >= (4, 0)
+    return low == high or (low[0], low[1] + 1) == high
+
+
+def members_on_disk():
+    """
+    List the members the local node remembers, from the file that Mnesia's generation keeps.
+
+    Starts no VM; the node need not run.
+
+    Returns a set of Erlang node names; empty where there is no such file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.members_on_disk
+    """
+    path = os.path.join(_node_dir(__salt__["rabbit_topology.node_name"]()), "cluster_nodes.config")
     try:
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
             text = handle.read()
     except FileNotFoundError:
-        return None
+        return set()
     # {[all members],[disc members]}; an atom with special characters is quoted.
     return set(re.findall(r"[\w-]+@[\w.-]+", text.split("]", 1)[0]))
+
+
+def set_data_aside(service):
+    """
+    Keep this node's data under another name, so that its next start is a first one.
+
+    service
+        Name of RabbitMQ's service; it is stopped and stays so.
+
+    Returns the folder where the data is now.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.set_data_aside rabbitmq-server
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    source = _node_dir(me)
+    kept = f"{os.path.dirname(source)}.aside/{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    if not __salt__["service.stop"](service):
+        raise CommandExecutionError(f"{__grains__['id']}: {service} could not be stopped")
+    try:
+        with salt.utils.files.set_umask(0o077):
+            os.makedirs(os.path.dirname(kept), exist_ok=True)
+        os.rename(source, kept)
+        # The feature flags of the cluster it was in lie beside its data.
+        for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
+            os.rename(path, f"{kept}-feature_flags")
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {source} could not be set aside: {err}"
+        ) from err
+    __salt__["rabbitmqctl.forget_cached_reads"]()
+    return kept
+
+
+def _node_dir(me):
+    """Tell the folder of the node's own data."""
+    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
+    return os.path.join(data_dir, "mnesia", me)
+
+
+def queues_on_disk(contact):
+    """
+    List the classic queues that only the local node's disk has, whether it runs or not.
+
+    Quorum queues and mirrors are on other members too.
+
+    contact
+        Erlang node name of the member that knows the cluster's queues.
+
+    Returns a list of phrases such as ``queue orders in /``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.queues_on_disk rabbit@rabbitmq-node1
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    vhosts = {}
+    places = os.path.join(_node_dir(me), "msg_stores", "vhosts", "*", "queues", "*", ".queue_name")
+    for path in glob.glob(places):
+        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
+            named = dict(line.split(": ", 1) for line in handle.read().splitlines() if ": " in line)
+        vhosts.setdefault(named.get("VHOST"), set()).add(named.get("QUEUE"))
+    if not vhosts:
+        return []
+    known = {
+        vhost["name"] for vhost in __salt__["rabbitmqctl.export_definitions"](contact)["vhosts"]
+    }
+    found = []
+    for vhost, queues in sorted(vhosts.items()):
+        if vhost in known:
+            # A mirror's queue is served by the others now.
+            elsewhere = __salt__["rabbitmqctl.list_queues"](vhost, contact)
+            queues = queues - {queue["name"] for queue in elsewhere}
+        found += [f"queue {queue} in {vhost}" for queue in sorted(queues)]
+    return found
 
 
 def local_content():
@@ -231,10 +402,11 @@ def local_content():
             # Built in; 4.3 exports one of them.
             if not (kind == "exchanges" and item["name"].startswith("amq."))
         ]
-    for vhost in definitions["vhosts"]:
+    # A call each. The definitions name the durable queues only, so / is asked in any case.
+    for vhost in sorted({"/"} | {queue["vhost"] for queue in definitions.get("queues", [])}):
         found += [
-            f"queue {queue['name']} in {vhost['name']} ({queue['messages']} messages)"
-            for queue in __salt__["rabbitmqctl.list_queues"](vhost["name"])
+            f"queue {queue['name']} in {vhost} ({queue['messages']} messages)"
+            for queue in __salt__["rabbitmqctl.list_queues"](vhost)
         ]
     return found
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 
 import salt.utils.files
 import salt.utils.path
@@ -28,6 +29,10 @@ APP_STOPPED = "app stopped"
 DOWN = "node not running"
 UNREACHABLE = "unreachable"
 COOKIE_MISMATCH = "cookie mismatch"
+
+_NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
+# A pattern of all names could be longer than an argument may be.
+_NAMES_IN_A_PATTERN = 200
 
 
 def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
@@ -275,11 +280,14 @@ def stop_app():
     _written()
 
 
-def start_app():
+def start_app(timeout=330):
     """
     Start the RabbitMQ application and wait until it runs.
 
-    Raises CommandExecutionError when that fails.
+    timeout : 330
+        Seconds to wait.
+
+    Raises CommandExecutionError when it does not run by then.
 
     CLI Example:
 
@@ -287,7 +295,7 @@ def start_app():
 
         salt-call rabbitmqctl.start_app
     """
-    _checked(["start_app"], "starting the app", timeout=330)
+    _checked(["start_app"], "starting the app", timeout=timeout)
     _written()
 
 
@@ -304,6 +312,8 @@ def join_cluster(node, ram=False):
 
     Raises CommandExecutionError when that fails.
 
+    See https://www.rabbitmq.com/docs/clustering.
+
     CLI Example:
 
     .. code-block:: bash
@@ -314,14 +324,45 @@ def join_cluster(node, ram=False):
     _written()
 
 
-def forget_cluster_node(node):
+def change_cluster_node_type(node_type):
+    """
+    Make this member, whose app is stopped, a disc or a RAM node; RabbitMQ 4.3 has only disc nodes.
+
+    node_type
+        ``disc`` or ``ram``.
+
+    Raises SaltInvocationError for another word, CommandExecutionError when the
+    change fails, as where no other disc node runs.
+
+    See https://www.rabbitmq.com/docs/clustering#ram-nodes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.change_cluster_node_type ram
+    """
+    if node_type not in ("disc", "ram"):
+        raise SaltInvocationError(f"node_type must be disc or ram, found {node_type!r}")
+    _checked(["change_cluster_node_type", node_type], f"becoming a {node_type} node", timeout=330)
+    _written()
+
+
+def forget_cluster_node(node, at=None, offline=False):
     """
     Remove a stopped member from the cluster.
 
     node
         Erlang node name of the member to forget.
+    at : the local node
+        Erlang node name of the member that is told so.
+    offline : False
+        Tell the local node while it is not running, because no member runs.
+        RabbitMQ 4.3 cannot.
 
     Raises CommandExecutionError when that fails, as when the member runs.
+
+    See https://www.rabbitmq.com/docs/clustering#forced-removal.
 
     CLI Example:
 
@@ -329,8 +370,96 @@ def forget_cluster_node(node):
 
         salt-call rabbitmqctl.forget_cluster_node rabbit@rabbitmq-node2
     """
-    _checked(["forget_cluster_node", node], f"forgetting {node}")
+    flag = ["--offline"] if offline else []
+    _checked(["forget_cluster_node", *flag, node], f"forgetting {node}", node=at)
     _written()
+
+
+def shrink(node, at=None):
+    """
+    Take a node's replicas out of the quorum queues that others can do without.
+
+    node
+        Erlang node name of the member whose replicas are gone.
+    at : the local node
+        Erlang node name of the member that is told so.
+
+    Returns a list of mappings with ``vhost``, ``name`` and ``result``, one for each
+    quorum queue that had a replica there.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.shrink rabbit@rabbitmq-node2
+    """
+    arguments = ["shrink", node, "--formatter", "json"]
+    text = _checked(
+        arguments, f"shrinking quorum queues off {node}", tool="rabbitmq-queues", node=at
+    )
+    _written()
+    return _json(text, "shrink")
+
+
+def grow(node, vhost, queues):
+    """
+    Give quorum queues a replica on a node; those that have one there stay as they are.
+
+    node
+        Erlang node name of a running member.
+    vhost
+        The virtual host the queues are in.
+    queues
+        List of their names.
+
+    Returns a list of mappings with ``name`` and ``result``, one for each queue that
+    had no replica there.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.grow rabbit@rabbitmq-node2 / '[orders]'
+    """
+    found = []
+    for first in range(0, len(queues), _NAMES_IN_A_PATTERN):
+        some = queues[first : first + _NAMES_IN_A_PATTERN]
+        patterns = ["--vhost-pattern", _matching([vhost]), "--queue-pattern", _matching(some)]
+        arguments = ["grow", node, "all", *patterns, "--formatter", "json"]
+        text = _checked(arguments, f"growing quorum queues onto {node}", tool="rabbitmq-queues")
+        found += _json(text, "grow")
+    _written()
+    return found
+
+
+def _matching(names):
+    """Make a regular expression that matches just these names."""
+    return f"^({'|'.join(re.escape(name) for name in names)})$"
+
+
+def known_members():
+    """
+    Ask the local node, whose app need not run, which members it remembers.
+
+    Returns a set of Erlang node names; empty where it cannot tell.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.known_members
+    """
+    # Not there before RabbitMQ 3.12, which keeps them in a file.
+    answer = _run(["eval", "rabbit_nodes:list_members()."], timeout=30)
+    return set(_NODE_NAME.findall(answer["stdout"])) if answer["retcode"] == 0 else set()
 
 
 def set_cluster_name(name):
@@ -352,9 +481,12 @@ def set_cluster_name(name):
     _written()
 
 
-def export_definitions():
+def export_definitions(at=None):
     """
     Fetch users (with salted hashes), vhosts, permissions, policies and parameters.
+
+    at : the local node
+        Erlang node name to ask.
 
     Returns the mapping of RabbitMQ's definitions file; a policy's ``definition``
     is a mapping in it.
@@ -370,10 +502,11 @@ def export_definitions():
         salt-call rabbitmqctl.export_definitions
     """
     reads = __context__.setdefault(CACHE, {})
-    if "definitions" not in reads:
-        text = _checked(["export_definitions", "-"], "reading the definitions")
-        reads["definitions"] = _json(text, "export_definitions")
-    return reads["definitions"]
+    key = ("definitions", at)
+    if key not in reads:
+        text = _checked(["export_definitions", "-"], "reading the definitions", node=at)
+        reads[key] = _json(text, "export_definitions")
+    return reads[key]
 
 
 def import_definitions(definitions):
@@ -498,12 +631,14 @@ def clear_policy(name, vhost="/"):
     _written()
 
 
-def list_queues(vhost="/"):
+def list_queues(vhost="/", at=None):
     """
     List the queues of a virtual host.
 
     vhost : /
         The virtual host.
+    at : the local node
+        Erlang node name to ask.
 
     Returns a list of mappings with ``name`` and ``messages`` (a count).
 
@@ -516,7 +651,7 @@ def list_queues(vhost="/"):
         salt-call rabbitmqctl.list_queues vhost=/
     """
     arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "messages"]
-    return _json(_checked(arguments, f"listing the queues of {vhost}"), "list_queues")
+    return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 
 def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
@@ -560,24 +695,28 @@ def enable_plugins(names):
     _written()
 
 
-def await_startup(timeout=300):
+def await_boot(timeout=60, interval=2):
     """
-    Wait until the local node has booted.
+    Wait until the local node runs with its app, at most for a while.
 
-    timeout : 300
+    timeout : 60
         Seconds to wait.
+    interval : 2
+        Seconds between two looks.
 
-    Raises CommandExecutionError when it has not booted by then.
+    Returns whether it runs.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.await_startup timeout=60
+        salt-call rabbitmqctl.await_boot timeout=30
     """
-    _checked(
-        ["await_startup", "--timeout", str(timeout)],
-        "waiting for the node to boot",
-        timeout=timeout + 30,
-    )
-    _written()
+    deadline = time.monotonic() + timeout
+    while True:
+        _written()
+        if is_running():
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(interval)

@@ -1,41 +1,58 @@
 """
-Membership and name of the RabbitMQ cluster.
+Membership, node types and name of the RabbitMQ cluster.
 """
+
+import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# What an operator can do where a join would be unsafe.
+# What an operator can do where nothing safe is left to do here.
 _WAY_OUT = {
     "standalone, with content": (
-        "Move what is needed off this node (rabbitmqctl export_definitions), then delete it here"
+        "Move what is needed off this node (rabbitmqctl export_definitions), then delete it "
+        "here; or let it go: rabbit_ha:hosts:{host}:discard_local_data: true allows that once"
     ),
     "forgotten by the cluster": (
-        "If nothing on this node is needed: rabbitmqctl stop_app && rabbitmqctl force_reset, "
-        "then run again"
-    ),
-    "ghost in the cluster": (
-        "On {contact}: rabbitmqctl forget_cluster_node {node} (stop rabbitmq-server here "
-        "first), then run again"
+        "Save what is needed; rabbit_ha:hosts:{host}:discard_local_data: true then allows, once, "
+        "to set this node's data aside and to join anew"
     ),
     "other cluster": "Correct the topology in pillar, or take this node out of its cluster by hand",
-    "partitioned": (
-        "Find the side with the majority (rabbitmqctl cluster_status on each broker) and restart "
-        "rabbitmq-server on the other side"
-    ),
-    "cookie mismatch": "salt-run state.orchestrate orch.rabbit_ha",
+    "partitioned": "Then run again",
+    "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
     "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
-    "node not running": "journalctl -u rabbitmq-server",
+    "node not running": "Next: journalctl -u {service}",
+    "older or newer than the cluster allows": (
+        "Install on this host the RabbitMQ that the others run, or upgrade them first"
+    ),
+}
+_PREDICTED = {
+    "app stopped, member": "the app would have been started",
+    "app stopped, not a member": "the app would have been started, then judged again",
+    "node not running": "{service} would have been started, then judged again",
+    "standalone, empty": "would have joined {contact}",
+    "standalone, with content": "would have joined {contact} and discarded what is here",
+    "ghost in the cluster": "would have had {contact} forget the old node, then joined",
+    "forgotten by the cluster": "would have set this node's data aside and joined {contact}",
 }
 
 
-def joined(name, contacts, service, timeout=60, cookie_is_carried=False):
+def joined(
+    name,
+    contacts,
+    service,
+    timeout=60,
+    cookie_is_carried=False,
+    node_type="disc",
+    discard_local_data=False,
+):
     """
     Make this broker a running member of the cluster, if that is safe.
 
     What to do is decided from what this node and another member both say, see
     ``rabbit_membership.verdict``. An interrupted join is finished; what a join
-    would delete is never deleted; a failed join leaves the app running where it
-    ran.
+    would delete is not deleted unless that is allowed; a failed join leaves the
+    app running where it ran. Before a join or a forgetting the definitions are
+    kept, see ``rabbit_backup.write_definitions``.
 
     name
         Erlang node name of the seed.
@@ -44,11 +61,15 @@ def joined(name, contacts, service, timeout=60, cookie_is_carried=False):
     service
         Name of RabbitMQ's service.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached.
+        Seconds to wait for a contact that cannot be reached, or for the node to boot.
     cookie_is_carried : False
-        True where the orchestration carries the seed's cookie here and has not
-        done so in this run: then a node that the others do not know yet is left
-        alone, which is no failure.
+        True where the orchestration carries the seed's cookie and has not done so
+        in this run: then a node that stands alone is left alone, which is no failure.
+    node_type : disc
+        ``disc`` or ``ram``, as which to join; see :func:`node_type`.
+    discard_local_data : False
+        Let a join delete what this node holds, once: until the node is a member.
+        To allow it again, it has to be False in a run between.
 
     See https://www.rabbitmq.com/docs/clustering.
     """
@@ -60,15 +81,31 @@ def joined(name, contacts, service, timeout=60, cookie_is_carried=False):
                     "RabbitMQ is not installed. Next: state.apply rabbit_ha.rabbitmq.installed"
                 )
             return _predicted(ret, name, f"would have joined {name}")
-        if cookie_is_carried or __opts__["test"]:
-            timeout = 0
-        found = __salt__["rabbit_membership.await_verdict"](contacts, timeout)
-        if found["verdict"] == "node not running":
+        wanted = {
+            "contacts": contacts,
+            "service": service,
+            "timeout": 0 if cookie_is_carried or __opts__["test"] else timeout,
+            "boot_timeout": timeout,
+            "ram": node_type == "ram",
+            "may_discard": _may_discard(discard_local_data),
+        }
+        found = __salt__["rabbit_membership.await_verdict"](contacts, wanted["timeout"])
+        if cookie_is_carried and _waits_for_the_cookie(found):
+            comment = (
+                f"not a member yet ({found['detail']}): the orchestration carries the seed's "
+                "cookie here and then joins. Next: salt-run state.orchestrate orch.rabbit_ha"
+            )
             if __opts__["test"]:
-                return _predicted(ret, name, f"{service} would have been started")
-            found = _started(service, contacts, timeout)
-            ret["changes"]["service"] = "started"
-        _settle(ret, name, found, contacts, cookie_is_carried)
+                return _predicted(ret, name, comment)
+            ret["comment"] = comment
+            return ret
+        _settle(ret, name, found, wanted)
+        if ret["result"] and not __opts__["test"]:
+            _return_replicas(ret)
+            if discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded"):
+                __salt__["rabbit_notes.write"](
+                    "local_data_discarded", time.strftime("%Y-%m-%d %H:%M:%S %z")
+                )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
     return ret
@@ -80,74 +117,309 @@ def _predicted(ret, name, comment):
     return ret
 
 
-def _started(service, contacts, timeout):
-    """Start the service and judge again, now that membership can be judged."""
-    __salt__["service.start"](service)
-    __salt__["rabbitmqctl.forget_cached_reads"]()
-    return __salt__["rabbit_membership.await_verdict"](contacts, timeout)
+def _may_discard(allowed):
+    """Tell whether local data may be discarded; a permission that was used up is none."""
+    used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
+    if used and not allowed and not __opts__["test"]:
+        __salt__["rabbit_notes.delete"]("local_data_discarded")
+    return allowed and not used
 
 
-def _settle(ret, name, found, contacts, cookie_is_carried):
-    """Do what the verdict asks for, or refuse."""
-    verdict = found["verdict"]
-    alone = len(found["members"]) < 2
-    if verdict in ("joined", "seed"):
-        ret["comment"] = f"already a member: {found['detail']}"
-    elif cookie_is_carried and verdict in ("cookie mismatch", "seed unreachable") and alone:
-        comment = (
-            f"not a member yet ({found['detail']}): the orchestration carries the seed's cookie "
-            "here and then joins. Next: salt-run state.orchestrate orch.rabbit_ha"
-        )
-        if __opts__["test"]:
-            _predicted(ret, name, comment)
-        else:
-            ret["comment"] = comment
-    elif verdict == "app stopped, member":
-        if __opts__["test"]:
-            _predicted(ret, name, f"the app would have been started: {found['detail']}")
+def _waits_for_the_cookie(found):
+    """Tell whether a node that stands alone cannot be judged before it has the cookie."""
+    verdicts = ("cookie mismatch", "seed unreachable")
+    return found["verdict"] in verdicts and len(found["members"]) < 2
+
+
+def _settle(ret, name, found, wanted):
+    """Act on the verdict and judge again, until the node is a member or nothing safe is left."""
+    seen = set()
+    while found["verdict"] not in seen:
+        seen.add(found["verdict"])
+        if found["verdict"] in ("joined", "seed"):
+            if ret["changes"]:
+                ret["comment"] = f"has become a member: {found['detail']}"
+                ret["changes"]["members"] = found["members"]
+            else:
+                ret["comment"] = f"already a member: {found['detail']}"
             return
-        __salt__["rabbitmqctl.start_app"]()
-        _verify(contacts)
-        ret["changes"]["app"] = "started"
-        ret["comment"] = "the app has been started; the node is a member"
-    elif verdict in ("standalone, empty", "app stopped, not a member"):
+        action = _ACTIONS.get(found["verdict"])
+        if action is None or (found["content"] and not wanted["may_discard"]):
+            raise CommandExecutionError(_refusal(found, wanted))
         if __opts__["test"]:
-            _predicted(ret, name, f"would have joined {found['contact']}: {found['detail']}")
+            said = _PREDICTED[found["verdict"]].format(**_words(found, wanted))
+            _predicted(ret, name, f"{said}: {found['detail']}")
             return
-        _join(found["contact"], app_runs=verdict == "standalone, empty")
-        members = _verify(contacts)
-        ret["changes"]["cluster"] = {"new": members}
-        ret["comment"] = f"has joined {found['contact']}"
-    else:
-        way_out = _WAY_OUT[verdict].format(
-            contact=found["contact"],
-            contacts=", ".join(contacts),
-            node=__salt__["rabbit_topology.node_name"](),
+        action(found, wanted, ret["changes"])
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        found = __salt__["rabbit_membership.await_verdict"](wanted["contacts"], wanted["timeout"])
+    raise CommandExecutionError(
+        f"done what can be done, yet the node is not a member: {_refusal(found, wanted)}"
+    )
+
+
+def _words(found, wanted):
+    """Give what the sentences for people are filled with."""
+    return {
+        "contact": found["contact"],
+        "contacts": ", ".join(wanted["contacts"]),
+        "service": wanted["service"],
+        "host": __grains__["id"],
+    }
+
+
+def _refusal(found, wanted):
+    """Say what was found and what to do."""
+    said = f"{found['verdict']}: {found['detail']}"
+    if found["content"] and not said.endswith(", ".join(found["content"])):
+        said += f"; it holds {', '.join(found['content'])}"
+    used = found["content"] and __salt__["rabbit_notes.fetch"]("local_data_discarded")
+    if used:
+        said += (
+            f". discard_local_data was used on {used}: to allow it again, take it out of pillar, "
+            "run, and set it anew"
         )
-        raise CommandExecutionError(f"{verdict}: {found['detail']}. {way_out}")
+    way_out = _WAY_OUT.get(found["verdict"], "Next: rabbitmqctl cluster_status on each broker")
+    return f"{said}. {way_out.format(**_words(found, wanted))}"
 
 
-def _join(contact, app_runs):
-    """Join a contact; on failure leave the app running where it ran."""
-    if app_runs:
-        __salt__["rabbitmqctl.stop_app"]()
+def _start_service(found, wanted, changes):
+    """Start the service and wait until the node has booted, or can be judged otherwise."""
+    __salt__["service.start"](wanted["service"], no_block=True)
+    changes["service"] = "started"
+    __salt__["rabbitmqctl.await_boot"](wanted["boot_timeout"])
+
+
+def _start_app(found, wanted, changes):
+    """Start the app; what the node holds shows only then."""
     try:
-        __salt__["rabbitmqctl.join_cluster"](contact)
+        __salt__["rabbitmqctl.start_app"](timeout=wanted["boot_timeout"])
     except CommandExecutionError:
-        if app_runs:
+        if found["verdict"] == "app stopped, member":
+            raise
+        # It waits in vain for members that do not list it.
+        content = __salt__["rabbit_membership.queues_on_disk"](found["contact"])
+        forgotten = {**found, "verdict": "forgotten by the cluster", "content": content}
+        if content and not wanted["may_discard"]:
+            raise CommandExecutionError(_refusal(forgotten, wanted)) from None
+        _set_aside(forgotten, wanted, changes)
+    changes["app"] = "started"
+
+
+def _join(found, wanted, changes):
+    """Join the contact; on failure leave the app running."""
+    reason = "before discarding local data" if found["content"] else "before joining"
+    changes["backup"] = __salt__["rabbit_backup.write_definitions"](reason)
+    __salt__["rabbitmqctl.stop_app"]()
+    try:
+        __salt__["rabbitmqctl.join_cluster"](found["contact"], wanted["ram"])
+    finally:
+        __salt__["rabbitmqctl.start_app"]()
+    changes["cluster"] = {"old": "alone", "new": f"with {found['contact']}"}
+    if found["content"]:
+        changes["discarded"] = found["content"]
+
+
+def _replace_ghost(found, wanted, changes):
+    """Have the contact forget this node as it was before it lost its data, then join."""
+    me, contact = __salt__["rabbit_topology.node_name"](), found["contact"]
+    changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
+    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
+    lost = __salt__["rabbitmqctl.shrink"](me, contact)
+    if lost:
+        queues = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in lost]
+        __salt__["rabbit_notes.write"]("replicas_to_return", queues)
+    # A member that runs is not forgotten.
+    __salt__["rabbitmqctl.stop_app"]()
+    try:
+        __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
+        __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
+    finally:
+        __salt__["rabbitmqctl.start_app"]()
+    changes["cluster"] = {"old": "listed, but without its data", "new": f"with {contact}"}
+
+
+def _set_aside(found, wanted, changes):
+    """Keep the data of a node that was forgotten under another name, and start anew."""
+    changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
+    if found["content"]:
+        changes["discarded"] = found["content"]
+    _start_service(found, wanted, changes)
+
+
+def _return_replicas(ret):
+    """Give the quorum queues back the replicas that this node held before it lost its data."""
+    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    if not queues:
+        return
+    me = __salt__["rabbit_topology.node_name"]()
+    for vhost in sorted({queue["vhost"] for queue in queues}):
+        names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
+        failed = [
+            f"{queue['name']} in {vhost}: {queue['result']}"
+            for queue in __salt__["rabbitmqctl.grow"](me, vhost, names)
+            if queue["result"] != "ok"
+        ]
+        if failed:
+            raise CommandExecutionError(
+                f"the node is a member, but quorum queues got no replica back: "
+                f"{', '.join(failed)}. Next: run again, or rabbitmq-queues grow {me} all"
+            )
+    __salt__["rabbit_notes.delete"]("replicas_to_return")
+    ret["changes"]["quorum_queues"] = [f"{queue['name']} in {queue['vhost']}" for queue in queues]
+
+
+_ACTIONS = {
+    "node not running": _start_service,
+    "app stopped, member": _start_app,
+    "app stopped, not a member": _start_app,
+    "standalone, empty": _join,
+    "standalone, with content": _join,
+    "ghost in the cluster": _replace_ghost,
+    "forgotten by the cluster": _set_aside,
+}
+
+
+def node_type(name):
+    """
+    Make this member a disc or a RAM node.
+
+    The app stops for a moment. The last disc node does not become a RAM node. RabbitMQ 4.3 has disc
+    nodes only.
+
+    name
+        ``disc`` or ``ram``.
+
+    See https://www.rabbitmq.com/docs/clustering#ram-nodes.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    me = __salt__["rabbit_topology.node_name"]()
+    try:
+        if name not in ("disc", "ram"):
+            raise SaltInvocationError(f"expected disc or ram, found {name!r}")
+        if __opts__["test"] and not __salt__["rabbitmqctl.is_running"]():
+            # It joins as what it shall be.
+            ret["comment"] = f"{me} would be a {name} node"
+            return ret
+        current = _type_of(me)
+        if current == name:
+            ret["comment"] = f"{me} is already a {name} node"
+            return ret
+        _require_another_disc_node(me, name)
+        ret["changes"] = {"node_type": {"old": current, "new": name}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{me} would have become a {name} node")
+            return ret
+        __salt__["rabbitmqctl.stop_app"]()
+        try:
+            __salt__["rabbitmqctl.change_cluster_node_type"](name)
+        finally:
             __salt__["rabbitmqctl.start_app"]()
-        raise
-    __salt__["rabbitmqctl.start_app"]()
+        if _type_of(me) != name:
+            raise CommandExecutionError(f"changed, yet it still is a {current} node")
+        ret["comment"] = f"{me} has become a {name} node"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        comment = f"{__grains__['id']}: node type {name}: {err}"
+        ret.update(result=False, changes={}, comment=comment)
+    return ret
 
 
-def _verify(contacts):
-    """Read both sides again; return the members, or raise where they disagree."""
-    found = __salt__["rabbit_membership.verdict"](contacts)
-    if found["verdict"] not in ("joined", "seed"):
-        raise CommandExecutionError(
-            f"done, yet the node is not a member: {found['verdict']}: {found['detail']}"
+def _type_of(me):
+    """Tell what kind of node the local one is, as its cluster sees it."""
+    status = __salt__["rabbitmqctl.cluster_status"]()
+    return "ram" if me in status.get("ram_nodes", []) else "disc"
+
+
+def _require_another_disc_node(me, wanted):
+    """Raise where a RAM node may not be, or would leave the cluster's metadata on no disc."""
+    if wanted != "ram":
+        return
+    status = __salt__["rabbitmqctl.cluster_status"]()
+    if "ram_nodes" not in status:
+        version = status["versions"][me]["rabbitmq_version"]
+        raise SaltInvocationError(
+            f"RabbitMQ {version} has no RAM nodes. Set "
+            f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
         )
-    return found["members"]
+    if not set(status["disk_nodes"]) - {me}:
+        raise CommandExecutionError(
+            f"{me} is the only disc node of {sorted(_members(status))}: without one the cluster "
+            "keeps its metadata nowhere. Make another member a disc node first"
+        )
+
+
+def _members(status):
+    """Give all members that ``cluster_status`` lists, as a set."""
+    return set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
+
+
+def member_absent(name, offline=False):
+    """
+    Have the cluster forget a member that is gone for good.
+
+    To be applied on another member. A member that runs is not forgotten: it is
+    stopped first. Definitions are kept before, see
+    ``rabbit_backup.write_definitions``; quorum queues lose the replica there, a
+    classic queue that was only there is lost.
+
+    name
+        Erlang node name of the member.
+    offline : False
+        Do it while the local node is stopped, because no member runs; RabbitMQ 4.3
+        cannot.
+
+    See https://www.rabbitmq.com/docs/clustering#forced-removal.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if __opts__["test"] and not offline and not __salt__["rabbitmqctl.is_running"]():
+            ret["comment"] = f"{name} is forgotten where it is a member, once the node runs"
+            return ret
+        if name not in _listed(offline):
+            ret["comment"] = f"{name} is already no member"
+            return ret
+        _require_gone(name, offline)
+        ret["changes"] = {name: {"old": "member", "new": "forgotten"}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{name} would have been forgotten")
+            return ret
+        if not offline:
+            ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"](
+                "before forgetting"
+            )
+        __salt__["rabbitmqctl.forget_cluster_node"](name, offline=offline)
+        if name in _listed(offline):
+            raise CommandExecutionError("forgotten, yet it is still listed as a member")
+        ret["comment"] = f"{name} has been forgotten"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(
+            result=False, changes={}, comment=f"{__grains__['id']}: forgetting {name}: {err}"
+        )
+    return ret
+
+
+def _listed(offline):
+    """List the members as the local node counts them, running or not."""
+    if offline:
+        return __salt__["rabbit_membership.members_on_disk"]()
+    return _members(__salt__["rabbitmqctl.cluster_status"]())
+
+
+def _require_gone(name, offline):
+    """Raise where a member may not be forgotten."""
+    me = __salt__["rabbit_topology.node_name"]()
+    if name == me:
+        raise SaltInvocationError("a node does not forget itself; apply this on another member")
+    if offline:
+        if __salt__["rabbitmqctl.node_state"]()["state"] != "node not running":
+            raise CommandExecutionError(f"{me} runs: offline is for a cluster of which no one does")
+        return
+    status = __salt__["rabbitmqctl.cluster_status"]()
+    if name in status["running_nodes"]:
+        host = name.split("@", 1)[1]
+        raise CommandExecutionError(
+            f"it runs. Next, on {host}: systemctl disable --now rabbitmq-server"
+        )
 
 
 def named(name):

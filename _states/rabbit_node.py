@@ -48,6 +48,64 @@ def hostname(name):
     return ret
 
 
+def running(name, contacts, timeout=60):
+    """
+    Have RabbitMQ's service running, and started at boot.
+
+    A node that its cluster has forgotten is not started: it could not boot, or come
+    back with what the others gave up. ``rabbit_cluster.joined`` sees to it, and to
+    one that has not booted in time.
+
+    name
+        Name of the service.
+    contacts
+        List of the Erlang node names of all brokers, the seed first.
+    timeout : 60
+        Seconds to wait until the node has booted.
+
+    See https://www.rabbitmq.com/docs/clustering#restarting.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if not __salt__["service.enabled"](name):
+            ret["changes"]["enabled"] = True
+        starts = not __salt__["service.status"](name)
+        if starts and _was_forgotten(contacts):
+            ret["comment"] = "The cluster has forgotten this node; the next step joins it anew"
+            return ret
+        if starts:
+            ret["changes"]["running"] = True
+        if not ret["changes"]:
+            ret["comment"] = f"{name} is already running"
+            return ret
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{name} would have been started and enabled")
+            return ret
+        if "enabled" in ret["changes"] and not __salt__["service.enable"](name):
+            raise CommandExecutionError("it could not be enabled")
+        ret["comment"] = f"{name} has been enabled"
+        if starts:
+            __salt__["service.start"](name, no_block=True)
+            booted = __salt__["rabbitmqctl.await_boot"](timeout)
+            ret["comment"] = f"{name} has been started"
+            if not booted:
+                ret["comment"] += f"; its node has not booted within {timeout} s"
+        elif not __salt__["service.enabled"](name):
+            raise CommandExecutionError("it was enabled, yet is not")
+    except CommandExecutionError as err:
+        comment = f"{__grains__['id']}: starting {name}: {err}. Next: journalctl -u {name}"
+        ret.update(result=False, changes={}, comment=comment)
+    return ret
+
+
+def _was_forgotten(contacts):
+    """Tell whether the node's cluster no longer lists it."""
+    if not __salt__["rabbitmqctl.installed"]():
+        return False
+    found = __salt__["rabbit_membership.verdict"](contacts)
+    return found["verdict"] == "forgotten by the cluster"
+
+
 def plugins_enabled(name, plugins):
     """
     Enable plugins on the running node; others stay as they are.

@@ -37,6 +37,7 @@ RELEASES = {
     "Ubuntu-24.04": "noble",
 }
 TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker", "protected")
+OF_BROKERS = ("check", "node_type", "discard_local_data")
 ANYWHERE = ("", "*", "0.0.0.0", "::", "[::]")
 
 
@@ -64,7 +65,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
     view = _View(settings, topology, wrong, host, grains or {})
     checks = (_names, _addresses, _brokers, _load_balancers, _ports, _virtual_addresses)
     checks += (_vrrp_group, _vrrp_hosts, _timeouts, _listeners, _server_checks)
-    checks += (_users, _permissions, _policies, _ram, _mirroring, _misplaced, _secrets)
+    checks += (_users, _permissions, _policies, _ram, _departing, _mirroring, _misplaced, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
 
@@ -550,6 +551,22 @@ def _ram(view):
         yield _error(f"hosts:{view.host}:node_type", "ram", "disc", why)
 
 
+def _departing(view):
+    """What is to go does not also stay."""
+    shorts = {host.split(".", 1)[0]: host for host in view.hosts}
+    for index, gone in enumerate(view.rabbitmq["absent_members"]):
+        stays = shorts.get(gone.split(".", 1)[0])
+        if stays:
+            path = f"rabbitmq:absent_members:{index}"
+            why = f"a host of rabbit_ha:hosts ({stays})"
+            yield _error(path, gone, "a host that pillar no longer has", why)
+    for host in view.brokers:
+        if view.hosts[host].get("discard_local_data"):
+            why = "which lets a join delete what this broker holds"
+            path = f"hosts:{host}:discard_local_data"
+            yield _warning(path, True, "the key to be left out once that is done", why)
+
+
 def _version(view):
     """Name a packaged version of RabbitMQ, and where it is from."""
     return f"{'.'.join(map(str, view.version))} ({view.release})"
@@ -562,7 +579,7 @@ def _misplaced(view):
     """What is said of a host concerns a role that it has."""
     if not view.roles_known:
         return
-    owners = {"keepalived": LOAD_BALANCER, "check": BROKER, "node_type": BROKER}
+    owners = {"keepalived": LOAD_BALANCER, **dict.fromkeys(OF_BROKERS, BROKER)}
     for (host, data), (key, role) in itertools.product(view.hosts.items(), owners.items()):
         if key in data and data.get("roles") and role not in data["roles"]:
             found = _Said("settings of another role")

@@ -42,6 +42,9 @@ class Node:
     partitions: dict = dataclasses.field(default_factory=dict)
     definitions: dict = dataclasses.field(default_factory=fresh_definitions)
     queues: list = dataclasses.field(default_factory=list)
+    ram: bool = False
+    replicas: list = dataclasses.field(default_factory=list)
+    version: str = VERSION
 
 
 class Rabbits:
@@ -112,15 +115,25 @@ class Rabbitmqctl(Breakable):
         running = sorted(self._rabbits.running(name))
         status.update(
             cluster_name=asked.cluster_name,
-            disk_nodes=sorted(asked.members),
+            disk_nodes=sorted(asked.members - self._ram_nodes()),
+            ram_nodes=sorted(asked.members & self._ram_nodes()),
             running_nodes=running,
             partitions=asked.partitions,
             versions={
-                node: {**described, "rabbitmq_version": asked.definitions["rabbitmq_version"]}
+                node: {**described, "rabbitmq_version": self._rabbits[node].version}
                 for node in running
             },
         )
         return {"state": "running", "status": status, "said": ""}
+
+    def _ram_nodes(self):
+        return {name for name, node in self._rabbits.nodes.items() if node.ram}
+
+    def await_boot(self, timeout=60, interval=2):
+        return self.is_running()
+
+    def known_members(self):
+        return set() if self._node.vm and not self._node.app else set(self._node.members)
 
     def cluster_status(self, node=None):
         found = self.node_state(node)
@@ -132,7 +145,7 @@ class Rabbitmqctl(Breakable):
         if self._takes("stop_app"):
             self._node.app = False
 
-    def start_app(self):
+    def start_app(self, timeout=330):
         if self._takes("start_app"):
             self._node.app = True
 
@@ -141,6 +154,7 @@ class Rabbitmqctl(Breakable):
             return
         if self._node.app:
             raise CommandExecutionError("Mnesia is still running on this node")
+        self._node.ram = ram
         members = self._rabbits[node].members | {self._me}
         self._node.definitions = self._rabbits[node].definitions
         self._node.queues = self._rabbits[node].queues
@@ -149,10 +163,29 @@ class Rabbitmqctl(Breakable):
             if member in self._rabbits.nodes:
                 self._rabbits[member].members = set(members)
 
-    def forget_cluster_node(self, node):
-        if self._takes("forget_cluster_node", node):
-            for name in self._node.members - {node}:
+    def change_cluster_node_type(self, node_type):
+        if self._takes("change_cluster_node_type", node_type):
+            if self._node.app:
+                raise CommandExecutionError("Mnesia is still running on this node")
+            self._node.ram = node_type == "ram"
+
+    def forget_cluster_node(self, node, at=None, offline=False):
+        if self._takes("forget_cluster_node", node, at, offline):
+            if node in self._rabbits.nodes and self._rabbits[node].app and self._rabbits[node].vm:
+                raise CommandExecutionError(f"RabbitMQ on node {node} must be stopped")
+            for name in self._rabbits[at or self._me].members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
+
+    def shrink(self, node, at=None):
+        if not self._takes("shrink", node, at):
+            return []
+        gone, self._rabbits[at or self._me].replicas = self._rabbits[at or self._me].replicas, []
+        return [{**queue, "size": 2, "result": "ok"} for queue in gone]
+
+    def grow(self, node, vhost, queues):
+        if not self._takes("grow", node, vhost, queues):
+            return []
+        return [{"vhost": vhost, "name": name, "size": 3, "result": "ok"} for name in queues]
 
     def set_cluster_name(self, name):
         self._app_runs()
@@ -160,9 +193,10 @@ class Rabbitmqctl(Breakable):
             for member in self._node.members:
                 self._rabbits[member].cluster_name = name
 
-    def export_definitions(self):
-        self._app_runs()
-        return copy.deepcopy(self._node.definitions)
+    def export_definitions(self, at=None):
+        if at is None:
+            self._app_runs()
+        return copy.deepcopy(self._rabbits[at or self._me].definitions)
 
     def import_definitions(self, definitions):
         self._app_runs()
@@ -209,11 +243,12 @@ class Rabbitmqctl(Breakable):
         if self._takes("clear_policy", name, vhost):
             self._delete("policies", name=name, vhost=vhost)
 
-    def list_queues(self, vhost="/"):
-        self._app_runs()
+    def list_queues(self, vhost="/", at=None):
+        if at is None:
+            self._app_runs()
         return [
             {"name": queue["name"], "messages": queue["messages"]}
-            for queue in self._node.queues
+            for queue in self._rabbits[at or self._me].queues
             if queue["vhost"] == vhost
         ]
 
@@ -231,6 +266,15 @@ class Service(Breakable):
     def __init__(self, node):
         super().__init__()
         self._node = node
+        self.at_boot = True
+
+    def enabled(self, name, root=None, **kwargs):
+        return self.at_boot
+
+    def enable(self, name, no_block=False, unmask=False, unmask_runtime=False, root=None, **kwargs):
+        if self._takes("enable", name):
+            self.at_boot = True
+        return True
 
     def _turn(self, on):
         self._node.vm = self._node.app = on

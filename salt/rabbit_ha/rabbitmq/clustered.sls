@@ -1,5 +1,7 @@
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
-{%- set carried = salt['rabbit_topology.erlang_cookie_source']() == 'seed' %}
+{%- set carried = salt['rabbit_topology.erlang_cookie_source']() != 'pillar' %}
+{%- set host = salt['rabbit_topology.host']() %}
+{%- set node_type = host.get('node_type', 'disc') %}
 include:
   - rabbit_ha.rabbitmq.running
 
@@ -17,5 +19,15 @@ RabbitMQ is a member of the cluster:
     - service: {{ rabbitmq.service }}
     - timeout: {{ rabbitmq.join_timeout }}
     - cookie_is_carried: {{ carried and not pillar.get('rabbit_ha_orchestrated', false) }}
+    - node_type: {{ node_type }}
+    - discard_local_data: {{ host.get('discard_local_data', false) }}
     - require:
       - rabbit_node: RabbitMQ runs with its configuration
+{%- if not salt['rabbit_topology.is_seed']() %}
+
+RabbitMQ is a {{ node_type }} node:
+  rabbit_cluster.node_type:
+    - name: {{ node_type }}
+    - require:
+      - rabbit_cluster: RabbitMQ is a member of the cluster
+{%- endif %}

@@ -1,5 +1,6 @@
 # Once a cluster, on the seed: the other members have it from there.
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
+{%- set node_type = salt['rabbit_topology.host']().get('node_type', 'disc') %}
 include:
   - rabbit_ha.rabbitmq.clustered
 
@@ -15,5 +16,20 @@ The cluster has its vhosts, users and policies:
     - users: {{ rabbitmq.users | json }}
     - policies: {{ rabbitmq.policies | json }}
     - ha: {{ rabbitmq.ha }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.clustered
+{%- for gone in rabbitmq.absent_members %}
+
+{{ gone }} is no member any more:
+  rabbit_cluster.member_absent:
+    - name: {{ salt['rabbit_topology.node_name'](gone) }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.clustered
+{%- endfor %}
+
+The seed is a {{ node_type }} node:
+  rabbit_cluster.node_type:
+    - name: {{ node_type }}
+    # Only now there is another disc node.
     - require:
       - sls: rabbit_ha.rabbitmq.clustered

@@ -3,9 +3,10 @@ include:
   - rabbit_ha.rabbitmq.cookie
 
 RabbitMQ is running and starts at boot:
-  service.running:
+  rabbit_node.running:
     - name: {{ rabbitmq.service }}
-    - enable: true
+    - contacts: {{ salt['rabbit_topology.contacts']() | json }}
+    - timeout: {{ rabbitmq.join_timeout }}
     - require:
       - sls: rabbit_ha.rabbitmq.cookie
 
@@ -14,4 +15,4 @@ RabbitMQ's plugins are enabled:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
     - plugins: {{ rabbitmq.plugins | json }}
     - require:
-      - service: RabbitMQ is running and starts at boot
+      - rabbit_node: RabbitMQ is running and starts at boot

@@ -158,6 +158,113 @@ def test_a_member_that_the_contact_sees_as_gone_is_partitioned(judge, monkeypatc
     assert judge(rabbits).verdict(CONTACTS)["verdict"] == "partitioned"
 
 
+def series(version, rabbits=None):
+    """Brokers of which the joining one runs another version."""
+    rabbits = rabbits or Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].version = version
+    return rabbits
+
+
+@pytest.mark.parametrize("version", ["3.10.1", "3.10.25", "3.9.29", "3.11.28"])
+def test_a_broker_one_series_away_may_join_as_during_an_upgrade(judge, version):
+    assert judge(series(version)).verdict(CONTACTS)["verdict"] == "standalone, empty"
+
+
+@pytest.mark.parametrize("version", ["3.8.34", "3.12.14", "4.0.5", "4.3.6"])
+def test_a_broker_further_away_does_not_fit(judge, version):
+    found = judge(series(version)).verdict(CONTACTS)
+    assert found["verdict"] == "older or newer than the cluster allows"
+    assert version in found["detail"] and "3.10.8" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fit"),
+    [
+        ("3.13.7", "4.0.5", True),
+        ("3.13.7", "4.2.1", True),
+        ("3.12.14", "4.0.5", False),
+        ("4.0.5", "4.2.1", True),
+        ("4.2.1", "4.3.6", True),
+        ("4.1.0", "4.3.6", False),
+        ("3.13.7", "4.3.6", False),
+    ],
+)
+def test_series_that_may_mix_are_those_of_the_upgrade_paths(judge, one, other, fit):
+    rabbits = series(one)
+    rabbits[SEED].version = other
+    expected = "standalone, empty" if fit else "older or newer than the cluster allows"
+    assert judge(rabbits).verdict(CONTACTS)["verdict"] == expected
+
+
+def test_a_broker_that_lacks_an_enabled_feature_flag_does_not_fit(judge):
+    module = judge(Rabbits(*CONTACTS, clustered=[SEED, THIRD]))
+    ask = module.__salt__["rabbitmqctl.node_state"]
+
+    def node_state(node=None, timeout=15):
+        found = ask(node, timeout)
+        if node == SEED:
+            found["status"]["feature_flags"].append({"name": "khepri_db", "state": "enabled"})
+            found["status"]["feature_flags"].append({"name": "other", "state": "disabled"})
+        return found
+
+    module.__salt__["rabbitmqctl.node_state"] = node_state
+    found = module.verdict(CONTACTS)
+    assert found["verdict"] == "older or newer than the cluster allows"
+    assert "enabled: khepri_db" in found["detail"]
+
+
+def test_what_does_not_fit_is_refused_before_anyone_looks_at_content(judge):
+    rabbits = series("4.0.5")
+    rabbits[ME].queues.append({"name": "q", "vhost": "/", "messages": 12})
+    found = judge(rabbits).verdict(CONTACTS)
+    assert found["verdict"] == "older or newer than the cluster allows"
+
+
+@pytest.mark.parametrize(
+    ("running", "advice"),
+    [
+        ([SEED, ME], f"the majority: restart rabbitmq-server on {THIRD}"),
+        ([ME], f"{SEED}, {THIRD} are the majority: restart rabbitmq-server on {ME}"),
+    ],
+)
+def test_a_partition_names_the_side_with_the_majority(judge, monkeypatch, running, advice):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].partitions = {ME: [THIRD]}
+    monkeypatch.setattr(rabbits, "running", lambda name: set(running))
+    assert advice in judge(rabbits).verdict(CONTACTS)["detail"]
+
+
+def test_a_partition_without_a_majority_leaves_the_choice(judge, monkeypatch):
+    rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
+    rabbits[ME].partitions = {ME: [SEED]}
+    monkeypatch.setattr(rabbits, "running", lambda name: {ME})
+    found = judge(rabbits).verdict([SEED, ME])
+    assert "neither side is the majority" in found["detail"]
+
+
+def test_the_seed_of_a_cluster_asks_nobody_else(judge):
+    module = judge(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED)
+    ask, asked = module.__salt__["rabbitmqctl.node_state"], []
+
+    def node_state(node=None, timeout=15):
+        asked.append(node)
+        return ask(node, timeout)
+
+    module.__salt__["rabbitmqctl.node_state"] = node_state
+    assert module.verdict(CONTACTS)["verdict"] == "seed"
+    assert asked == [None]
+
+
+def test_a_node_that_runs_with_another_cookie_than_its_file_has_is_told(judge):
+    rabbits = Rabbits(*CONTACTS)
+    module = judge(rabbits)
+    said = {"state": "cookie mismatch", "status": None, "said": ""}
+    module.__salt__["rabbitmqctl.node_state"] = lambda node=None, timeout=15: said
+    found = module.verdict(CONTACTS)
+    assert (found["verdict"], found["contact"]) == ("cookie mismatch", ME)
+    assert "another Erlang cookie than the one in its file" in found["detail"]
+
+
 def test_the_seed_of_no_cluster_yet_joins_nobody(judge):
     found = judge(Rabbits(*CONTACTS), me=SEED).verdict(CONTACTS)
     assert (found["verdict"], found["members"]) == ("seed", [SEED])
@@ -202,7 +309,8 @@ def test_a_node_that_calls_itself_otherwise_than_pillar_is_an_error(judge):
     ("listed", "remembered", "verdict"),
     [
         (True, [SEED, ME], "app stopped, member"),
-        (True, [ME], "ghost in the cluster"),
+        # What it lost shows once it runs.
+        (True, [ME], "app stopped, member"),
         (False, [SEED, ME], "forgotten by the cluster"),
         (False, [ME], "app stopped, not a member"),
     ],

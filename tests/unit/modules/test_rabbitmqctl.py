@@ -4,6 +4,7 @@ import getpass
 import json
 import pathlib
 import stat
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
@@ -298,11 +299,61 @@ def test_without_a_plugins_file_no_plugin_is_enabled(rabbitmqctl, tmp_path):
     assert rabbitmqctl.enabled_plugins(str(tmp_path / "none")) == []
 
 
-def test_waiting_for_the_node_outlasts_the_time_given_to_the_tool(rabbitmqctl, run):
-    rabbitmqctl.await_startup(timeout=60)
+def test_waiting_for_the_node_ends_when_it_runs(rabbitmqctl, run, monkeypatch):
+    monkeypatch.setattr(rabbitmqctl, "installed", lambda: True)
+    answers = ["node_stopped_local", "app_stopped_local", "cluster_status"]
+    run.side_effect = [recorded("3.10.8", name) for name in answers]
+    slept = []
+    rabbitmqctl.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    assert rabbitmqctl.await_boot(timeout=60, interval=2) is True
+    assert slept == [2, 2]
+
+
+def test_waiting_for_the_node_ends_after_its_timeout(rabbitmqctl, run, monkeypatch):
+    monkeypatch.setattr(rabbitmqctl, "installed", lambda: True)
+    run.return_value = recorded("3.10.8", "app_stopped_local")
+    slept = []
+    rabbitmqctl.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    assert rabbitmqctl.await_boot(timeout=6, interval=2) is False
+    assert sum(slept) == 6
+
+
+def test_a_member_is_forgotten_on_another_member_or_offline(rabbitmqctl, run):
+    rabbitmqctl.forget_cluster_node("rabbit@b", at=PEER)
+    rabbitmqctl.forget_cluster_node("rabbit@b", offline=True)
+    assert commands(run) == [
+        ["rabbitmqctl", "--silent", "--node", PEER, "forget_cluster_node", "rabbit@b"],
+        ["rabbitmqctl", "--silent", "forget_cluster_node", "--offline", "rabbit@b"],
+    ]
+
+
+def test_no_third_type_of_node_is_asked_for(rabbitmqctl, run):
+    with pytest.raises(SaltInvocationError, match="disc or ram, found 'disk'"):
+        rabbitmqctl.change_cluster_node_type("disk")
+    run.assert_not_called()
+
+
+def test_names_of_queues_are_no_regular_expressions(rabbitmqctl, run):
+    grown = '[{"vhost":"/","name":"a.b","size":3,"result":"ok"}]'
+    run.return_value = {**DONE, "stdout": grown}
+    assert rabbitmqctl.grow("rabbit@b", "/", ["a.b", "c|d"])[0]["name"] == "a.b"
     [command] = commands(run)
-    assert command[-3:] == ["await_startup", "--timeout", "60"]
-    assert run.call_args.kwargs["timeout"] > 60
+    assert command[:2] == ["rabbitmq-queues", "--silent"]
+    assert command[command.index("--vhost-pattern") + 1] == "^(/)$"
+    assert command[command.index("--queue-pattern") + 1] == r"^(a\.b|c\|d)$"
+
+
+def test_many_queues_grow_in_as_many_calls_as_an_argument_s_length_asks_for(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "[]"}
+    rabbitmqctl.grow("rabbit@b", "/", [f"queue{number}" for number in range(450)])
+    assert len(commands(run)) == 3
+
+
+def test_a_node_remembers_its_members_where_rabbitmq_can_tell(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "['rabbit@rabbitmq-node1','rabbit@rabbitmq-node10']"}
+    assert rabbitmqctl.known_members() == {"rabbit@rabbitmq-node1", "rabbit@rabbitmq-node10"}
+    run.return_value = {**DONE, "retcode": 69, "stderr": "{:undef, [{:rabbit_nodes, ...}]}"}
+    assert rabbitmqctl.known_members() == set()
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -1,5 +1,7 @@
 """rabbit_cluster: joins only where that is safe, says what it would do, checks what it did."""
 
+import json
+import pathlib
 import re
 import time
 from types import SimpleNamespace
@@ -8,8 +10,8 @@ import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
-from tests.support import faked, functions, load
+from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service, fresh_definitions
+from tests.support import TOPOLOGY, faked, functions, load, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -19,21 +21,47 @@ UNIT_FAILED = (
 )
 
 
+class Disk(Service):
+    """Salt's ``service`` on a host with a disk: a node that finds no data begins anew."""
+
+    def __init__(self, node, me, node_dir):
+        super().__init__(node)
+        self._me, self._node_dir = me, node_dir
+
+    def _turn(self, on):
+        super()._turn(on)
+        if on and not self._node_dir.exists():
+            self._node_dir.mkdir(parents=True)
+            self._node.members = {self._me}
+            self._node.definitions, self._node.queues = fresh_definitions(), []
+
+
 class Broker:
     """One broker's host: the state module, and what it did to RabbitMQ and its service."""
 
-    def __init__(self, rabbits, topology, me=ME, test=False, installed=True):
+    def __init__(self, rabbits, topology, folder, me=ME, test=False, installed=True):
         minion = me.split("@")[1]
         self.rabbits = rabbits
+        self.node_dir = folder / "data" / "mnesia" / me
+        self.node_dir.mkdir(parents=True, exist_ok=True)
         self.rabbitmqctl = Rabbitmqctl(rabbits, me, installed)
-        self.service = Service(rabbits[me])
+        self.service = Disk(rabbits[me], me, self.node_dir)
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         salt |= faked("service", self.service, SYSTEMD)
-        salt |= topology(minion=minion)
+        rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
+        salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
-        membership = load("_modules/rabbit_membership.py", salt=salt, grains=grains)
-        membership.time = SimpleNamespace(monotonic=time.monotonic, sleep=_no_waiting)
-        salt |= functions("rabbit_membership", membership)
+        for name in ("rabbit_membership", "rabbit_backup", "rabbit_notes"):
+            module = load(f"_modules/{name}.py", salt=salt, grains=grains)
+            salt |= functions(name, module)
+            if name == "rabbit_membership":
+                module.time = SimpleNamespace(
+                    monotonic=time.monotonic,
+                    sleep=_no_waiting,
+                    strftime=time.strftime,
+                    gmtime=time.gmtime,
+                )
+        self.backup = functions("rabbit_backup", load("_modules/rabbit_backup.py", salt=salt))
         self.states = load(
             "_states/rabbit_cluster.py", salt=salt, grains=grains, opts={"test": test}
         )
@@ -41,9 +69,24 @@ class Broker:
     def joined(self, **kwargs):
         return self.states.joined(SEED, CONTACTS, "rabbitmq-server", **({"timeout": 0} | kwargs))
 
+    def remembers(self, *members):
+        """Write what Mnesia's generation keeps of its members."""
+        names = ",".join(f"'{name}'" for name in members)
+        (self.node_dir / "cluster_nodes.config").write_text(f"{{[{names}],[{names}]}}.\n")
+
+    def keeps_queue(self, name):
+        """Write what a classic queue leaves on the disk."""
+        folder = self.node_dir / "msg_stores" / "vhosts" / "A" / "queues" / name.upper()
+        folder.mkdir(parents=True)
+        (folder / ".queue_name").write_text(f"VHOST: /\nQUEUE: {name}\n")
+
     @property
     def writes(self):
         return self.service.writes + self.rabbitmqctl.writes
+
+    @property
+    def backups(self):
+        return self.backup["rabbit_backup.list_definitions"]()
 
 
 def _no_waiting(seconds):
@@ -51,9 +94,9 @@ def _no_waiting(seconds):
 
 
 @pytest.fixture
-def broker(topology):
+def broker(topology, tmp_path):
     def build(rabbits, **kwargs):
-        return Broker(rabbits, topology, **kwargs)
+        return Broker(rabbits, topology, tmp_path, **kwargs)
 
     return build
 
@@ -63,7 +106,9 @@ def test_a_fresh_broker_joins(broker):
     host = broker(rabbits)
     ret = host.joined()
     assert ret["result"] is True
-    assert ret["changes"] == {"cluster": {"new": sorted(CONTACTS)}}
+    assert ret["changes"]["cluster"] == {"old": "alone", "new": f"with {SEED}"}
+    assert ret["changes"]["members"] == sorted(CONTACTS)
+    assert host.backups == [ret["changes"]["backup"]]
     assert rabbits[SEED].members == rabbits[ME].members == set(CONTACTS)
     assert rabbits[ME].app
 
@@ -96,12 +141,23 @@ def test_the_seed_joins_nobody(broker, test):
     assert host.writes == []
 
 
-def test_an_interrupted_join_is_finished_without_stopping_the_app_again(broker):
+def test_an_interrupted_join_is_finished_once_it_shows_what_the_node_holds(broker):
     rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
     rabbits[ME].app = False
     host = broker(rabbits)
     assert host.joined()["result"] is True
-    assert host.writes == [("join_cluster", SEED), ("start_app",)]
+    join = [("stop_app",), ("join_cluster", SEED), ("start_app",)]
+    assert host.writes == [("start_app",), *join]
+
+
+def test_a_stopped_app_hides_no_content_from_a_join(broker):
+    rabbits = with_content()
+    rabbits[ME].app = False
+    host = broker(rabbits)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "queue q in / (12 messages)" in ret["comment"]
+    assert host.writes == [("start_app",)]
 
 
 @pytest.mark.parametrize(("test", "writes"), [(False, [("start_app",)]), (True, [])])
@@ -121,7 +177,7 @@ def test_a_stopped_service_is_started_before_membership_is_judged(broker):
     host = broker(rabbits)
     ret = host.joined()
     assert ret["result"] is True
-    assert ret["changes"] == {"service": "started"}
+    assert ret["changes"] == {"service": "started", "members": sorted(CONTACTS)}
     assert host.writes == [("start", "rabbitmq-server")]
 
 
@@ -172,18 +228,6 @@ def with_content():
     return rabbits
 
 
-def forgotten():
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    rabbits[SEED].members = rabbits[THIRD].members = {SEED, THIRD}
-    return rabbits
-
-
-def ghost():
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    rabbits[ME].members = {ME}
-    return rabbits
-
-
 def other_cluster():
     return Rabbits(*CONTACTS, "rabbit@elsewhere", clustered=[ME, "rabbit@elsewhere"])
 
@@ -191,6 +235,12 @@ def other_cluster():
 def partitioned():
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].partitions = {ME: [SEED]}
+    return rabbits
+
+
+def too_new():
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].version = "4.0.5"
     return rabbits
 
 
@@ -211,10 +261,9 @@ def seed_down():
     ("situation", "way_out"),
     [
         (with_content, "standalone, with content: .*queue q in /.*export_definitions"),
-        (forgotten, "forgotten by the cluster: .*force_reset"),
-        (ghost, f"ghost in the cluster: .*On {SEED}: rabbitmqctl forget_cluster_node {ME}"),
+        (too_new, "older or newer than the cluster allows: .*4.0.5.*3.10.8.*Install on this host"),
         (other_cluster, "other cluster: .*rabbit@elsewhere.*Correct the topology"),
-        (partitioned, "partitioned: .*restart"),
+        (partitioned, "partitioned: .*are the majority: restart rabbitmq-server on"),
         (another_cookie, "cookie mismatch: .*salt-run state.orchestrate orch.rabbit_ha"),
         (seed_down, f"seed unreachable: .*On .*{SEED}.*: systemctl status rabbitmq-server"),
     ],
@@ -262,16 +311,7 @@ def test_a_failed_join_leaves_the_app_running_where_it_ran(broker):
     assert ret["result"] is False
     assert re.search(f"^rabbitmq-node2: joining {SEED}: .*exited with 70", ret["comment"])
     assert rabbits[ME].app
-    assert ret["changes"] == {}
-
-
-def test_a_failed_join_leaves_the_app_stopped_where_it_was_stopped(broker):
-    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
-    rabbits[ME].app = False
-    host = broker(rabbits)
-    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("exited with 70")
-    assert host.joined()["result"] is False
-    assert host.writes == [("join_cluster", SEED)]
+    assert list(ret["changes"]) == ["backup"]
 
 
 @pytest.mark.parametrize("lost", ["join_cluster", "start_app"])
@@ -280,7 +320,7 @@ def test_a_step_of_the_join_that_silently_does_nothing_is_noticed(broker, lost):
     host.rabbitmqctl.lost.add(lost)
     ret = host.joined()
     assert ret["result"] is False
-    assert "done, yet the node is not a member" in ret["comment"]
+    assert "done what can be done, yet the node is not a member" in ret["comment"]
 
 
 def test_a_member_s_app_that_silently_does_not_start_is_noticed(broker):
@@ -289,6 +329,354 @@ def test_a_member_s_app_that_silently_does_not_start_is_noticed(broker):
     host = broker(rabbits)
     host.rabbitmqctl.lost.add("start_app")
     assert host.joined()["result"] is False
+
+
+def test_what_a_broker_holds_is_let_go_where_pillar_allows_it(broker):
+    rabbits = with_content()
+    ret = broker(rabbits).joined(discard_local_data=True)
+    assert ret["result"] is True
+    assert ret["changes"]["discarded"] == ["queue q in / (12 messages)"]
+    assert ret["changes"]["backup"].endswith("before-discarding-local-data.json")
+    assert rabbits[ME].members == {SEED, ME}
+
+
+def test_in_test_mode_what_a_broker_holds_would_be_let_go(broker):
+    host = broker(with_content(), test=True)
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is None
+    assert "discarded" in ret["comment"]
+    assert (host.writes, host.backups) == ([], [])
+
+
+def stand_alone_with_content(rabbits):
+    """Let the broker be what it was before it joined."""
+    rabbits[ME].members, rabbits[SEED].members = {ME}, {SEED, THIRD}
+    rabbits[ME].definitions = fresh_definitions()
+    rabbits[ME].queues = [{"name": "later", "vhost": "/", "messages": 1}]
+
+
+def test_local_data_is_discarded_once_only(broker):
+    rabbits = with_content()
+    host = broker(rabbits)
+    assert host.joined(discard_local_data=True)["result"] is True
+    stand_alone_with_content(rabbits)
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is False
+    assert "queue later in /" in ret["comment"]
+    assert "discard_local_data was used on" in ret["comment"]
+
+
+def test_local_data_may_be_discarded_again_after_pillar_took_that_back(broker):
+    rabbits = with_content()
+    host = broker(rabbits)
+    host.joined(discard_local_data=True)
+    host.joined()
+    stand_alone_with_content(rabbits)
+    assert host.joined(discard_local_data=True)["result"] is True
+
+
+def test_a_join_that_failed_uses_the_permission_to_discard_not_up(broker):
+    host = broker(with_content())
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("exited with 70")
+    assert host.joined(discard_local_data=True)["result"] is False
+    del host.rabbitmqctl.fails["join_cluster"]
+    assert host.joined(discard_local_data=True)["result"] is True
+
+
+def ghost():
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].members = {ME}
+    rabbits[SEED].replicas = [{"vhost": "/", "name": "orders"}, {"vhost": "v", "name": "a b"}]
+    return rabbits
+
+
+def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
+    rabbits = ghost()
+    host = broker(rabbits)
+    ret = host.joined()
+    assert ret["result"] is True
+    assert rabbits[ME].members == rabbits[SEED].members == set(CONTACTS)
+    assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+    assert host.backups == [ret["changes"]["backup"]]
+    assert host.writes == [
+        ("shrink", ME, SEED),
+        ("stop_app",),
+        ("forget_cluster_node", ME, SEED, False),
+        ("join_cluster", SEED),
+        ("start_app",),
+        ("grow", ME, "/", ["orders"]),
+        ("grow", ME, "v", ["a b"]),
+    ]
+
+
+def test_in_test_mode_a_ghost_would_be_forgotten(broker):
+    host = broker(ghost(), test=True)
+    ret = host.joined()
+    assert ret["result"] is None
+    assert f"would have had {SEED} forget the old node" in ret["comment"]
+    assert (host.writes, host.backups) == ([], [])
+
+
+@pytest.mark.parametrize("step", ["forget_cluster_node", "join_cluster", "grow"])
+def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker, step):
+    rabbits = ghost()
+    host = broker(rabbits)
+    host.rabbitmqctl.fails[step] = CommandExecutionError("killed")
+    assert host.joined()["result"] is False
+    assert rabbits[ME].app
+    del host.rabbitmqctl.fails[step]
+    ret = host.joined()
+    assert ret["result"] is True
+    assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+    assert host.joined()["changes"] == {}
+
+
+def test_a_quorum_queue_that_gets_no_replica_is_told(broker):
+    host = broker(ghost())
+    host.states.__salt__["rabbitmqctl.grow"] = lambda node, vhost, queues: [
+        {"vhost": vhost, "name": queues[0], "result": "error: timeout"}
+    ]
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "orders in /: error: timeout" in ret["comment"]
+    assert f"rabbitmq-queues grow {ME} all" in ret["comment"]
+
+
+def forgotten(vm=False):
+    """A broker whose service stopped, and that the others forgot since."""
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].vm = rabbits[ME].app = vm
+    rabbits[SEED].members = rabbits[THIRD].members = {SEED, THIRD}
+    return rabbits
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_forgotten_broker_keeps_its_data_aside_and_joins_anew(broker, runs):
+    rabbits = forgotten(runs)
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert ret["result"] is True
+    assert rabbits[ME].members == rabbits[SEED].members == set(CONTACTS)
+    aside = pathlib.Path(ret["changes"]["set_aside"])
+    assert (aside / "cluster_nodes.config").exists()
+    assert aside.parent.name == "mnesia.aside"
+
+
+def test_in_test_mode_a_forgotten_broker_s_data_would_be_set_aside(broker):
+    host = broker(forgotten(), test=True)
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert ret["result"] is None
+    assert "would have set this node's data aside" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_forgotten_broker_with_a_queue_of_its_own_is_left_alone(broker, test):
+    host = broker(forgotten(), test=test)
+    host.remembers(*CONTACTS)
+    host.keeps_queue("orders")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "queue orders in /" in ret["comment"]
+    assert "discard_local_data: true" in ret["comment"]
+    assert host.writes == []
+
+
+def test_a_forgotten_broker_s_mirror_of_a_queue_that_others_serve_is_no_loss(broker):
+    rabbits = forgotten()
+    rabbits[SEED].queues.append({"name": "orders", "vhost": "/", "messages": 3})
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_queue("orders")
+    assert host.joined()["result"] is True
+
+
+def test_a_forgotten_broker_s_queues_are_let_go_where_pillar_allows_it(broker):
+    host = broker(forgotten())
+    host.remembers(*CONTACTS)
+    host.keeps_queue("orders")
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is True
+    assert ret["changes"]["discarded"] == ["queue orders in /"]
+
+
+@pytest.mark.parametrize(("queue", "result"), [(None, True), ("orders", False)])
+def test_an_app_that_waits_for_members_that_forgot_it_is_treated_as_forgotten(
+    broker, queue, result
+):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].app = False
+    rabbits[SEED].members = rabbits[THIRD].members = {SEED, THIRD}
+    host = broker(rabbits)
+    if queue:
+        host.keeps_queue(queue)
+    tries = []
+
+    def start_app(timeout=330):
+        tries.append(timeout)
+        if len(tries) == 1:
+            raise CommandExecutionError("timeout_waiting_for_leader")
+        rabbits[ME].app = True
+
+    host.states.__salt__["rabbitmqctl.start_app"] = start_app
+    ret = host.joined()
+    assert ret["result"] is result
+    assert ("set_aside" in ret["changes"]) is result
+
+
+def test_a_broker_joins_as_the_kind_of_node_it_shall_be(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    broker(rabbits).joined(node_type="ram")
+    assert rabbits[ME].ram
+
+
+@pytest.mark.parametrize(("old", "new"), [("disc", "ram"), ("ram", "disc")])
+def test_a_member_changes_its_type(broker, old, new):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].ram = old == "ram"
+    host = broker(rabbits)
+    ret = host.states.node_type(new)
+    assert ret["result"] is True
+    assert ret["changes"] == {"node_type": {"old": old, "new": new}}
+    assert rabbits[ME].app
+    again = broker(rabbits)
+    assert again.states.node_type(new)["changes"] == {}
+    assert again.writes == []
+
+
+def test_in_test_mode_a_member_would_change_its_type(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), test=True)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is None
+    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
+    assert host.writes == []
+
+
+def test_on_a_bare_host_test_mode_has_no_type_to_change(broker):
+    ret = broker(Rabbits(*CONTACTS), installed=False, test=True).states.node_type("ram")
+    assert ret["result"] is True
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_the_last_disc_node_stays_one(broker, test):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].ram = rabbits[THIRD].ram = True
+    host = broker(rabbits, test=test)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is False
+    assert "the only disc node" in ret["comment"]
+    assert host.writes == []
+
+
+def test_a_rabbitmq_without_ram_nodes_says_so(broker, monkeypatch):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
+    status = json.loads(recorded("4.3.6", "cluster_status")["stdout"])
+    monkeypatch.setitem(host.states.__salt__, "rabbitmqctl.cluster_status", lambda: status)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is False
+    assert "RabbitMQ 4.3.6 has no RAM nodes" in ret["comment"]
+    assert host.states.node_type("disc")["result"] is True
+
+
+def test_a_type_that_silently_does_not_change_is_noticed(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
+    host.rabbitmqctl.lost.add("change_cluster_node_type")
+    ret = host.states.node_type("ram")
+    assert (ret["result"], ret["changes"]) == (False, {})
+
+
+def test_a_failed_change_of_type_leaves_the_app_running(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    host = broker(rabbits)
+    host.rabbitmqctl.fails["change_cluster_node_type"] = CommandExecutionError("exited with 69")
+    assert host.states.node_type("ram")["result"] is False
+    assert rabbits[ME].app
+
+
+def test_no_third_type_of_node(broker):
+    ret = broker(Rabbits(*CONTACTS, clustered=CONTACTS)).states.node_type("disk")
+    assert ret["result"] is False
+    assert "disc or ram" in ret["comment"]
+
+
+def with_a_stopped_third():
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[THIRD].vm = rabbits[THIRD].app = False
+    return rabbits
+
+
+def test_a_member_that_is_gone_is_forgotten(broker):
+    rabbits = with_a_stopped_third()
+    host = broker(rabbits, me=SEED)
+    ret = host.states.member_absent(THIRD)
+    assert ret["result"] is True
+    assert ret["changes"][THIRD] == {"old": "member", "new": "forgotten"}
+    assert host.backups == [ret["changes"]["backup"]]
+    assert rabbits[ME].members == {SEED, ME}
+    again = host.states.member_absent(THIRD)
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_in_test_mode_a_member_would_be_forgotten(broker):
+    host = broker(with_a_stopped_third(), me=SEED, test=True)
+    ret = host.states.member_absent(THIRD)
+    assert ret["result"] is None
+    assert (host.writes, host.backups) == ([], [])
+
+
+def test_on_a_bare_host_test_mode_has_nobody_to_forget(broker):
+    ret = broker(Rabbits(SEED), me=SEED, installed=False, test=True).states.member_absent(THIRD)
+    assert ret["result"] is True
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_member_that_runs_is_not_forgotten(broker, test):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED, test=test)
+    ret = host.states.member_absent(THIRD)
+    assert ret["result"] is False
+    assert "On rabbitmq-node3: systemctl disable --now rabbitmq-server".lower() in (
+        ret["comment"].lower()
+    )
+    assert host.writes == []
+
+
+def test_a_node_does_not_forget_itself(broker):
+    ret = broker(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED).states.member_absent(SEED)
+    assert ret["result"] is False
+
+
+def test_a_forgetting_that_silently_does_nothing_is_noticed(broker):
+    host = broker(with_a_stopped_third(), me=SEED)
+    host.rabbitmqctl.lost.add("forget_cluster_node")
+    ret = host.states.member_absent(THIRD)
+    assert (ret["result"], ret["changes"]) == (False, {})
+
+
+def test_while_no_member_runs_one_is_forgotten_offline(broker):
+    rabbits = with_a_stopped_third()
+    rabbits[SEED].vm = rabbits[SEED].app = False
+    host = broker(rabbits, me=SEED)
+    host.remembers(*CONTACTS)
+    forget = host.states.__salt__["rabbitmqctl.forget_cluster_node"]
+
+    def forget_on_disk(node, at=None, offline=False):
+        forget(node, at, offline)
+        host.remembers(SEED, ME)
+
+    host.states.__salt__["rabbitmqctl.forget_cluster_node"] = forget_on_disk
+    ret = host.states.member_absent(THIRD, offline=True)
+    assert ret["result"] is True
+    assert host.writes == [("forget_cluster_node", THIRD, None, True)]
+
+
+def test_offline_is_refused_while_the_local_node_runs(broker):
+    host = broker(with_a_stopped_third(), me=SEED)
+    host.remembers(*CONTACTS)
+    ret = host.states.member_absent(THIRD, offline=True)
+    assert ret["result"] is False
+    assert host.writes == []
 
 
 def test_the_cluster_is_named(broker):

@@ -160,6 +160,79 @@ def test_a_host_whose_rabbitmq_has_data_under_its_name_is_not_renamed(host, test
     assert here.writes == []
 
 
+def stopped(host, forgotten=False, **kwargs):
+    here = host(clustered=[SEED, ME], **kwargs)
+    here.rabbits[ME].vm = here.rabbits[ME].app = False
+    if forgotten:
+        here.rabbits[SEED].members = {SEED}
+        here.states.__salt__["rabbit_membership.verdict"] = lambda contacts: {
+            "verdict": "forgotten by the cluster"
+        }
+    return here
+
+
+def test_a_stopped_service_is_started_and_its_node_waited_for(host):
+    here = stopped(host)
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (True, {"running": True})
+    assert here.writes == [("start", SERVICE)]
+    again = here.states.running(SERVICE, [SEED, ME])
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_in_test_mode_a_stopped_service_would_be_started(host):
+    here = stopped(host, test=True)
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (None, {"running": True})
+    assert here.writes == []
+
+
+def test_on_a_bare_host_test_mode_predicts_a_start(host):
+    here = stopped(host, test=True, installed=False)
+    assert here.states.running(SERVICE, [SEED, ME])["result"] is None
+
+
+def test_a_node_that_does_not_boot_in_time_is_left_to_the_next_step(host):
+    here = stopped(host)
+    here.service.lost.add("start")
+    ret = here.states.running(SERVICE, [SEED, ME], timeout=7)
+    assert ret["result"] is True
+    assert "has not booted within 7 s" in ret["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_node_that_its_cluster_forgot_is_not_started(host, test):
+    here = stopped(host, forgotten=True, test=test)
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert "forgotten" in ret["comment"]
+    assert here.writes == []
+
+
+def test_a_service_that_runs_is_enabled_for_the_next_boot(host):
+    here = host()
+    here.service.at_boot = False
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (True, {"enabled": True})
+    assert here.writes == [("enable", SERVICE)]
+
+
+def test_a_service_that_silently_is_not_enabled_is_noticed(host):
+    here = host()
+    here.service.at_boot = False
+    here.service.lost.add("enable")
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (False, {})
+
+
+def test_a_service_that_systemd_does_not_start_names_the_next_command(host):
+    here = stopped(host)
+    here.service.fails["start"] = CommandExecutionError("Job failed")
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert ret["result"] is False
+    assert "Next: journalctl -u rabbitmq-server" in ret["comment"]
+
+
 def test_a_name_that_silently_is_not_set_is_noticed(host):
     here = host(hostname="localhost")
     here.network.lost.add("mod_hostname")
