@@ -327,10 +327,11 @@ def _state_results(answers, step):
 
 def sync_cookie():
     """
-    Bring the seed's Erlang cookie to the other brokers, sealed for each.
+    Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
-    The seed seals it for each minion's public key, which the master holds; on the
-    way nobody can read it. A broker that has it already goes on running.
+    The seed has it; after the seed was installed anew, the others have. That broker
+    seals it for each minion's public key, which the master holds; on the way nobody
+    can read it. A broker that has it already goes on running.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to ``replaced``).
@@ -344,17 +345,18 @@ def sync_cookie():
     settings = _settings()
     seed = __utils__["rabbit_settings.seed_host"](settings)
     brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
-    joining = [host for host in brokers if host != seed]
-    if not joining or _settings(seed)["rabbitmq"]["erlang_cookie"]:
+    if len(brokers) < 2 or _settings(seed)["rabbitmq"]["erlang_cookie"]:
         return {"problems": [], "changes": {}}
+    giver = _cookie_giver(brokers, seed)
+    joining = [host for host in brokers if host != giver]
     with salt.key.get_key(__opts__) as keys:
         public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
     unknown = [f"{host}: the master has no accepted key" for host, key in public.items() if not key]
     if unknown:
         return {"problems": unknown, "changes": {}}
-    sealed = _call([seed], "rabbit_cookie.seal", [public])[seed]
+    sealed = _call([giver], "rabbit_cookie.seal", [public])[giver]
     if not sealed["ok"]:
-        return {"problems": [f"{seed}: sealing the cookie: {sealed['return']}"], "changes": {}}
+        return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
     answers = _call(
         joining,
         "state.apply",
@@ -364,6 +366,24 @@ def sync_cookie():
     )
     problems, changes = _state_results(answers, "cookie sync")
     return {"problems": problems, "changes": changes}
+
+
+def _cookie_giver(brokers, seed):
+    """
+    Name the broker whose Erlang cookie is the cluster's.
+
+    It is the seed, unless that was installed anew: the others then count it as one of
+    them, and it stands alone with a cookie of its own making.
+    """
+    node = __utils__["rabbit_settings.node_name"](seed)
+    answers = _call(brokers, "rabbit_report.broker", timeout=60)
+    members = {
+        host: answer["return"]["members"]
+        for host, answer in answers.items()
+        if answer["ok"] and "members" in answer["return"]
+    }
+    others = [host for host in members if host != seed and node in members[host]]
+    return others[0] if others and members.get(seed) == [node] else seed
 
 
 # What is there now

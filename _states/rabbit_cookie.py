@@ -22,14 +22,15 @@ def synced(name, service, source, sealed=None):
         is the seed, whose own cookie is the cluster's.
     sealed : None
         With ``seed``, what ``rabbit_cookie.seal`` made on the seed for this
-        minion; without it nothing is changed.
+        minion; without it nothing is changed. With ``self`` likewise, made on
+        another member for a seed that was installed anew.
 
     Changes name the backup (``backup``, a path or None), never the cookie.
 
     See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    if source == "self":
+    if source == "self" and sealed is None:
         ret["comment"] = "This is the seed: its Erlang cookie is already the cluster's"
         return ret
     if source == "seed" and sealed is None:

@@ -433,6 +433,7 @@ def test_a_host_that_falls_silent_is_a_problem_not_a_host_without_changes(world)
 @pytest.fixture
 def keys(world):
     """Accept a key of each broker; returns a mapping from minion to what was written."""
+    world.answers("rabbit_report.broker", clustered({}))
     folder = os.path.join(world.opts["pki_dir"], "minions")
     os.makedirs(folder)
     accepted = {
@@ -442,6 +443,42 @@ def keys(world):
         with open(os.path.join(folder, host), "w") as handle:
             handle.write(text)
     return accepted
+
+
+def clustered(members):
+    """Answer ``rabbit_report.broker`` from a mapping of host to the hosts it lists."""
+    return lambda host: {
+        **BROKER_REPORT,
+        "members": [f"rabbit@{member}" for member in members.get(host, [host])],
+    }
+
+
+def test_after_a_seed_was_installed_anew_another_member_gives_the_cookie(world, keys):
+    old = dict.fromkeys(BROKERS[1:], BROKERS)
+    world.answers("rabbit_report.broker", clustered(old))
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
+    assert asked == ["rabbitmq-node2"]
+    assert list(public) == ["rabbitmq-node1", "rabbitmq-node3"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        dict.fromkeys(BROKERS, BROKERS),
+        # The others form a cluster that has never known the seed.
+        dict.fromkeys(BROKERS[1:], BROKERS[1:]),
+    ],
+)
+def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
+    world.answers("rabbit_report.broker", clustered(members))
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    world.runner.sync_cookie()
+    assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node1"]
 
 
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
@@ -470,7 +507,7 @@ def test_a_broker_whose_key_is_not_accepted_is_told_and_nothing_is_sealed(world,
     os.remove(os.path.join(world.opts["pki_dir"], "minions", "rabbitmq-node3"))
     found = world.runner.sync_cookie()
     assert found["problems"] == ["rabbitmq-node3: the master has no accepted key"]
-    assert world.minions._calls == []
+    assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
 
 
 def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):

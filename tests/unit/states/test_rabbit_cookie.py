@@ -72,7 +72,9 @@ def broker(topology):
     return build
 
 
-@pytest.mark.parametrize(("source", "sealed"), [("seed", "SEEDS"), ("pillar", None)])
+@pytest.mark.parametrize(
+    ("source", "sealed"), [("seed", "SEEDS"), ("pillar", None), ("self", "MEMBERS")]
+)
 def test_another_cookie_is_replaced_while_the_node_is_stopped(broker, source, sealed):
     host = broker()
     ret = host.synced(source, sealed)
