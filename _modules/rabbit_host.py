@@ -2,30 +2,41 @@
 Facts about this host that Salt's own modules do not tell.
 """
 
+import glob
 import hashlib
 import os
 import time
 
 import salt.utils.files
+import salt.utils.path
 from salt.exceptions import CommandExecutionError
 
+# systemd's words, in microseconds since the host booted.
+_STARTED = "ExecMainStartTimestampMonotonic"
+_CHANGED = "StateChangeTimestampMonotonic"
+DPKG_JOURNAL = "/var/lib/dpkg/updates"
+UNFINISHED = (["half-installed"], ["unpacked"], ["half-configured"])
 
-def synced_files(names):
+
+def readiness(names):
     """
-    Tell which versions of the project's modules this minion has.
+    Tell which versions of the project's modules this minion has, and whether it is free.
 
     names
         List of file names below the minion's ``extension_modules``, such as
         ``modules/rabbitmqctl.py``.
 
-    Returns a mapping from name to the file's SHA-256 digest, None for a file that
-    is not there.
+    Returns a mapping with ``modules`` (mapping from name to the file's SHA-256 digest,
+    None for a file that is not there) and ``jobs``: a list of the jobs that run here,
+    mappings with ``fun`` (a name, or a list of names), ``jid`` and ``pid``.
+
+    See https://docs.saltproject.io/en/latest/ref/modules/all/salt.modules.saltutil.html.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-call rabbit_host.synced_files '[modules/rabbitmqctl.py]'
+        salt-call rabbit_host.readiness '[modules/rabbitmqctl.py]'
     """
     digests = {}
     for name in names:
@@ -35,7 +46,10 @@ def synced_files(names):
                 digests[name] = hashlib.sha256(handle.read()).hexdigest()
         except FileNotFoundError:
             digests[name] = None
-    return digests
+    jobs = [
+        {key: job[key] for key in ("fun", "jid", "pid")} for job in __salt__["saltutil.running"]()
+    ]
+    return {"modules": digests, "jobs": jobs}
 
 
 def service_start_time(service):
@@ -55,11 +69,60 @@ def service_start_time(service):
 
         salt-call rabbit_host.service_start_time rabbitmq-server
     """
-    properties = _unit_properties(service, "ActiveState", "ExecMainStartTimestampMonotonic")
-    microseconds = int(properties["ExecMainStartTimestampMonotonic"] or 0)
+    return _since(_unit_properties(service, "ActiveState", _STARTED), _STARTED)
+
+
+def service_load_time(service):
+    """
+    Tell when a systemd service read its configuration: at its start or last reload.
+
+    service
+        Name of the service.
+
+    Returns seconds since 1970 (float), or None where it does not run.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html
+    (``StateChangeTimestamp``, ``ReloadResult``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.service_load_time haproxy
+    """
+    properties = _unit_properties(service, "ActiveState", "ReloadResult", _STARTED, _CHANGED)
+    # A reload that failed is a change of state too.
+    return _since(properties, _CHANGED if properties["ReloadResult"] == "success" else _STARTED)
+
+
+def _since(properties, timestamp):
+    """Read one of a running unit's monotonic timestamps as seconds since 1970, else None."""
+    microseconds = int(properties[timestamp] or 0)
     if properties["ActiveState"] != "active" or not microseconds:
         return None
     return time.time() - time.monotonic() + microseconds / 1e6
+
+
+def last_written(paths):
+    """
+    Tell when the newest of some files was written.
+
+    paths
+        List of files; a folder stands for itself and the files in it.
+
+    Returns seconds since 1970 (float), or None where none is there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.last_written '[/etc/haproxy/haproxy.cfg]'
+    """
+    inside = [entry for path in paths for entry in glob.glob(os.path.join(path, "*"))]
+    return max(
+        (os.stat(path).st_mtime for path in [*paths, *inside] if os.path.exists(path)),
+        default=None,
+    )
 
 
 def unit_needs_reload(service):
@@ -92,6 +155,67 @@ def _unit_properties(service, *names):
             f"{__grains__['id']}: systemctl show {service} failed: {shown['stderr']}"
         )
     return dict(line.split("=", 1) for line in shown["stdout"].splitlines())
+
+
+def unfinished_packages():
+    """
+    List what dpkg was interrupted in, as by a power failure; until it is finished apt refuses all.
+
+    Returns a list such as ``rabbitmq-server half-installed``; empty where there is no dpkg.
+
+    Raises CommandExecutionError when dpkg cannot tell.
+
+    See https://manpages.debian.org/bookworm/dpkg/dpkg.1.en.html (package states).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.unfinished_packages
+    """
+    if not salt.utils.path.which("dpkg-query"):
+        return []
+    listed = __salt__["cmd.run_all"](
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"], python_shell=False
+    )
+    if listed["retcode"] != 0:
+        raise CommandExecutionError(f"{__grains__['id']}: dpkg-query failed: {listed['stderr']}")
+    found = [line for line in listed["stdout"].splitlines() if line.split()[1:] in UNFINISHED]
+    # What apt looks at: changes that dpkg noted and did not merge into its database.
+    return found or (["dpkg interrupted"] if glob.glob(f"{DPKG_JOURNAL}/[0-9]*") else [])
+
+
+def finish_packages():
+    """
+    Let dpkg and apt finish what they were interrupted in; no package is removed.
+
+    Returns what they said, a string; :func:`unfinished_packages` tells what is left.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.finish_packages
+    """
+    keep = ("--force-confdef", "--force-confold")
+    options = [word for option in keep for word in ("-o", f"Dpkg::Options::={option}")]
+    said = []
+    # The first ends with 1 where a dependency is half installed, which the second finishes.
+    for command in (
+        ["dpkg", *keep, "--configure", "-a"],
+        ["apt-get", "--yes", "-q", "--fix-broken", "--no-remove", *options, "install"],
+    ):
+        done = __salt__["cmd.run_all"](
+            command,
+            python_shell=False,
+            redirect_stderr=True,
+            ignore_retcode=True,
+            env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )
+        said.append(f"{' '.join(command)} exited with {done['retcode']}: {done['stdout'][-400:]}")
+    # Salt keeps what it saw before.
+    __context__.pop("pkg.list_pkgs", None)
+    return "\n".join(said)
 
 
 def held_addresses(addresses):

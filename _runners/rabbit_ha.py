@@ -7,6 +7,7 @@ The steps of the deployment that take more than one host at once are here too;
 
 import concurrent.futures
 import contextlib
+import logging
 import os
 import secrets as randomness
 import string
@@ -22,6 +23,8 @@ import salt.key
 import salt.utils.files
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # VRRP's PASS authentication takes eight characters.
@@ -220,11 +223,18 @@ def _password(length=PASSWORD_LENGTH):
 # Steps of the deployment
 
 
-def ready():
+def ready(patience=300, interval=2):
     """
-    Tell whether a deployment can begin: pillar is complete, all hosts answer.
+    Tell whether a deployment can begin: pillar is complete, all hosts answer and are free.
 
-    Brings the project's modules to the hosts that do not have them yet.
+    Brings the project's modules to the hosts that do not have them yet. A run that was
+    killed leaves its jobs behind, and Salt applies states once at a time on a host: such
+    jobs are waited for, and told on the terminal.
+
+    patience : 300
+        Seconds to wait for hosts that still apply states.
+    interval : 2
+        Seconds between two looks at them.
 
     Returns a mapping with ``problems`` and ``warnings`` (lists of sentences) and
     ``hosts``.
@@ -240,31 +250,84 @@ def ready():
         return {"problems": problems, "warnings": warnings, "hosts": []}
     hosts = list(_settings()["hosts"])
     served = _served_modules()
-    answers = _call(hosts, "rabbit_host.synced_files", [list(served)], timeout=10)
-    silent = [host for host, answer in answers.items() if answer["return"] is None]
-    if silent:
-        return {
-            "problems": [
-                f"{host}: the minion does not answer; no host was touched. Next: salt-key -L, "
-                f"then on {host}: systemctl status salt-minion"
-                for host in silent
-            ],
-            "warnings": warnings,
-            "hosts": hosts,
+    answers = _call(hosts, "rabbit_host.readiness", [list(served)], timeout=10)
+    problems = _silent(answers)
+    if not problems:
+        # A minion without our modules answers too: that the function is not there.
+        current = {
+            host: answer["return"]["jobs"]
+            for host, answer in answers.items()
+            if answer["ok"] and answer["return"]["modules"] == served
         }
-    # A minion without our modules answers too: that the function is not there.
-    outdated = [host for host, answer in answers.items() if answer["return"] != served]
+        problems = _brought_modules([host for host in hosts if host not in current])
+    if not problems:
+        problems, waited = _await_free(hosts, current, patience, interval)
+        warnings = [*warnings, *waited]
+    return {"problems": problems, "warnings": warnings, "hosts": hosts}
+
+
+def _silent(answers):
+    """List the hosts that did not answer, each a problem."""
+    return [
+        f"{host}: the minion does not answer; no host was touched. Next: salt-key -L, "
+        f"then on {host}: systemctl status salt-minion"
+        for host, answer in answers.items()
+        if answer["return"] is None
+    ]
+
+
+def _brought_modules(hosts):
+    """Bring the project's modules to hosts; returns the problems."""
     # Less than sync_all, which asks the master for twenty kinds of modules.
-    synced = _call(outdated, SYNC, [[] for _ in SYNC], timeout=60)
-    return {
-        "problems": [
-            f"{host}: the modules could not be brought there: {answer['return']}"
-            for host, answer in synced.items()
-            if not answer["ok"]
-        ],
-        "warnings": warnings,
-        "hosts": hosts,
-    }
+    synced = _call(hosts, SYNC, [[] for _ in SYNC], timeout=60)
+    return [
+        f"{host}: the modules could not be brought there: {answer['return']}"
+        for host, answer in synced.items()
+        if not answer["ok"]
+    ]
+
+
+def _await_free(hosts, jobs, patience, interval):
+    """
+    Wait until no host applies states any more.
+
+    jobs
+        Mapping from host to its running jobs, where they are known already.
+
+    Returns two lists of sentences: problems, and what was waited for.
+    """
+    started, told = time.monotonic(), {}
+    while True:
+        answers = _call(
+            [host for host in hosts if host not in jobs], "saltutil.running", timeout=10
+        )
+        problems = _silent(answers)
+        jobs |= {host: answer["return"] if answer["ok"] else [] for host, answer in answers.items()}
+        busy = {host: said for host in hosts if (said := _in_the_way(jobs[host]))}
+        if problems or not busy or time.monotonic() - started >= patience:
+            break
+        for host in busy.keys() - told.keys():
+            log.warning("%s is still at %s; waiting up to %d s", host, busy[host], patience)
+        told |= busy
+        time.sleep(interval)
+        jobs = {host: running for host, running in jobs.items() if host not in busy}
+    problems += [
+        f"{host}: still at {said} after {patience} s, perhaps of a run that was killed; no host "
+        f"was touched. Next: run again later, or end it: salt {host} saltutil.kill_job JID"
+        for host, said in busy.items()
+    ]
+    return problems, [f"{host}: waited for {said}" for host, said in told.items()]
+
+
+def _in_the_way(jobs):
+    """Name those of a minion's jobs that Salt applies no states beside, in one string."""
+    found = []
+    for job in jobs:
+        # A job of several functions has a list, at which Salt's own check breaks.
+        functions = job["fun"] if isinstance(job["fun"], list) else [job["fun"]]
+        if len(functions) > 1 or functions[0].startswith("state."):
+            found.append(f"{', '.join(functions)} (jid {job['jid']}, PID {job['pid']})")
+    return "; ".join(found)
 
 
 def _served_modules():

@@ -79,6 +79,76 @@ def program_in_use(name, program, check=None):
     return ret
 
 
+def configuration_in_use(name, files):
+    """
+    Reload a service that has not read its configuration since that was written.
+
+    What counts is what the service has read, not what this run wrote: a run that was
+    killed between the two is made good by the next one. A reload drops no connection.
+
+    name
+        Name of HAProxy's or keepalived's service.
+    files
+        List of the files it reads; a folder stands for the files in it. With ``watch``
+        on the states that write them, test mode predicts the reload.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        loaded = __salt__["rabbit_host.service_load_time"](name)
+        if loaded is None:
+            ret["comment"] = f"{name} does not run and will start with its configuration"
+            return ret
+        if not _written_since(loaded, files):
+            ret["comment"] = f"{name} has already read its configuration"
+            return ret
+        if __opts__["test"]:
+            return _would_be_reloaded(ret)
+        ret["changes"] = {"service": "reloaded"}
+        if not __salt__["service.reload"](name):
+            raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
+        loaded = __salt__["rabbit_host.service_load_time"](name)
+        if loaded is None or _written_since(loaded, files):
+            raise CommandExecutionError(
+                f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"
+            )
+        ret["comment"] = f"{name} has been reloaded"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+    return ret
+
+
+def mod_watch(name, sfun=None, **_):
+    """
+    Predict the reload after what would be written; a real run has seen to it already.
+
+    Called by Salt for ``watch`` on :func:`configuration_in_use`.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if sfun != "configuration_in_use":
+        ret.update(result=False, comment=f"watch does nothing for rabbit_failover.{sfun}")
+    elif __opts__["test"]:
+        return _would_be_reloaded(ret)
+    else:
+        ret["comment"] = f"{name} has already read its configuration"
+    return ret
+
+
+def _would_be_reloaded(ret):
+    """Fill a return for test mode."""
+    ret.update(
+        result=None,
+        changes={"service": "would be reloaded"},
+        comment=f"{ret['name']} would have been reloaded",
+    )
+    return ret
+
+
+def _written_since(loaded, files):
+    """Tell whether a file is newer than what a service has read."""
+    written = __salt__["rabbit_host.last_written"](files)
+    return written is not None and written > loaded
+
+
 def addresses_held(name):
     """
     Have this load balancer hold the virtual addresses, as the one with ``state: MASTER`` does.

@@ -106,6 +106,36 @@ def _was_forgotten(contacts):
     return found["verdict"] == "forgotten by the cluster"
 
 
+def packages_finished(name):
+    """
+    Finish the packages that a killed run or a power failure left half installed.
+
+    The package manager refuses everything else until then, and Salt's ``pkg.installed``
+    takes a half installed package for an installed one.
+
+    name
+        Says what for; shown in the output only.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        unfinished = __salt__["rabbit_host.unfinished_packages"]()
+        if not unfinished:
+            ret["comment"] = "All packages are already finished"
+            return ret
+        ret["changes"] = {"packages": {"old": unfinished, "new": "installed"}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{', '.join(unfinished)}: would have been finished")
+            return ret
+        said = __salt__["rabbit_host.finish_packages"]()
+        left = __salt__["rabbit_host.unfinished_packages"]()
+        if left:
+            raise CommandExecutionError(f"still unfinished: {', '.join(left)}. {said}")
+        ret["comment"] = f"{', '.join(unfinished)}: has been finished"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: packages: {err}")
+    return ret
+
+
 def plugins_enabled(name, plugins):
     """
     Enable plugins on the running node; others stay as they are.

@@ -202,10 +202,14 @@ def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_
 ):
     host = compiled("haproxy-keeplive-node1")
     running = host.state(f"{service} is running and starts at boot")
-    assert (running["reload"], running["enable"]) == (True, True)
+    assert running["enable"] is True
+    assert "watch" not in running
     configured = host.state(f"{service} has its configuration")
-    assert running["watch"] == [{configured["state"]: f"{service} has its configuration"}]
     assert configured.get("check_cmd") or configured["check"]
+    loaded = host.state(f"{service} has read its configuration")
+    folder = [configured["folder"]] if configured.get("folder") else []
+    assert loaded["files"] == [configured["name"], *folder]
+    assert loaded["watch"] == [{configured["state"]: f"{service} has its configuration"}]
 
 
 def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):

@@ -23,9 +23,14 @@ HAProxy is running and starts at boot:
   service.running:
     - name: {{ haproxy.service }}
     - enable: true
-    # A restart would drop every connection.
-    - reload: true
     - require:
       - rabbit_failover: HAProxy runs the program that is installed
+
+HAProxy has read its configuration:
+  rabbit_failover.configuration_in_use:
+    - name: {{ haproxy.service }}
+    - files: {{ ([haproxy.config_file] + ([haproxy.config_dir] if from_source else [])) | json }}
+    - require:
+      - service: HAProxy is running and starts at boot
     - watch:
       - file: HAProxy has its configuration

@@ -1,3 +1,4 @@
+# What every host needs before its packages are installed.
 This host has its name in the topology:
   rabbit_node.hostname:
     - name: {{ grains['id'] }}
@@ -8,3 +9,7 @@ This host has its name in the topology:
     - names: {{ host.names | json }}
     - clean: true
 {% endfor %}
+
+# A run or a host may have been ended while it installed them.
+No package is left half installed:
+  rabbit_node.packages_finished

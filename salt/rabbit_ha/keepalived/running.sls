@@ -24,10 +24,15 @@ keepalived is running and starts at boot:
   service.running:
     - name: {{ keepalived.service }}
     - enable: true
-    # A restart would give the address away for a moment.
-    - reload: true
     - require:
       - rabbit_failover: keepalived runs the program that is installed
+
+keepalived has read its configuration:
+  rabbit_failover.configuration_in_use:
+    - name: {{ keepalived.service }}
+    - files: {{ [keepalived.config_file, keepalived.config_dir] | json }}
+    - require:
+      - service: keepalived is running and starts at boot
     - watch:
       - rabbit_configuration: keepalived has its configuration
 {%- if keepalived.state == 'MASTER' %}
@@ -35,5 +40,5 @@ keepalived is running and starts at boot:
 This host holds the virtual address:
   rabbit_failover.addresses_held:
     - require:
-      - service: keepalived is running and starts at boot
+      - rabbit_failover: keepalived has read its configuration
 {%- endif %}

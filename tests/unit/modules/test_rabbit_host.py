@@ -1,12 +1,14 @@
 """rabbit_host: what systemd and the network say of this host."""
 
 import hashlib
+import os
 import time
 from unittest.mock import create_autospec
 
 import pytest
 import salt.modules.cmdmod
 import salt.modules.network
+import salt.modules.saltutil
 from salt.exceptions import CommandExecutionError
 
 from tests.support import load
@@ -23,12 +25,18 @@ def run():
 
 
 @pytest.fixture
-def rabbit_host(run, tmp_path):
+def jobs():
+    return create_autospec(salt.modules.saltutil.running, return_value=[])
+
+
+@pytest.fixture
+def rabbit_host(run, jobs, tmp_path):
     network = salt.modules.network
     return load(
         "_modules/rabbit_host.py",
         salt={
             "cmd.run_all": run,
+            "saltutil.running": jobs,
             "network.ip_addrs": create_autospec(network.ip_addrs, return_value=["192.0.2.1"]),
             "network.ip_addrs6": create_autospec(network.ip_addrs6, return_value=["2001:db8::1"]),
         },
@@ -50,6 +58,29 @@ def test_a_service_s_start_is_told_in_seconds_since_1970(rabbit_host, run):
 def test_a_service_that_does_not_run_has_no_start(rabbit_host, run, text):
     run.return_value = printed(text)
     assert rabbit_host.service_start_time("haproxy") is None
+
+
+@pytest.mark.parametrize(("reload", "since"), [("success", 9), ("exit-code", 1)])
+def test_a_service_s_last_load_is_its_last_good_reload_or_its_start(
+    rabbit_host, run, reload, since
+):
+    changed = "StateChangeTimestampMonotonic=9000000"
+    run.return_value = printed(f"{ACTIVE}\nReloadResult={reload}\n{changed}")
+    booted = time.time() - time.monotonic()
+    assert rabbit_host.service_load_time("haproxy") == pytest.approx(booted + since, abs=0.5)
+
+
+def test_the_newest_of_files_and_of_what_is_in_folders_counts(rabbit_host, tmp_path):
+    (tmp_path / "conf").mkdir()
+    for name in ("main.cfg", "conf/one.cfg"):
+        (tmp_path / name).write_text("")
+    for number, name in enumerate(("main.cfg", "conf/one.cfg", "conf")):
+        os.utime(tmp_path / name, (0, 1000 - number))
+    files = [str(tmp_path / name) for name in ("main.cfg", "conf", "none.cfg")]
+    assert rabbit_host.last_written(files) == 1000
+    os.utime(tmp_path / "conf" / "one.cfg", (0, 2000))
+    assert rabbit_host.last_written(files) == 2000
+    assert rabbit_host.last_written([files[2]]) is None
 
 
 @pytest.mark.parametrize(("answer", "needs"), [("yes", True), ("no", False)])
@@ -75,7 +106,87 @@ def test_held_addresses_are_those_of_both_families_in_the_order_asked(rabbit_hos
 def test_files_are_told_by_their_digest_and_missing_ones_by_none(rabbit_host, tmp_path):
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "a.py").write_bytes(b"x = 1\n")
-    assert rabbit_host.synced_files(["modules/a.py", "modules/b.py"]) == {
+    assert rabbit_host.readiness(["modules/a.py", "modules/b.py"])["modules"] == {
         "modules/a.py": hashlib.sha256(b"x = 1\n").hexdigest(),
         "modules/b.py": None,
     }
+
+
+def test_running_jobs_are_told_without_their_arguments(rabbit_host, jobs):
+    jobs.return_value = [{"fun": "state.apply", "jid": "1", "pid": 7, "arg": ["x"], "user": "root"}]
+    assert rabbit_host.readiness([])["jobs"] == [{"fun": "state.apply", "jid": "1", "pid": 7}]
+
+
+@pytest.fixture
+def dpkg(rabbit_host, run, monkeypatch, tmp_path):
+    """A host with dpkg: what it lists, and its journal."""
+
+    class Dpkg:
+        listed = ["adduser installed", "libc-bin triggers-pending", "ed config-files"]
+        journal = tmp_path / "updates"
+        # What is listed once a command has run.
+        after = {}
+        commands = []
+
+        def run(self, command, **kwargs):
+            if command[0] == "dpkg-query":
+                return printed("\n".join(self.listed))
+            assert kwargs["python_shell"] is False
+            self.commands.append(command)
+            self.listed = self.after.get(command[0], self.listed)
+            if self.journal.exists() and command[0] == "dpkg":
+                (self.journal / "0001").unlink()
+            return printed("dependency problems", retcode=1)
+
+    host = Dpkg()
+    host.commands = []
+    run.side_effect = host.run
+    monkeypatch.setattr(rabbit_host, "DPKG_JOURNAL", str(host.journal))
+    monkeypatch.setattr(rabbit_host.salt.utils.path, "which", lambda program: program)
+    return host
+
+
+# As dpkg-query 1.21.22 listed them in the lab after dpkg was killed while it unpacked.
+KILLED = ["erlang-asn1 unpacked", "rabbitmq-server half-installed"]
+
+
+def test_packages_that_were_installed_or_removed_are_finished(rabbit_host, dpkg):
+    assert rabbit_host.unfinished_packages() == []
+
+
+def test_packages_that_were_interrupted_are_listed(rabbit_host, dpkg):
+    dpkg.listed = [*dpkg.listed, *KILLED, "erlang-base half-configured"]
+    assert rabbit_host.unfinished_packages() == [*KILLED, "erlang-base half-configured"]
+
+
+def test_a_journal_alone_is_enough_for_apt_to_refuse(rabbit_host, dpkg):
+    dpkg.journal.mkdir()
+    (dpkg.journal / "0001").write_text("")
+    assert rabbit_host.unfinished_packages() == ["dpkg interrupted"]
+    rabbit_host.finish_packages()
+    assert rabbit_host.unfinished_packages() == []
+
+
+def test_where_there_is_no_dpkg_nothing_is_unfinished(rabbit_host, run, dpkg, monkeypatch):
+    monkeypatch.setattr(rabbit_host.salt.utils.path, "which", lambda program: None)
+    assert rabbit_host.unfinished_packages() == []
+    run.assert_not_called()
+
+
+def test_packages_are_finished_by_dpkg_and_then_by_apt_which_removes_none(rabbit_host, dpkg):
+    dpkg.listed = KILLED
+    dpkg.after = {"dpkg": KILLED[1:], "apt-get": ["rabbitmq-server installed"]}
+    rabbit_host.__context__["pkg.list_pkgs"] = {}
+    said = rabbit_host.finish_packages()
+    assert "--configure -a exited with 1: dependency problems" in said
+    first, second = dpkg.commands
+    assert first[0] == "dpkg" and first[-2:] == ["--configure", "-a"]
+    assert second[0] == "apt-get" and {"--fix-broken", "--no-remove"} <= set(second)
+    assert "pkg.list_pkgs" not in rabbit_host.__context__
+
+
+def test_a_dpkg_that_cannot_tell_is_an_error(rabbit_host, run, dpkg):
+    run.side_effect = None
+    run.return_value = printed("", retcode=2, stderr="database is locked")
+    with pytest.raises(CommandExecutionError, match="dpkg-query failed: database is locked"):
+        rabbit_host.unfinished_packages()

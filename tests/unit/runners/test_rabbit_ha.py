@@ -205,7 +205,7 @@ def test_warnings_are_shown_and_stop_nothing(world):
     assert verdict(answer)["result"] is True
     assert "retcode" not in answer["data"]
     assert warning.startswith("rabbit_ha:virtual_address: found '192.168.0.123', which is outside")
-    world.answers("rabbit_host.synced_files", served_digests(world))
+    world.answers("rabbit_host.readiness", ready_host(world))
     assert world.runner.ready()["warnings"] == [warning]
 
 
@@ -320,24 +320,35 @@ def served_digests(world):
     }
 
 
+def ready_host(world, jobs=()):
+    """What ``rabbit_host.readiness`` returns where modules are up to date."""
+    return {"modules": served_digests(world), "jobs": list(jobs)}
+
+
+def running(function, jid="20260101"):
+    return {"fun": function, "jid": jid, "pid": 4711}
+
+
 def test_ready_asks_all_hosts_once_where_modules_are_up_to_date(world):
-    world.answers("rabbit_host.synced_files", served_digests(world))
+    world.answers("rabbit_host.readiness", ready_host(world))
     assert world.runner.ready() == {
         "problems": [],
         "warnings": [],
         "hosts": BROKERS + BALANCERS,
     }
-    [(asked, _, _)] = world.calls("rabbit_host.synced_files")
+    [(asked, _, _)] = world.calls("rabbit_host.readiness")
     assert asked == BROKERS + BALANCERS
     assert world.calls(SYNC) == []
+    assert len(world.minions._calls) == 1
 
 
 def test_modules_go_only_to_the_hosts_that_lack_them(world):
-    missing = CommandExecutionError("'rabbit_host.synced_files' is not available.")
-    fresh = served_digests(world)
-    stale = {**fresh, "modules/rabbitmqctl.py": None}
+    missing = CommandExecutionError("'rabbit_host.readiness' is not available.")
+    fresh = ready_host(world)
+    stale = {**fresh, "modules": {**fresh["modules"], "modules/rabbitmqctl.py": None}}
     seen = {"rabbitmq-node2": stale, "haproxy-keeplive-node1": missing}
-    world.answers("rabbit_host.synced_files", lambda host: seen.get(host, fresh))
+    world.answers("rabbit_host.readiness", lambda host: seen.get(host, fresh))
+    world.answers("saltutil.running", [])
     for function in SYNC:
         world.answers(function, ["modules.rabbitmqctl"])
     assert world.runner.ready()["problems"] == []
@@ -345,7 +356,7 @@ def test_modules_go_only_to_the_hosts_that_lack_them(world):
 
 
 def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
-    world.answers("rabbit_host.synced_files", {})
+    world.answers("rabbit_host.readiness", {"modules": {}, "jobs": []})
     world.silence("rabbitmq-node3", "haproxy-keeplive-node1")
     problems = world.runner.ready()["problems"]
     assert [problem.split(":")[0] for problem in problems] == [
@@ -363,7 +374,7 @@ def test_an_incomplete_pillar_stops_the_deployment_before_any_host_is_asked(worl
 
 
 def test_modules_that_cannot_be_brought_to_a_host_are_a_problem(world):
-    world.answers("rabbit_host.synced_files", {})
+    world.answers("rabbit_host.readiness", {"modules": {}, "jobs": []})
     world.answers(SYNC[0], [])
     world.answers(SYNC[1], CommandExecutionError("disk full"))
     world.answers(SYNC[2], [])
@@ -371,6 +382,58 @@ def test_modules_that_cannot_be_brought_to_a_host_are_a_problem(world):
     assert len(problems) == 5
     assert "modules could not be brought there" in problems[0]
     assert "ERROR: disk full" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("functions", "named"),
+    [
+        ("state.apply", "state.apply (jid 20260101, PID 4711)"),
+        (SYNC, f"{', '.join(SYNC)} (jid 20260101, PID 4711)"),
+    ],
+)
+def test_a_host_that_still_applies_states_is_waited_for_and_named(world, functions, named, caplog):
+    busy = iter([[running(functions), running("test.sleep")], []])
+    world.answers(
+        "rabbit_host.readiness",
+        lambda host: ready_host(world, [running(functions)] if host == "rabbitmq-node2" else []),
+    )
+    world.answers("saltutil.running", lambda host: next(busy))
+    found = world.runner.ready(interval=0)
+    assert found["problems"] == []
+    assert found["warnings"] == [f"rabbitmq-node2: waited for {named}"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"rabbitmq-node2 is still at {named}; waiting up to 300 s"
+    ]
+    assert [call[0] for call in world.calls("saltutil.running")] == [["rabbitmq-node2"]] * 2
+
+
+def test_a_host_that_goes_on_applying_states_is_told_with_the_way_to_end_it(world):
+    world.answers("rabbit_host.readiness", ready_host(world, [running("state.apply")]))
+    world.answers("saltutil.running", [running("state.apply")])
+    problems = world.runner.ready(patience=0)["problems"]
+    assert problems[1] == (
+        "rabbitmq-node2: still at state.apply (jid 20260101, PID 4711) after 0 s, perhaps of a run "
+        "that was killed; no host was touched. Next: run again later, or end it: "
+        "salt rabbitmq-node2 saltutil.kill_job JID"
+    )
+
+
+def test_a_host_that_falls_silent_while_it_is_waited_for_is_a_problem(world):
+    def answer(host):
+        world.silence("rabbitmq-node2")
+        return ready_host(world, [running("state.apply")])
+
+    world.answers("rabbit_host.readiness", answer)
+    world.answers("saltutil.running", [])
+    problems = world.runner.ready(interval=0)["problems"]
+    assert [problem.split(":")[0] for problem in problems] == ["rabbitmq-node2"]
+    assert "does not answer" in problems[0]
+
+
+def test_other_jobs_of_a_host_are_none_of_our_business(world):
+    world.answers("rabbit_host.readiness", ready_host(world, [running("test.sleep")]))
+    found = world.runner.ready()
+    assert (found["problems"], found["warnings"]) == ([], [])
 
 
 def state_return(result, changes=None, comment=""):

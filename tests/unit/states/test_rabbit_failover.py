@@ -6,6 +6,7 @@ from salt.exceptions import CommandExecutionError
 
 from tests.support import Breakable, faked, load
 
+FILES = ["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf"]
 UNIT = "/usr/local/lib/systemd/system/haproxy.service"
 ADDRESS = "192.168.123.123"
 
@@ -39,12 +40,31 @@ class Failover(Breakable):
         return self._held
 
 
-class Systemd(Breakable):
-    """Salt's ``service``, as far as units are read again."""
+class Files:
+    """``rabbit_host``: when a service read its configuration, and when that was written."""
 
-    def __init__(self, failover):
+    def __init__(self, loaded, written):
+        self._loaded, self._written = loaded, written
+
+    def service_load_time(self, service):
+        return self._loaded
+
+    def last_written(self, paths):
+        assert paths == FILES
+        return self._written
+
+
+class Systemd(Breakable):
+    """Salt's ``service``, as far as units and configurations are read again."""
+
+    def __init__(self, failover, files):
         super().__init__()
-        self._failover = failover
+        self._failover, self._files = failover, files
+
+    def reload_(self, name, no_block=False, unmask=False, unmask_runtime=False):
+        if self._takes("reload", name):
+            self._files._loaded = self._files._written + 1
+        return "refused" not in self.lost
 
     def systemctl_reload(self):
         if self._takes("systemctl_reload"):
@@ -53,12 +73,21 @@ class Systemd(Breakable):
 
 
 class Host:
-    def __init__(self, program, running=None, unit="", held=(), test=False):
+    def __init__(
+        self, program, running=None, unit="", held=(), test=False, loaded=None, written=None
+    ):
         self.failover = Failover(running, unit, list(held), program)
-        self.systemd = Systemd(self.failover)
-        loaded = faked("rabbit_failover", self.failover, load("_modules/rabbit_failover.py"))
-        loaded |= faked("service", self.systemd, salt.modules.systemd_service)
-        self.states = load("_states/rabbit_failover.py", salt=loaded, opts={"test": test})
+        files = Files(loaded, written)
+        self.systemd = Systemd(self.failover, files)
+        known = faked("rabbit_failover", self.failover, load("_modules/rabbit_failover.py"))
+        known |= faked("rabbit_host", files, load("_modules/rabbit_host.py"))
+        known |= faked("service", self.systemd, salt.modules.systemd_service)
+        # As the loader names it.
+        known["service.reload"] = known.pop("service.reload_")
+        self.states = load("_states/rabbit_failover.py", salt=known, opts={"test": test})
+
+    def loaded(self):
+        return self.states.configuration_in_use("haproxy", FILES)
 
 
 @pytest.fixture
@@ -173,3 +202,63 @@ def test_addresses_that_do_not_come_are_an_error(host):
     ret = here.states.addresses_held("all")
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"] == "rabbitmq-node2: holds none"
+
+
+def test_a_configuration_that_is_newer_than_what_the_service_read_is_read_once(host):
+    here = host(loaded=100.0, written=100.5)
+    ret = here.loaded()
+    assert (ret["result"], ret["changes"]) == (True, {"service": "reloaded"})
+    assert ret["comment"] == "haproxy has been reloaded"
+    again = here.loaded()
+    assert (again["result"], again["changes"]) == (True, {})
+    assert "already" in again["comment"]
+    assert here.systemd.writes == [("reload", "haproxy")]
+
+
+def test_in_test_mode_it_would_be_read(host):
+    here = host(loaded=100.0, written=100.5, test=True)
+    ret = here.loaded()
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert ret["comment"] == "haproxy would have been reloaded"
+    assert here.systemd.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    ("loaded", "written"), [(None, None), (None, 100.0), (100.0, None), (100.0, 99.0)]
+)
+def test_a_service_that_is_not_there_or_has_read_it_is_left_alone(host, loaded, written, test):
+    here = host(loaded=loaded, written=written, test=test)
+    ret = here.loaded()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.systemd.writes == []
+
+
+def test_a_reload_that_does_nothing_is_told(host):
+    here = host(loaded=100.0, written=100.5)
+    here.systemd.lost.add("reload")
+    ret = here.loaded()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith("rabbitmq-node2: haproxy: it was reloaded, yet goes on as")
+
+
+def test_a_reload_that_is_refused_is_told(host):
+    here = host(loaded=100.0, written=100.5)
+    here.systemd.lost.add("refused")
+    ret = here.loaded()
+    assert ret["result"] is False
+    assert "did not reload. Next: journalctl -u haproxy" in ret["comment"]
+
+
+def test_what_would_be_written_would_be_read(host):
+    watched = {"sfun": "configuration_in_use", "files": FILES}
+    predicted = host(test=True).states.mod_watch("haproxy", **watched)
+    assert (predicted["result"], predicted["name"]) == (None, "haproxy")
+    assert predicted["changes"]
+    real = host().states.mod_watch("haproxy", **watched)
+    assert (real["result"], real["changes"]) == (True, {})
+
+
+def test_watching_anything_else_is_refused(host):
+    assert host().states.mod_watch("haproxy", sfun="unit_in_use")["result"] is False

@@ -51,9 +51,17 @@ class Files:
 class Units(Breakable):
     """``rabbit_host`` and what of Salt's ``service`` it follows: when a unit was started."""
 
-    def __init__(self, started, needs_reload=False):
+    def __init__(self, started, needs_reload=False, unfinished=()):
         super().__init__()
         self._started, self._needs_reload = started, needs_reload
+        self._unfinished = list(unfinished)
+
+    def unfinished_packages(self):
+        return self._unfinished
+
+    def finish_packages(self):
+        if self._takes("finish_packages"):
+            self._unfinished = []
 
     def service_start_time(self, service):
         return self._started
@@ -90,13 +98,14 @@ class Host:
         started=200.0,
         written=100.0,
         needs_reload=False,
+        unfinished=(),
         clustered=(),
         installed=True,
         test=False,
     ):
         self.rabbits = Rabbits(SEED, ME, clustered=clustered)
         self.network = Network(hostname)
-        self.units = Units(started, needs_reload)
+        self.units = Units(started, needs_reload, unfinished)
         self.service = Systemd(self.rabbits[ME], self.units)
         self.rabbitmqctl = Rabbitmqctl(self.rabbits, ME, installed)
         loaded = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
@@ -111,7 +120,8 @@ class Host:
 
     @property
     def writes(self):
-        return self.network.writes + self.service.writes + self.rabbitmqctl.writes
+        parts = (self.network, self.service, self.units, self.rabbitmqctl)
+        return [write for part in parts for write in part.writes]
 
 
 @pytest.fixture
@@ -377,3 +387,33 @@ def test_a_restart_that_fails_names_host_and_step(host):
     here.service.fails["restart"] = CommandExecutionError("Job for rabbitmq-server failed")
     ret = here.states.configuration_loaded(CONF, SERVICE)
     assert ret["comment"] == "rabbitmq-node2: configuration: Job for rabbitmq-server failed"
+
+
+def test_half_installed_packages_are_finished_once(host):
+    here = host(unfinished=["rabbitmq-server half-installed"])
+    ret = here.states.packages_finished("packages")
+    assert ret["result"] is True
+    assert ret["changes"]["packages"]["old"] == ["rabbitmq-server half-installed"]
+    assert "has been finished" in ret["comment"]
+    again = here.states.packages_finished("packages")
+    assert (again["result"], again["changes"]) == (True, {})
+    assert "already" in again["comment"]
+    assert here.writes == [("finish_packages",)]
+
+
+def test_in_test_mode_half_installed_packages_would_be_finished(host):
+    here = host(unfinished=["rabbitmq-server half-installed"], test=True)
+    ret = here.states.packages_finished("packages")
+    assert ret["result"] is None
+    assert ret["changes"]
+    assert here.writes == []
+
+
+def test_packages_that_stay_unfinished_are_an_error(host):
+    here = host(unfinished=["rabbitmq-server half-installed"])
+    here.units.lost.add("finish_packages")
+    ret = here.states.packages_finished("packages")
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith(
+        "rabbitmq-node2: packages: still unfinished: rabbitmq-server half-installed. "
+    )
