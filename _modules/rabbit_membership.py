@@ -5,16 +5,19 @@ A node that may join, one that is a member already, and one that must not be
 touched are told apart by what the node itself and another member say; a status
 text of one side alone is not enough, since ``join_cluster`` empties the node.
 
-Judging starts at most two Erlang VMs, two more where the node stands alone and may
-hold something.
+Judging starts at most two Erlang VMs; more only to list what a join would delete,
+or where a node that stands alone has no management API to ask.
 
 See https://www.rabbitmq.com/docs/clustering.
 """
 
+import base64
 import glob
+import json
 import os
 import re
 import time
+import urllib.request
 
 import salt.utils.files
 from salt.exceptions import CommandExecutionError
@@ -388,7 +391,44 @@ def local_content():
 
         salt-call rabbit_membership.local_content
     """
+    if _is_fresh():
+        return []
     definitions = __salt__["rabbitmqctl.export_definitions"]()
+    found = _named(definitions)
+    # A call each. The definitions name the durable queues only, so / is asked in any case.
+    for vhost in sorted({"/"} | {queue["vhost"] for queue in definitions.get("queues", [])}):
+        found += [
+            f"queue {queue['name']} in {vhost} ({queue['messages']} messages)"
+            for queue in __salt__["rabbitmqctl.list_queues"](vhost)
+        ]
+    return found
+
+
+def _is_fresh():
+    """
+    Tell whether the management API shows the user of a fresh node a node without content.
+
+    The usual answer before a join; it starts no VM. Any other is left to be asked for.
+    """
+    try:
+        return not _named(_api("definitions")) and not _api("queues")
+    except (OSError, ValueError, KeyError):
+        # No such plugin, or no such user any more.
+        return False
+
+
+def _api(path):
+    """Get a document of the local management API, as a fresh node's own user."""
+    port = __salt__["rabbit_topology.settings"]()["rabbitmq"]["management_port"]
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/{path}")
+    credentials = base64.b64encode(b"guest:guest").decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+def _named(definitions):
+    """List what definitions hold beside what a fresh node's do; queues are not among it."""
     found = [f"vhost {v['name']}" for v in definitions["vhosts"] if v["name"] != "/"]
     found += [f"user {u['name']}" for u in definitions["users"] if u["name"] != "guest"]
     for kind, singular in (
@@ -401,12 +441,6 @@ def local_content():
             for item in definitions.get(kind, [])
             # Built in; 4.3 exports one of them.
             if not (kind == "exchanges" and item["name"].startswith("amq."))
-        ]
-    # A call each. The definitions name the durable queues only, so / is asked in any case.
-    for vhost in sorted({"/"} | {queue["vhost"] for queue in definitions.get("queues", [])}):
-        found += [
-            f"queue {queue['name']} in {vhost} ({queue['messages']} messages)"
-            for queue in __salt__["rabbitmqctl.list_queues"](vhost)
         ]
     return found
 

@@ -1,7 +1,10 @@
 """rabbit_membership: who may join, who is a member, and who must not be touched."""
 
+import base64
+import io
 import json
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -11,6 +14,7 @@ from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
+NEVER = create_autospec(lambda at=None: None, side_effect=AssertionError("starts a VM"))
 
 
 @pytest.fixture
@@ -333,6 +337,40 @@ def test_a_fresh_node_of_each_version_holds_nothing_that_a_join_would_delete(jud
     exported = recorded(version, "export_definitions_of_a_fresh_node")["stdout"]
     rabbits[ME].definitions = json.loads(exported)
     assert judge(rabbits).local_content() == []
+
+
+def answering(module, monkeypatch, definitions, queues):
+    """Have the local management API answer, and note what it is asked as whom."""
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append((request.full_url, request.get_header("Authorization")))
+        document = queues if request.full_url.endswith("/queues") else definitions
+        return io.StringIO(json.dumps(document))
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    monkeypatch.setitem(module.__salt__, "rabbitmqctl.export_definitions", NEVER)
+    return asked
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_fresh_node_is_known_by_its_management_api_without_a_vm(judge, monkeypatch, version):
+    module = judge(Rabbits(*CONTACTS))
+    exported = json.loads(recorded(version, "export_definitions_of_a_fresh_node")["stdout"])
+    asked = answering(module, monkeypatch, exported, [])
+    assert module.local_content() == []
+    guest = "Basic " + base64.b64encode(b"guest:guest").decode()
+    assert asked[0] == ("http://127.0.0.1:15672/api/definitions", guest)
+
+
+def test_a_queue_that_the_management_api_shows_is_content(judge, monkeypatch):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].queues.append({"name": "transient", "vhost": "/", "messages": 0})
+    module = judge(rabbits)
+    ask = module.__salt__["rabbitmqctl.export_definitions"]
+    answering(module, monkeypatch, ask(), [{"name": "transient", "vhost": "/"}])
+    monkeypatch.setitem(module.__salt__, "rabbitmqctl.export_definitions", ask)
+    assert module.local_content() == ["queue transient in / (0 messages)"]
 
 
 def test_an_exchange_that_is_built_in_is_no_content(judge):
