@@ -12,13 +12,13 @@ import tempfile
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# Files in the folder of snippets that begin so are Salt's own; others are left alone.
-OWN = "rabbit_ha-"
+# What a snippet's file ends in; a file without it is somebody else's and left alone.
+MARK = b"# Written by Salt: a snippet of pillar.\n"
 # Any of them may hold a secret.
 MODE = 0o600
 
 
-def stage(name, source, folder=None, suffix="", snippets=None, snippets_source=None):
+def stage(name, source, folder=None, suffix="", snippets=None):
     """
     Put together what a program's configuration is to be, for the program to judge.
 
@@ -32,10 +32,9 @@ def stage(name, source, folder=None, suffix="", snippets=None, snippets_source=N
     suffix : ""
         What the names of files in that folder end in, such as ``.cfg``.
     snippets : None
-        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping
-        from name to text. Each becomes the file ``rabbit_ha-NAME`` with the suffix.
-    snippets_source : None
-        ``salt://…``, a folder whose files are snippets too.
+        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping with
+        ``text``, a mapping from the name of a file, without the suffix, to what is in it,
+        and ``source``, ``salt://…``, a folder whose files with the suffix are snippets too.
 
     Returns a mapping: ``root`` is the folder below which everything lies under the
     path that it will have, ``files`` lists the files that are Salt's own, ``stale``
@@ -51,12 +50,11 @@ def stage(name, source, folder=None, suffix="", snippets=None, snippets_source=N
         salt-call rabbit_configuration.stage /etc/haproxy/haproxy.cfg \
             salt://rabbit_ha/haproxy/files/haproxy.cfg.j2
     """
-    own = _snippets(snippets, snippets_source, suffix)
-    files = {f"{folder}/{OWN}{snippet}{suffix}": content for snippet, content in own.items()}
-    present = _present(folder, suffix)
-    others = [path for path in present if not path.name.startswith(OWN)]
-    files[name] = _rendered(name, source, {"snippets": bool(own or others)})
-    stale = [str(path) for path in present if path not in others and str(path) not in files]
+    files = {f"{folder}/{file}": content for file, content in _snippets(snippets, suffix).items()}
+    present = [path for path in _present(folder, suffix) if str(path) not in files]
+    others = [path for path in present if not path.read_bytes().endswith(MARK)]
+    stale = [str(path) for path in present if path not in others]
+    files[name] = _rendered(name, source, {"snippets": bool(files or others)})
     root = tempfile.mkdtemp(prefix="rabbit_ha.")
     try:
         if folder:
@@ -88,20 +86,26 @@ def _present(folder, suffix):
     )
 
 
-def _snippets(pillar, source, suffix):
-    """Collect the snippets of pillar and of the file server: a mapping from name to content."""
-    texts = __salt__["pillar.get"](pillar, {}, unmask=True) if pillar else {}
-    found = {name: text.encode() for name, text in texts.items()}
-    if source:
-        cached = __salt__["cp.cache_dir"](source)
-        if not cached:
-            raise SaltInvocationError(f"{source}: found no file there on the master's file server")
-        for path in cached:
-            name = os.path.basename(path).removesuffix(suffix)
-            if name in found:
-                raise SaltInvocationError(f"the snippet {name} is in pillar and at {source} too")
-            found[name] = pathlib.Path(path).read_bytes()
-    return {name: content.rstrip(b"\n") + b"\n" for name, content in found.items()}
+def _snippets(pillar, suffix):
+    """Collect the snippets of pillar and of the file server: a mapping from file to content."""
+    described = __salt__["pillar.get"](pillar, {}, unmask=True) if pillar else {}
+    texts = described.get("text", {})
+    found = {f"{name}{suffix}": text.encode() for name, text in texts.items()}
+    source = described.get("source")
+    for path in _served(source, suffix) if source else []:
+        if path.name in found:
+            raise SaltInvocationError(f"{path.name} is at {pillar}:text and at {source}")
+        found[path.name] = path.read_bytes()
+    return {file: content.rstrip(b"\n") + b"\n" + MARK for file, content in found.items()}
+
+
+def _served(source, suffix):
+    """Fetch the files of a folder of the file server that have the suffix; lists their paths."""
+    cached = map(pathlib.Path, __salt__["cp.cache_dir"](source))
+    found = [path for path in cached if path.name.endswith(suffix)]
+    if not found:
+        raise SaltInvocationError(f"{source}: the master's file server has no *{suffix} there")
+    return found
 
 
 def _rendered(name, source, context):
@@ -202,7 +206,7 @@ def judge(staged, check):
 
 def install(staged):
     """
-    Have what was put together take the place of what is there, file by file.
+    Have what was put together take the place of what is there, once all of it is written.
 
     staged
         What :func:`stage` returned.
@@ -215,18 +219,20 @@ def install(staged):
 
         salt-call rabbit_configuration.install '{root: /tmp/rabbit_ha.x, files: [], stale: []}'
     """
-    for path, change in differences(staged).items():
-        try:
-            if change == "removed":
-                os.unlink(path)
-                continue
+    changes = differences(staged)
+    written = [path for path, change in changes.items() if change != "removed"]
+    # Beside its place, under a name that no program reads: a rename puts it there whole.
+    beside = {path: f"{os.path.dirname(path)}/.{os.path.basename(path)}.new" for path in written}
+    try:
+        for path in written:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            # A name that no program reads; a rename leaves the old file or the new one.
-            beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
-            _write(beside, pathlib.Path(_staged(staged["root"], path)).read_bytes())
-            os.rename(beside, path)
-        except OSError as err:
-            raise CommandExecutionError(f"{path} could not be {change}: {err}") from err
+            _write(beside[path], pathlib.Path(_staged(staged["root"], path)).read_bytes())
+        for path in changes:
+            os.replace(beside[path], path) if path in beside else os.remove(path)
+    except OSError as err:
+        for path in beside.values():
+            pathlib.Path(path).unlink(missing_ok=True)
+        raise CommandExecutionError(f"it could not be written: {err}") from err
 
 
 def _write(path, content):

@@ -5,7 +5,7 @@ A program's configuration takes effect as a whole, once the program found it goo
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
-def checked(name, source, check, folder=None, suffix="", snippets=None, snippets_source=None):
+def checked(name, source, check, folder=None, suffix="", snippets=None):
     """
     Have a main file and a folder of snippets that the program itself judged together.
 
@@ -27,17 +27,15 @@ def checked(name, source, check, folder=None, suffix="", snippets=None, snippets
     suffix : ""
         What the names of files in that folder end in, such as ``.cfg``.
     snippets : None
-        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping
-        from name to text. They are no argument of their own, as they may hold secrets.
-    snippets_source : None
-        ``salt://…``, a folder whose files are snippets too.
+        Where pillar has snippets, such as ``rabbit_ha:haproxy:snippets``: a mapping with
+        ``text``, a mapping from the name of a file, without the suffix, to what is in it,
+        and ``source``, ``salt://…``, a folder whose files with the suffix are snippets
+        too. They are no argument themselves, as they may hold secrets.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     staged = None
     try:
-        staged = __salt__["rabbit_configuration.stage"](
-            name, source, folder, suffix, snippets, snippets_source
-        )
+        staged = __salt__["rabbit_configuration.stage"](name, source, folder, suffix, snippets)
         changes = __salt__["rabbit_configuration.differences"](staged)
         if not changes:
             ret["comment"] = f"{name} and its snippets are already as described"

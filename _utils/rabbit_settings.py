@@ -52,7 +52,8 @@ def without_secrets(settings):
     shown["rabbitmq"]["erlang_cookie"] = None
     shown["haproxy"]["monitor"]["password"] = None
     shown["keepalived"]["authentication"]["auth_pass"] = None
-    shown["keepalived"]["snippets"] = dict.fromkeys(shown["keepalived"]["snippets"])
+    snippets = shown["keepalived"]["snippets"]
+    snippets["text"] = dict.fromkeys(snippets["text"])
     for user in shown["rabbitmq"]["users"].values():
         user.pop("password", None)
     return shown

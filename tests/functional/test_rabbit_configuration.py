@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+MARK = "# Written by Salt: a snippet of pillar.\n"
 JUDGE = """\
 #!/bin/sh
 grep -rq refused "$1" && echo "$1/main.cfg: refused s3cret-password" && exit 5
@@ -27,7 +28,8 @@ def configured(tmp_path, minion, run_state):
     judge.chmod(0o755)
 
     def run(test=False, **snippets):
-        haproxy = {"monitor": {"password": "s3cret-password"}, "snippets": snippets}
+        haproxy = {"monitor": {"password": "s3cret-password"}}
+        haproxy["snippets"] = {"source": "salt://more", "text": snippets}
         opts = minion("haproxy-keeplive-node1", test=test, haproxy=haproxy)
         opts["file_roots"]["base"].append(str(served))
         low = {
@@ -39,7 +41,6 @@ def configured(tmp_path, minion, run_state):
             "folder": str(tmp_path / "etc" / "conf"),
             "suffix": ".cfg",
             "snippets": "rabbit_ha:haproxy:snippets",
-            "snippets_source": "salt://more",
         }
         [ret] = run_state(opts, low)
         return ret
@@ -60,8 +61,8 @@ def test_it_is_predicted_made_left_alone_and_refused(configured, tmp_path):
     assert made["result"] is True, made
     expected = {
         "main.cfg": "haproxy-keeplive-node1 s3cret-password with snippets\n",
-        "rabbit_ha-one.cfg": "text\n",
-        "rabbit_ha-served.cfg": "served\n",
+        "one.cfg": f"text\n{MARK}",
+        "served.cfg": f"served\n{MARK}",
     }
     assert texts(etc) == expected
     assert {stat.S_IMODE(path.stat().st_mode) for path in etc.rglob("*.cfg")} == {0o600}

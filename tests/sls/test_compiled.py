@@ -213,7 +213,7 @@ def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_
 
 
 def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):
-    pillar = pillar_of(keepalived={"snippets": {"more": "SECRETsnippet"}})
+    pillar = pillar_of(keepalived={"snippets": {"text": {"more": "SECRETsnippet"}}})
     state = compiled("haproxy-keeplive-node1", pillar).state("keepalived has its configuration")
     assert "SECRETsnippet" not in str(state)
     assert (state["folder"], state["suffix"]) == ("/etc/keepalived/conf", ".conf")

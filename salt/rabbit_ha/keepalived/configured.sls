@@ -29,7 +29,6 @@ keepalived has its configuration:
     - folder: {{ keepalived.config_dir }}
     - suffix: .conf
     - snippets: rabbit_ha:keepalived:snippets
-    - snippets_source: {{ keepalived.snippets_source | json }}
     - check:
       - {{ judge }}
       - '{root}{{ keepalived.config_file }}'

@@ -16,6 +16,7 @@ from tests.support import faked, load
 PILLAR = "rabbit_ha:haproxy:snippets"
 SOURCE = "salt://more"
 SECRET = "SECRETword"
+MARK = "# Written by Salt: a snippet of pillar.\n"
 
 
 class Host:
@@ -25,7 +26,7 @@ class Host:
         self.main = folder / "etc" / "main.cfg"
         self.folder = folder / "etc" / "conf"
         self.template, self.failure = "global\n", ""
-        self.pillar, self.served = {}, {}
+        self.pillar, self.served, self.source = {}, {}, None
         self.context, self.command, self.said = None, None, (0, "")
         self._made = folder / "made"
         self._made.mkdir()
@@ -42,7 +43,7 @@ class Host:
 
     def _pillar_get(self, key, default, unmask):
         assert (key, unmask) == (PILLAR, True)
-        return self.pillar or default
+        return {"source": self.source, "text": self.pillar}
 
     def _run_all(self, command, **kwargs):
         assert kwargs["python_shell"] is False
@@ -51,14 +52,12 @@ class Host:
         retcode, text = self.said
         return {"retcode": retcode, "stdout": text.replace("ROOT", command[-1])}
 
-    def stage(self, source=None):
-        return self.module.stage(
-            str(self.main), "salt://main.j2", str(self.folder), ".cfg", PILLAR, source
-        )
+    def stage(self):
+        return self.module.stage(str(self.main), "salt://main.j2", str(self.folder), ".cfg", PILLAR)
 
-    def deploy(self, source=None):
+    def deploy(self):
         """Put together and install; returns what differed."""
-        staged = self.stage(source)
+        staged = self.stage()
         changes = self.module.differences(staged)
         self.module.install(staged)
         assert self.module.differences(staged) == {}
@@ -147,13 +146,15 @@ def test_a_rendered_template_is_not_left_behind(host):
 
 def test_snippets_come_from_pillar_and_from_a_folder_of_the_file_server(host):
     host.pillar = {"one": "a\n\n"}
-    host.served = {"two.cfg": b"b", "three": b"\xff\n"}
-    staged = host.stage(SOURCE)
-    host.module.install(staged)
+    host.source = SOURCE
+    host.served = {"two.cfg": b"b", "three.cfg": b"\xff\n", "README": b""}
+    host.deploy()
     folder = host.folder
-    assert (folder / "rabbit_ha-one.cfg").read_bytes() == b"a\n"
-    assert (folder / "rabbit_ha-two.cfg").read_bytes() == b"b\n"
-    assert (folder / "rabbit_ha-three.cfg").read_bytes() == b"\xff\n"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "one.cfg": b"a\n" + MARK.encode(),
+        "two.cfg": b"b\n" + MARK.encode(),
+        "three.cfg": b"\xff\n" + MARK.encode(),
+    }
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
@@ -175,11 +176,11 @@ def test_a_snippet_that_left_pillar_is_removed_and_what_others_put_there_stays(h
     host.pillar = {"one": "a", "two": "b"}
     host.deploy()
     host.pillar = {"two": "b"}
-    assert host.deploy() == {"rabbit_ha-one.cfg": "removed"}
+    assert host.deploy() == {"one.cfg": "removed"}
     assert host.texts() == {
         "main.cfg": "global\n",
         "own.cfg": "own\n",
-        "rabbit_ha-two.cfg": "b\n",
+        "two.cfg": f"b\n{MARK}",
     }
 
 
@@ -188,11 +189,11 @@ def test_what_others_put_there_is_judged_with_the_rest(host):
     (host.folder / "own.cfg").write_text("own\n")
     (host.folder / ".hidden.cfg").write_text("x\n")
     (host.folder / "readme.txt").write_text("x\n")
-    (host.folder / "rabbit_ha-stale.cfg").write_text("x\n")
+    (host.folder / "stale.cfg").write_text(f"x\n{MARK}")
     host.pillar = {"one": "a"}
     staged = host.stage()
     there = pathlib.Path(f"{staged['root']}{host.folder}")
-    assert sorted(path.name for path in there.iterdir()) == ["own.cfg", "rabbit_ha-one.cfg"]
+    assert sorted(path.name for path in there.iterdir()) == ["one.cfg", "own.cfg"]
 
 
 def test_the_folder_is_there_to_be_judged_even_when_it_is_empty(host):
@@ -210,16 +211,15 @@ def test_another_content_or_mode_is_a_change(host):
 
 
 def test_a_snippet_given_twice_is_refused(host):
-    host.pillar, host.served = {"one": "a"}, {"one.cfg": b"b"}
-    with pytest.raises(
-        SaltInvocationError, match="the snippet one is in pillar and at salt://more"
-    ):
-        host.stage(SOURCE)
+    host.source, host.pillar, host.served = SOURCE, {"one": "a"}, {"one.cfg": b"b"}
+    with pytest.raises(SaltInvocationError, match=f"one.cfg is at {PILLAR}:text and at {SOURCE}"):
+        host.stage()
 
 
 def test_a_folder_that_the_master_does_not_serve_is_refused(host):
-    with pytest.raises(SaltInvocationError, match="salt://more: found no file there"):
-        host.stage(SOURCE)
+    host.source, host.served = SOURCE, {"README": b""}
+    with pytest.raises(SaltInvocationError, match=r"salt://more: the master's .* has no \*.cfg"):
+        host.stage()
 
 
 def test_a_template_that_does_not_render_says_why(host):
@@ -274,6 +274,26 @@ def test_a_file_that_cannot_be_written_is_an_error_and_the_old_one_stays(host, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(host.module, "_write", no_space)
-    with pytest.raises(CommandExecutionError, match=r"main.cfg could not be changed: .*No space"):
+    with pytest.raises(CommandExecutionError, match="it could not be written: .*No space"):
         host.module.install(staged)
     assert host.texts() == {"main.cfg": "global\n"}
+
+
+def test_when_one_of_several_cannot_be_written_none_is_replaced(host, monkeypatch):
+    host.deploy()
+    host.template, host.pillar = "other\n", {"one": "a"}
+    staged = host.stage()
+    write, written = host.module._write, []
+
+    def no_space_for_the_second(path, content):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(host.module, "_write", no_space_for_the_second)
+    with pytest.raises(CommandExecutionError, match="No space"):
+        host.module.install(staged)
+    assert host.texts() == {"main.cfg": "global\n"}
+    assert list(host.folder.iterdir()) == []
+    assert [path.name for path in host.main.parent.glob(".*")] == []

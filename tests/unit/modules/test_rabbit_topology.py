@@ -96,7 +96,10 @@ def test_every_secret_of_the_schema_is_kept_out_of_the_settings(settings):
     pillar = copy.deepcopy(TOPOLOGY) | {
         "rabbitmq": {"erlang_cookie": "FOUND", "users": {"admin": {"password": "FOUND"}}},
         "haproxy": {"monitor": {"password": "FOUND"}},
-        "keepalived": {"authentication": {"auth_pass": "FOUND"}, "snippets": {"a": "FOUND"}},
+        "keepalived": {
+            "authentication": {"auth_pass": "FOUND"},
+            "snippets": {"text": {"a": "FOUND"}},
+        },
     }
     assert json.dumps(settings(pillar)).count("FOUND") == marked
     shown = load("_utils/rabbit_settings.py").without_secrets(settings(pillar))

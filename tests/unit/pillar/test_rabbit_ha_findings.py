@@ -224,7 +224,7 @@ def secret_places():
         "load_balancer": [
             "haproxy:monitor:password",
             "keepalived:authentication:auth_pass",
-            "keepalived:snippets:one",
+            "keepalived:snippets:text:one",
         ],
     }
 

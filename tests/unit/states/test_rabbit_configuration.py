@@ -6,7 +6,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from tests.support import Breakable, faked, load
 
 MAIN = "/etc/haproxy/haproxy.cfg"
-SNIPPET = "/etc/haproxy/conf/rabbit_ha-more.cfg"
+SNIPPET = "/etc/haproxy/conf/more.cfg"
 CHECK = ["haproxy", "-c", "-f", "{root}/etc/haproxy/haproxy.cfg"]
 
 
@@ -18,7 +18,7 @@ class Configuration(Breakable):
         self.there = set(there)
         self.staged = 0
 
-    def stage(self, name, source, folder=None, suffix="", snippets=None, snippets_source=None):
+    def stage(self, name, source, folder=None, suffix="", snippets=None):
         self.staged += 1
         if "stage" in self.fails:
             self.staged -= 1

@@ -133,7 +133,10 @@ def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
             "users": {"admin": {"password": "longer password"}, "app": {"tags": ["management"]}},
         },
         "haproxy": {"monitor": {"password": "s3cret"}},
-        "keepalived": {"authentication": {"auth_pass": "vrrp"}, "snippets": {"a": "text\n"}},
+        "keepalived": {
+            "authentication": {"auth_pass": "vrrp"},
+            "snippets": {"text": {"a": "text\n"}},
+        },
     }
     merged = settings({**TOPOLOGY, **pillar})
     secrets = rabbit_settings.secrets(merged)
