@@ -35,8 +35,9 @@ def ext_pillar(minion_id, pillar):
         Mapping, all of it.
 
     Returns a mapping with the key ``rabbit_ha_findings``: a mapping with
-    ``errors`` and ``warnings``, lists of sentences; an empty mapping for a pillar
-    that is none of this project's.
+    ``errors`` and ``warnings``, lists of sentences, and, where pillar could be
+    checked, ``missing_secrets``, a list of lists of the keys that lead to a secret's
+    place; an empty mapping for a pillar that is none of this project's.
     """
     if "rabbit_ha" not in pillar:
         return {}
@@ -49,11 +50,15 @@ def ext_pillar(minion_id, pillar):
             grains=__opts__.get("grains"),
         )
     except (ImportError, OSError) as err:
-        return _said([f"rabbit_ha: pillar cannot be checked: {err} (see docs/validation.md)"], [])
-    return _said(
-        [one["message"] for one in found if one["severity"] == "error"],
-        [one["message"] for one in found if one["severity"] == "warning"],
-    )
+        error = f"rabbit_ha: pillar cannot be checked: {err} (see docs/validation.md)"
+        return {"rabbit_ha_findings": {"errors": [error], "warnings": []}}
+    return {
+        "rabbit_ha_findings": {
+            "errors": [one["message"] for one in found if one["severity"] == "error"],
+            "warnings": [one["message"] for one in found if one["severity"] == "warning"],
+            "missing_secrets": [one["missing_secret"] for one in found if "missing_secret" in one],
+        }
+    }
 
 
 def findings(pillar, defaults, schema, host=None, grains=None):
@@ -74,7 +79,8 @@ def findings(pillar, defaults, schema, host=None, grains=None):
 
     Returns a list of mappings with ``severity`` (``error`` or ``warning``),
     ``path`` (as ``rabbit_ha:hosts:node1``), ``found``, ``expected`` and
-    ``message``, all strings. No secret is in them.
+    ``message``, all strings; one for a secret that is not there has
+    ``missing_secret`` too, a list of keys. No secret is in them.
     """
     shape = __utils__["rabbit_pillar_shape.findings"](pillar, schema)
     found = shape["findings"]
@@ -103,6 +109,8 @@ def _told(one):
     why = f", {one['why']}" if one["why"] else ""
     sentence = f"{one['path']}: found {one['found']}{why}; expected {one['expected']}"
     kept = {key: str(one[key]) for key in ("severity", "path", "found", "expected")}
+    if "missing_secret" in one:
+        kept["missing_secret"] = one["missing_secret"]
     return {**kept, "message": sentence}
 
 
@@ -138,8 +146,3 @@ def _served(path):
             f"{path} is not served; file_roots of the master must hold this project's salt/ folder"
         )
     return text
-
-
-def _said(errors, warnings):
-    """Build the part of pillar that carries the findings."""
-    return {"rabbit_ha_findings": {"errors": errors, "warnings": warnings}}

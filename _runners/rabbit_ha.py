@@ -9,8 +9,6 @@ import concurrent.futures
 import contextlib
 import logging
 import os
-import secrets as randomness
-import string
 import threading
 import time
 import uuid
@@ -27,9 +25,8 @@ from salt.exceptions import CommandExecutionError
 log = logging.getLogger(__name__)
 
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
-# VRRP's PASS authentication takes eight characters.
-VRRP_PASSWORD_LENGTH = 8
-PASSWORD_LENGTH = 32
+# In which file a secret is, by the part of pillar that it belongs to: one a role.
+SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "load_balancer"}
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
@@ -126,18 +123,22 @@ def validate():
     return answer
 
 
+def _pillars():
+    """Compile the pillar of the master and of each host; returns them by minion id."""
+    own = __opts__["id"]
+    described = _pillar(own).get("rabbit_ha")
+    hosts = described.get("hosts") if isinstance(described, dict) else None
+    names = [str(host) for host in hosts] if isinstance(hosts, dict) else []
+    return {host: _pillar(host) for host in [own, *names]}
+
+
 def _pillar_findings():
     """
     Collect what the check found wrong with the master's pillar and with each host's.
 
     Returns two lists of sentences, each once: errors and warnings.
     """
-    own = __opts__["id"]
-    pillars = {own: _pillar(own)}
-    described = pillars[own].get("rabbit_ha")
-    hosts = described.get("hosts") if isinstance(described, dict) else None
-    for host in hosts if isinstance(hosts, dict) else []:
-        pillars[str(host)] = _pillar(str(host))
+    pillars = _pillars()
     errors, warnings, failures = set(), set(), {}
     for host, pillar in pillars.items():
         for failure in pillar.get("_errors", []):
@@ -145,10 +146,10 @@ def _pillar_findings():
         errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
         warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
     errors.update(f"pillar of {host}: {failure}" for failure, host in failures.items())
-    if not hosts and not errors:
+    if len(pillars) == 1 and not errors:
         errors.add(
-            f"rabbit_ha:hosts: found nothing in the pillar of {own}; expected the topology, which "
-            "pillar's top.sls has to give to the master too"
+            f"rabbit_ha:hosts: found nothing in the pillar of {__opts__['id']}; expected the "
+            "topology, which pillar's top.sls has to give to the master too"
         )
     return sorted(errors), sorted(warnings)
 
@@ -173,14 +174,15 @@ def _answer(problems, good, **tables):
 
 def secrets():
     """
-    Create random secrets, once, where only the master's user can read them.
+    Create random secrets for what pillar lacks, where only the master's user can read them.
 
     They go to pillar files below the folder that the master's setting
-    ``rabbit_ha.secrets_dir`` names, which must be in ``pillar_roots``. A file that
-    is there stays as it is.
+    ``rabbit_ha.secrets_dir`` names, which must be in ``pillar_roots``. A secret that
+    is there is never changed; a file that this function has not made is left alone.
 
     Returns a mapping with ``data`` (``verdict``, and ``files``: a mapping from
-    path to what was done) and the outputter; no secret is in it.
+    path to what was done) and the outputter; no secret is in it. Where pillar still
+    lacks a secret then, salt-run exits with 1.
 
     CLI Example:
 
@@ -188,36 +190,74 @@ def secrets():
 
         salt-run rabbit_ha.secrets
     """
-    folder = __opts__.get("rabbit_ha.secrets_dir")
+    unfit = _unfit_for_secrets(__opts__.get("rabbit_ha.secrets_dir"))
+    if unfit:
+        return _answer([unfit], "")
+    missing = _missing_secrets()
+    if missing is None:
+        return _answer(_pillar_findings()[0], "")
+    files, problems = {}, []
+    for role in ("broker", "load_balancer"):
+        path = os.path.join(
+            __opts__["rabbit_ha.secrets_dir"], "rabbit_ha", "secrets", f"{role}.sls"
+        )
+        places = [list(place) for place in missing if SECRETS_OF[place[0]] == role]
+        if not places and not os.path.exists(path):
+            continue
+        try:
+            files[path] = {"done": __utils__["rabbit_secret_files.complete"](path, places)}
+        except CommandExecutionError as err:
+            problems.append(str(err))
+    if missing and not problems:
+        __context__.pop("rabbit_ha.pillar")
+        problems = [
+            f"the pillar of {host} still lacks rabbit_ha:{':'.join(place)}. Does pillar's top.sls "
+            f"give rabbit_ha.secrets.{SECRETS_OF[place[0]]} to it?"
+            for place, host in (_missing_secrets() or {}).items()
+        ]
+    return _answer(problems, "the secrets are there", files=files)
+
+
+def _unfit_for_secrets(folder):
+    """Tell in a sentence why secrets must not go to a folder; None where they may."""
     if not folder:
-        return _answer(["rabbit_ha.secrets_dir is not set in the master's configuration"], "")
-    broker = {"rabbitmq": {"users": {"admin": {"password": _password()}}}}
-    load_balancer = {
-        "haproxy": {"monitor": {"password": _password()}},
-        "keepalived": {"authentication": {"auth_pass": _password(VRRP_PASSWORD_LENGTH)}},
+        return "rabbit_ha.secrets_dir is not set in the master's configuration"
+
+    def listed(*settings):
+        """Gather the folders that settings of the master name."""
+        for setting in settings:
+            value = __opts__.get(setting) or []
+            for folders in value.values() if isinstance(value, dict) else [value]:
+                yield from (os.path.realpath(path) for path in folders)
+
+    where = os.path.realpath(folder)
+    for path in listed("file_roots", "module_dirs"):
+        if os.path.commonpath([path, where]) == path:
+            return (
+                f"rabbit_ha.secrets_dir is {folder}, within {path}: minions could read it, or it "
+                "would get into the checkout. Set it to a folder of its own"
+            )
+    if where not in listed("pillar_roots"):
+        return f"rabbit_ha.secrets_dir is {folder}, which is not one of pillar_roots"
+    return None
+
+
+def _missing_secrets():
+    """
+    Collect the secrets that pillar lacks.
+
+    Returns a mapping from a tuple of keys, where the secret belongs below
+    ``rabbit_ha``, to a host that lacks it; None where pillar cannot tell.
+    """
+    pillars = _pillars()
+    findings = {host: pillar.get("rabbit_ha_findings", {}) for host, pillar in pillars.items()}
+    broken = any(pillar.get("_errors") for pillar in pillars.values())
+    unchecked = any("missing_secrets" not in found for found in findings.values())
+    if broken or unchecked or len(pillars) == 1:
+        return None
+    return {
+        tuple(place): host for host, found in findings.items() for place in found["missing_secrets"]
     }
-    files = {}
-    with salt.utils.files.set_umask(0o077):
-        where = os.path.join(folder, "rabbit_ha", "secrets")
-        os.makedirs(where, exist_ok=True)
-        for name, content in (("broker", broker), ("load_balancer", load_balancer)):
-            path = os.path.join(where, f"{name}.sls")
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                files[path] = {"done": "already there, left as it is"}
-                continue
-            with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-                handle.write("# Made by: salt-run rabbit_ha.secrets\n")
-                salt.utils.yaml.safe_dump({"rabbit_ha": content}, handle, default_flow_style=False)
-            files[path] = {"done": "created"}
-    return _answer([], "the secrets are there", files=files)
-
-
-def _password(length=PASSWORD_LENGTH):
-    """Make a random password of letters and digits."""
-    alphabet = string.ascii_letters + string.digits
-    return "".join(randomness.choice(alphabet) for _ in range(length))
 
 
 # Steps of the deployment

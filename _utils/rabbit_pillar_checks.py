@@ -60,7 +60,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
 
     Returns a list of mappings with the strings ``severity``, ``path``, ``expected``
     and ``why``, and either ``value``, what was found, or ``found``, a text that
-    describes it.
+    describes it. One for a secret that is not there has ``missing_secret``, a list of
+    the keys that lead to its place below ``rabbit_ha``.
     """
     view = _View(settings, topology, wrong, host, grains or {})
     checks = (_names, _addresses, _brokers, _load_balancers, _ports, _virtual_addresses)
@@ -592,15 +593,16 @@ def _secrets(view):
     missing = []
     if view.host in view.brokers:
         missing += [
-            f"rabbitmq:users:{name}:password"
+            ["rabbitmq", "users", name, "password"]
             for name, user in view.rabbitmq["users"].items()
             if not user.get("absent") and not user.get("password")
         ]
     if view.host in view.load_balancers:
         if not view.haproxy["monitor"]["password"]:
-            missing.append("haproxy:monitor:password")
+            missing.append(["haproxy", "monitor", "password"])
         if not view.keepalived["authentication"]["auth_pass"]:
-            missing.append("keepalived:authentication:auth_pass")
-    for path in missing:
+            missing.append(["keepalived", "authentication", "auth_pass"])
+    for place in missing:
         found = _Said(f"nothing in the pillar of {view.host}")
-        yield _error(path, found, "a secret. Next: salt-run rabbit_ha.secrets")
+        error = _error(":".join(place), found, "a secret. Next: salt-run rabbit_ha.secrets")
+        yield {**error, "missing_secret": place}

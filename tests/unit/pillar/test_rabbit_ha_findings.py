@@ -290,6 +290,7 @@ def test_junk_anywhere_is_told_or_taken_and_never_breaks_the_check(junk):
             at = functools.reduce(lambda node, key: node[key], path[:-1], pillar)
             at[path[-1]] = copy.deepcopy(junk)
         for one in CHECK(pillar, "rabbitmq-node1", {"osfinger": "Debian-13"}):
+            one.pop("missing_secret", None)
             assert all(isinstance(text, str) and text for text in one.values()), (path, one)
             assert "\n" not in one["message"] and len(one["message"]) < 1000
 
@@ -322,11 +323,16 @@ def test_the_findings_are_one_part_of_pillar():
 
 def test_the_host_s_own_secrets_and_version_count():
     pillar = {"rabbit_ha": {**TOPOLOGY, "rabbitmq": {"ha": "mirrored"}}}
-    errors = ext_pillar(pillar)["rabbit_ha_findings"]["errors"]
-    assert [error.split(": ")[0] for error in errors] == [
+    found = ext_pillar(pillar)["rabbit_ha_findings"]
+    assert [error.split(": ")[0] for error in found["errors"]] == [
         "rabbit_ha:rabbitmq:ha",
         "rabbit_ha:rabbitmq:users:admin:password",
     ]
+    assert found["missing_secrets"] == [["rabbitmq", "users", "admin", "password"]]
+
+
+def test_where_nothing_could_be_checked_no_secret_is_said_to_be_there():
+    assert "missing_secrets" not in ext_pillar(pillar_of(), served=False)["rabbit_ha_findings"]
 
 
 def test_a_pillar_of_others_is_left_alone():

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import os
+import pathlib
 import re
 import stat
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import salt.client
 import salt.config
 import salt.key
 import salt.runners.pillar
+import salt.utils.dictupdate
 from pika.adapters.blocking_connection import BlockingChannel
 from salt.exceptions import CommandExecutionError
 from salt.utils import yaml
@@ -32,6 +34,7 @@ SECRETS = {
     "haproxy": {"monitor": {"password": "S3cretMonitor"}},
     "keepalived": {"authentication": {"auth_pass": "S3cretVr"}},
 }
+PARTS = {"broker": ["rabbitmq"], "load_balancer": ["haproxy", "keepalived"]}
 BROKER_REPORT = {
     "version": "3.10.8",
     "cluster_name": "rabbitmq_cluster1",
@@ -102,6 +105,9 @@ class World:
     def __init__(self, tmp_path, monkeypatch):
         self.pillar = copy.deepcopy(TOPOLOGY)
         self.secrets = copy.deepcopy(SECRETS)
+        # Roles to which top.sls does not give what is in the files.
+        self.withheld = set()
+        self.secrets_dir = str(tmp_path / "pillar")
         self.minions = Minions()
         self.opts = {
             **salt.config.master_config(None),
@@ -111,13 +117,15 @@ class World:
             "pki_dir": str(tmp_path / "pki"),
             "extension_modules": str(tmp_path / "extmods"),
             "file_roots": {"base": [str(ROOT / "salt")]},
-            "rabbit_ha.secrets_dir": str(tmp_path / "pillar"),
+            "pillar_roots": {"base": [self.secrets_dir]},
+            "rabbit_ha.secrets_dir": self.secrets_dir,
         }
         show_pillar = create_autospec(salt.runners.pillar.show_pillar, side_effect=self._shown)
         self.runner = load(
             "_runners/rabbit_ha.py",
             salt={"pillar.show_pillar": show_pillar},
-            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
+            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py"))
+            | functions("rabbit_secret_files", load("_utils/rabbit_secret_files.py")),
             opts=self.opts,
         )
         monkeypatch.setattr(
@@ -129,10 +137,15 @@ class World:
     def _shown(self, minion="*", **kwargs):
         shown = copy.deepcopy(self.pillar)
         roles = shown.get("hosts", {}).get(minion, {}).get("roles", [])
-        if "broker" in roles:
-            shown["rabbitmq"] = {**shown.get("rabbitmq", {}), **self.secrets["rabbitmq"]}
-        if "load_balancer" in roles:
-            shown |= {part: self.secrets[part] for part in ("haproxy", "keepalived")}
+        for role in roles:
+            path = pathlib.Path(self.secrets_dir, "rabbit_ha", "secrets", f"{role}.sls")
+            if path.exists() and role not in self.withheld:
+                made = yaml.safe_load(path.read_text())["rabbit_ha"]
+                salt.utils.dictupdate.update(shown, made)
+        for role, parts in PARTS.items():
+            if role in roles:
+                given = {part: copy.deepcopy(self.secrets.get(part, {})) for part in parts}
+                salt.utils.dictupdate.update(shown, given)
         found = CHECK(shown, minion)
         errors, warnings = (
             [one["message"] for one in found if one["severity"] == severity]
@@ -140,7 +153,13 @@ class World:
         )
         return {
             "rabbit_ha": shown,
-            "rabbit_ha_findings": {"errors": errors, "warnings": warnings},
+            "rabbit_ha_findings": {
+                "errors": errors,
+                "warnings": warnings,
+                "missing_secrets": [
+                    one["missing_secret"] for one in found if "missing_secret" in one
+                ],
+            },
         }
 
     def answers(self, function, answer):
@@ -243,67 +262,174 @@ def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
 # Secrets
 
 
-def test_secrets_are_created_readable_for_the_master_only(world, tmp_path):
-    answer = world.runner.secrets()
-    assert verdict(answer)["result"] is True
-    folder = tmp_path / "pillar" / "rabbit_ha" / "secrets"
-    assert sorted(os.listdir(folder)) == ["broker.sls", "load_balancer.sls"]
-    for path in (folder / "broker.sls", folder / "load_balancer.sls"):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert answer["data"]["files"][str(path)] == {"done": "created"}
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+@pytest.fixture
+def bare(world):
+    """A master whose pillar has no secret yet."""
+    world.secrets = {}
+    return world
 
 
-def test_secrets_that_are_there_stay_as_they_are(world, tmp_path):
-    world.runner.secrets()
-    folder = tmp_path / "pillar" / "rabbit_ha" / "secrets"
-    before = {path: path.read_text() for path in folder.iterdir()}
-    answer = world.runner.secrets()
-    assert {path: path.read_text() for path in folder.iterdir()} == before
-    assert {said["done"] for said in answer["data"]["files"].values()} == {
-        "already there, left as it is"
+def secret_files(world):
+    """Read the files of secrets, by role."""
+    folder = pathlib.Path(world.secrets_dir, "rabbit_ha", "secrets")
+    return {
+        path.stem: yaml.safe_load(path.read_text())["rabbit_ha"] for path in folder.glob("*.sls")
     }
 
 
-def test_secrets_are_random_and_fit_vrrp_s_eight_characters(world, tmp_path):
+def test_secrets_complete_the_pillar_in_files_that_only_the_master_can_read(bare):
+    answer = bare.runner.secrets()
+    assert verdict(answer) == {"result": True, "says": "the secrets are there", "problems": []}
+    folder = pathlib.Path(bare.secrets_dir, "rabbit_ha", "secrets")
+    assert sorted(os.listdir(folder)) == ["broker.sls", "load_balancer.sls"]
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert answer["data"]["files"][str(path)] == {"done": "created"}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert verdict(bare.runner.validate())["problems"] == []
+
+
+def test_secrets_go_to_the_file_of_their_role_and_no_other(bare):
+    bare.pillar["rabbitmq"] = {"users": {"one": {"tags": ["monitoring"]}, "two": {"absent": True}}}
+    bare.runner.secrets()
+    files = secret_files(bare)
+    assert {part: list(values) for part, values in files["broker"].items()} == {
+        "rabbitmq": ["users"]
+    }
+    users = files["broker"]["rabbitmq"]["users"]
+    assert {name: list(user) for name, user in users.items()} == {
+        "admin": ["password"],
+        "one": ["password"],
+    }
+    assert set(files["load_balancer"]) == {"haproxy", "keepalived"}
+
+
+def test_secrets_that_are_there_stay_as_they_are(bare):
+    bare.runner.secrets()
+    before = secret_files(bare)
+    answer = bare.runner.secrets()
+    assert secret_files(bare) == before
+    assert {said["done"] for said in answer["data"]["files"].values()} == {
+        "already there, left as it is"
+    }
+    assert verdict(answer)["result"] is True
+
+
+def test_a_user_described_later_gets_a_password_and_nothing_else_changes(bare):
+    bare.runner.secrets()
+    before = secret_files(bare)
+    bare.pillar["rabbitmq"] = {"users": {"orders": {"tags": ["monitoring"]}}}
+    bare.runner.__context__.clear()
+    answer = bare.runner.secrets()
+    after = secret_files(bare)
+    assert len(after["broker"]["rabbitmq"]["users"].pop("orders")["password"]) == 32
+    assert after == before
+    assert [said["done"] for said in answer["data"]["files"].values()] == [
+        "added rabbit_ha:rabbitmq:users:orders:password",
+        "already there, left as it is",
+    ]
+
+
+def test_secrets_from_elsewhere_are_enough(world):
+    answer = world.runner.secrets()
+    assert verdict(answer)["result"] is True
+    assert answer["data"]["files"] == {}
+    assert not os.path.exists(world.secrets_dir)
+
+
+def test_secrets_that_top_sls_gives_to_nobody_are_told(bare):
+    bare.withheld = {"load_balancer"}
+    answer = bare.runner.secrets()
+    problems = verdict(answer)["problems"]
+    assert len(problems) == 2 and answer["data"]["retcode"] == 1
+    assert problems[0].startswith("the pillar of haproxy-keeplive-node")
+    assert problems[0].endswith(
+        "still lacks rabbit_ha:haproxy:monitor:password. Does pillar's top.sls give "
+        "rabbit_ha.secrets.load_balancer to it?"
+    )
+
+
+def test_a_file_written_by_hand_is_left_alone_and_what_it_lacks_is_named(bare):
+    path = pathlib.Path(bare.secrets_dir, "rabbit_ha", "secrets", "broker.sls")
+    path.parent.mkdir(parents=True)
+    text = "# mine\nrabbit_ha: {rabbitmq: {users: {other: {password: S3cret}}}}\n"
+    path.write_text(text)
+    answer = bare.runner.secrets()
+    assert verdict(answer)["problems"] == [
+        f"{path}: not made by this command, left as it is; pillar lacks "
+        "rabbit_ha:rabbitmq:users:admin:password. Add that there"
+    ]
+    assert path.read_text() == text
+    assert set(secret_files(bare)["load_balancer"]) == {"haproxy", "keepalived"}
+
+
+def test_secrets_are_random_and_fit_vrrp_s_eight_characters(bare, tmp_path):
     made = []
     for name in ("one", "other"):
-        world.opts["rabbit_ha.secrets_dir"] = str(tmp_path / name)
-        world.runner.secrets()
-        folder = tmp_path / name / "rabbit_ha" / "secrets"
-        broker = yaml.safe_load((folder / "broker.sls").read_text())["rabbit_ha"]
-        balancer = yaml.safe_load((folder / "load_balancer.sls").read_text())["rabbit_ha"]
+        bare.secrets_dir = str(tmp_path / name)
+        bare.opts["rabbit_ha.secrets_dir"] = bare.secrets_dir
+        bare.opts["pillar_roots"] = {"base": [bare.secrets_dir]}
+        bare.runner.__context__.clear()
+        bare.runner.secrets()
+        files = secret_files(bare)
         made += [
-            broker["rabbitmq"]["users"]["admin"]["password"],
-            balancer["haproxy"]["monitor"]["password"],
-            balancer["keepalived"]["authentication"]["auth_pass"],
+            files["broker"]["rabbitmq"]["users"]["admin"]["password"],
+            files["load_balancer"]["haproxy"]["monitor"]["password"],
+            files["load_balancer"]["keepalived"]["authentication"]["auth_pass"],
         ]
     assert len(set(made)) == len(made)
     assert [len(secret) for secret in made[:3]] == [32, 32, 8]
     assert all(secret.isalnum() for secret in made)
 
 
-def test_the_answer_does_not_show_a_secret(world, tmp_path):
-    answer = str(world.runner.secrets())
-    text = "".join(path.read_text() for path in (tmp_path / "pillar").rglob("*.sls"))
-    secrets = [word for word in text.split() if word.isalnum() and len(word) in (8, 32)]
-    assert secrets and not [secret for secret in secrets if secret in answer]
+def test_the_answer_does_not_show_a_secret(bare):
+    answer = str(bare.runner.secrets())
+    text = str(secret_files(bare))
+    secrets = [word for word in re.findall(r"\w+", text) if len(word) in (8, 32)]
+    assert len(secrets) >= 3 and not [secret for secret in secrets if f"{secret}'" in answer]
 
 
-def test_what_was_created_is_all_that_pillar_needs(world, tmp_path):
-    world.runner.secrets()
-    for name in ("broker", "load_balancer"):
-        path = tmp_path / "pillar" / "rabbit_ha" / "secrets" / f"{name}.sls"
-        world.secrets |= yaml.safe_load(path.read_text())["rabbit_ha"]
-    assert verdict(world.runner.validate())["problems"] == []
-
-
-def test_without_a_folder_for_secrets_none_is_made(world):
-    world.opts["rabbit_ha.secrets_dir"] = None
-    answer = world.runner.secrets()
+def test_without_a_folder_for_secrets_none_is_made(bare):
+    bare.opts["rabbit_ha.secrets_dir"] = None
+    answer = bare.runner.secrets()
     assert verdict(answer)["problems"] == [
         "rabbit_ha.secrets_dir is not set in the master's configuration"
     ]
+
+
+@pytest.mark.parametrize("setting", ["file_roots", "module_dirs"])
+def test_where_minions_or_the_checkout_have_it_no_secret_is_made(bare, tmp_path, setting):
+    value = [str(tmp_path)]
+    bare.opts[setting] = {"base": value} if setting == "file_roots" else value
+    [problem] = verdict(bare.runner.secrets())["problems"]
+    assert problem.startswith(f"rabbit_ha.secrets_dir is {bare.secrets_dir}, within {tmp_path}: ")
+    assert not os.path.exists(bare.secrets_dir)
+
+
+def test_where_pillar_would_not_see_it_no_secret_is_made(bare, tmp_path):
+    bare.opts["pillar_roots"] = {"base": [str(tmp_path)]}
+    assert verdict(bare.runner.secrets())["problems"] == [
+        f"rabbit_ha.secrets_dir is {bare.secrets_dir}, which is not one of pillar_roots"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "said"),
+    [
+        ({"_errors": ["Rendering SLS 'rabbit_ha.secrets.broker' failed"]}, "Rendering SLS"),
+        ({"rabbit_ha": TOPOLOGY}, "pillar was not checked"),
+        ({"other": 1}, "rabbit_ha:hosts: found nothing"),
+        (
+            {"rabbit_ha": TOPOLOGY, "rabbit_ha_findings": {"errors": ["no jsonschema"]}},
+            "no jsonschema",
+        ),
+    ],
+)
+def test_where_pillar_cannot_tell_what_it_lacks_no_secret_is_made(bare, pillar, said):
+    shows(bare, pillar)
+    answer = bare.runner.secrets()
+    assert said in verdict(answer)["problems"][0]
+    assert not os.path.exists(bare.secrets_dir)
 
 
 # Steps of the deployment
