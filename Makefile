@@ -31,8 +31,8 @@ lint: venv ## ruff, salt-lint, yamllint
 	@$(PYTHON) -m saltlint $(SLS)
 	@$(PYTHON) -m yamllint --strict $(YAML)
 
-bench: venv ## measure a deployment against the same steps by hand (root)
-	@$(PYTHON) -m bench
+bench: venv ## measure against steps by hand and stock Salt's states (root; ARGS=--help)
+	@$(PYTHON) -m bench $(ARGS)
 
 lock: ## make requirements.lock anew from pyproject.toml (needs uv)
 	@head=$$(sed '/^[^#]/,$$d' requirements.lock) && \
