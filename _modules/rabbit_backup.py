@@ -42,7 +42,7 @@ def write_definitions(reason, at=None):
     words = re.sub(r"[^a-z0-9]+", "-", str(reason).lower()).strip("-")
     if not words:
         raise SaltInvocationError(f"reason must have letters or digits, found {reason!r}")
-    definitions = __salt__["rabbitmqctl.export_definitions"](at)
+    definitions = __salt__["rabbitmqctl.export_definitions"](at, with_secrets=True)
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     path = os.path.join(_folder(), f"{_PREFIX}{now}-{words}.json")
     try:

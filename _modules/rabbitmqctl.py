@@ -102,12 +102,17 @@ def _found_out(answer):
 def _json(text, step):
     """Decode the document that a tool printed, warnings before it left out."""
     start = re.search(r"^[\[{]", text, re.MULTILINE)
-    try:
-        return json.loads(text[start.start() :])
-    except (AttributeError, ValueError) as err:
+    if not start:
         raise CommandExecutionError(
             f"{__grains__['id']}: {step}: expected a JSON document, found {text[:200]!r}"
-        ) from err
+        )
+    try:
+        return json.loads(text[start.start() :])
+    except ValueError as err:
+        # Not shown, and its text not kept in the exception: there may be secrets in it.
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {err}"
+        ) from None
 
 
 def _written():
@@ -481,15 +486,19 @@ def set_cluster_name(name):
     _written()
 
 
-def export_definitions(at=None):
+def export_definitions(at=None, with_secrets=False):
     """
-    Fetch users (with salted hashes), vhosts, permissions, policies and parameters.
+    Fetch users, vhosts, permissions, policies and parameters.
 
     at : the local node
         Erlang node name to ask.
+    with_secrets : False
+        With the hashes of passwords and the values of parameters, which may hold
+        credentials. Only for what keeps them to itself: what a function that is
+        called by hand returns, Salt keeps with the job.
 
     Returns the mapping of RabbitMQ's definitions file; a policy's ``definition``
-    is a mapping in it.
+    is a mapping in it. A secret that was not asked for is None.
 
     Raises CommandExecutionError when the node does not run.
 
@@ -506,7 +515,18 @@ def export_definitions(at=None):
     if key not in reads:
         text = _checked(["export_definitions", "-"], "reading the definitions", node=at)
         reads[key] = _json(text, "export_definitions")
-    return reads[key]
+    return reads[key] if with_secrets else _without_secrets(reads[key])
+
+
+def _without_secrets(definitions):
+    """Copy definitions with None for each hash and for each parameter's value."""
+    secret = {"users": "password_hash", "parameters": "value", "global_parameters": "value"}
+    hidden = {
+        kind: [{**item, key: None} for item in definitions[kind]]
+        for kind, key in secret.items()
+        if kind in definitions
+    }
+    return {**definitions, **hidden}
 
 
 def import_definitions(definitions):
@@ -519,7 +539,8 @@ def import_definitions(definitions):
     input.)
 
     definitions
-        Mapping as :func:`export_definitions` returns it, or a part of it.
+        Mapping as :func:`export_definitions` returns it with secrets, or a part of it.
+        By hand give no hash: Salt keeps what a function is called with.
 
     Raises CommandExecutionError when that fails.
 

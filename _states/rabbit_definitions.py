@@ -66,7 +66,7 @@ def present(name, vhosts, users, policies, ha="auto"):
                 comment="The definitions would have been written",
             )
             return ret
-        current = __salt__["rabbitmqctl.export_definitions"]()
+        current = __salt__["rabbitmqctl.export_definitions"](with_secrets=True)
         wanted = _wanted(vhosts, users, {**_presets(ha, current), **policies}, current)
         writes, deletions, changes = _difference(current, wanted)
         if not changes:
@@ -94,7 +94,7 @@ def _left(wanted):
     for pause in (0, 1, 2, 5):
         time.sleep(pause)
         __salt__["rabbitmqctl.forget_cached_reads"]()
-        left = _difference(__salt__["rabbitmqctl.export_definitions"](), wanted)[2]
+        left = _difference(__salt__["rabbitmqctl.export_definitions"](with_secrets=True), wanted)[2]
         if not left:
             break
     return left

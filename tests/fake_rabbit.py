@@ -8,9 +8,10 @@ import json
 
 from salt.exceptions import CommandExecutionError
 
-from tests.support import Breakable, recorded
+from tests.support import Breakable, load, recorded
 
 VERSION = "3.10.8"
+BLANKED = load("_modules/rabbitmqctl.py")._without_secrets
 STATUS = json.loads(recorded(VERSION, "cluster_status")["stdout"])
 DEFINITIONS = json.loads(recorded(VERSION, "export_definitions")["stdout"])
 
@@ -193,10 +194,11 @@ class Rabbitmqctl(Breakable):
             for member in self._node.members:
                 self._rabbits[member].cluster_name = name
 
-    def export_definitions(self, at=None):
+    def export_definitions(self, at=None, with_secrets=False):
         if at is None:
             self._app_runs()
-        return copy.deepcopy(self._rabbits[at or self._me].definitions)
+        definitions = copy.deepcopy(self._rabbits[at or self._me].definitions)
+        return definitions if with_secrets else BLANKED(definitions)
 
     def import_definitions(self, definitions):
         self._app_runs()

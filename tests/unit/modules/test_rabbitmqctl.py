@@ -160,11 +160,36 @@ def test_exported_definitions_hold_users_with_hashes_and_decoded_policies(
     rabbitmqctl, run, version
 ):
     run.return_value = recorded(version, "export_definitions")
-    found = rabbitmqctl.export_definitions()
+    found = rabbitmqctl.export_definitions(with_secrets=True)
     assert found["rabbitmq_version"] == version
     admin = next(user for user in found["users"] if user["name"] == "admin")
     assert admin["hashing_algorithm"] == "rabbit_password_hashing_sha256"
+    assert admin["password_hash"]
     assert all(isinstance(policy["definition"], dict) for policy in found["policies"])
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_definitions_fetched_by_hand_hold_no_hash_and_spoil_nothing_that_is_kept(
+    rabbitmqctl, run, version
+):
+    answer = recorded(version, "export_definitions")
+    exported = json.loads(answer["stdout"])
+    exported["parameters"] = [{"name": "s", "value": {"src-uri": "amqp://a:S3cret@host"}}]
+    run.return_value = {**answer, "stdout": json.dumps(exported)}
+    shown = rabbitmqctl.export_definitions()
+    kept = rabbitmqctl.export_definitions(with_secrets=True)
+    assert run.call_count == 1
+    assert {user["password_hash"] for user in shown["users"]} == {None}
+    assert shown["parameters"] == [{"name": "s", "value": None}]
+    assert shown["policies"] == exported["policies"]
+    assert kept == exported
+
+
+def test_definitions_that_end_early_are_an_error_that_does_not_show_them(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": '{"users": [{"password_hash": "S3cret"'}
+    with pytest.raises(CommandExecutionError, match="found a broken one: Expecting") as raised:
+        rabbitmqctl.export_definitions()
+    assert "S3cret" not in str(raised.value)
 
 
 @pytest.fixture
