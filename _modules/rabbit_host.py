@@ -125,6 +125,32 @@ def last_written(paths):
     )
 
 
+def holds_secret(path):
+    """
+    Tell whether a configuration file of lines such as ``key = value`` holds a secret.
+
+    path
+        Of the file.
+
+    Returns a boolean; False for a file that is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.holds_secret /etc/rabbitmq/rabbitmq.conf
+    """
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
+            lines = [line.partition("=") for line in handle]
+    except FileNotFoundError:
+        return False
+    return any(
+        __utils__["rabbit_settings.is_secret"](key.strip(), value.strip())
+        for key, _, value in lines
+    )
+
+
 def unit_needs_reload(service):
     """
     Tell whether a unit's files changed since systemd read them.

@@ -332,7 +332,7 @@ def rabbitmq_config():
     Compute the lines of ``rabbitmq.conf`` on this broker.
 
     Returns a mapping from key to value; pillar's ``rabbitmq:config`` comes last
-    and wins.
+    and wins. A secret is None: the template takes it from pillar.
 
     On a host that is a load balancer too, RabbitMQ leaves the virtual addresses'
     port to HAProxy and listens on the host's own addresses only.

@@ -6,11 +6,16 @@ Shared by the execution module ``rabbit_topology`` (on minions) and the runner
 """
 
 import copy
+import re
 
 import salt.utils.dictupdate
 
 BROKER = "broker"
 LOAD_BALANCER = "load_balancer"
+# As in default_pass, ssl_options.password, aws.secret_key, consul.acl_token.
+_SECRET_KEY = re.compile(r"pass|secret|token|cookie", re.IGNORECASE)
+# As in amqp://name:password@host; one that was not encoded may hold a slash.
+_PASSWORD_IN_URL = re.compile(r"://[^\s@/]*:[^\s@]*@")
 UNCHECKED = (
     "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]` in the "
     "master's configuration and the module rabbit_ha_findings on the master. Next, on the "
@@ -50,6 +55,10 @@ def without_secrets(settings):
     """
     shown = copy.deepcopy(settings)
     shown["rabbitmq"]["erlang_cookie"] = None
+    shown["rabbitmq"]["config"] = {
+        key: None if is_secret(key, value) else value
+        for key, value in shown["rabbitmq"]["config"].items()
+    }
     shown["haproxy"]["monitor"]["password"] = None
     shown["keepalived"]["authentication"]["auth_pass"] = None
     snippets = shown["keepalived"]["snippets"]
@@ -57,6 +66,21 @@ def without_secrets(settings):
     for user in shown["rabbitmq"]["users"].values():
         user.pop("password", None)
     return shown
+
+
+def is_secret(key, value):
+    """
+    Tell whether a line of ``rabbitmq.conf`` holds a secret.
+
+    key
+        As in ``ssl_options.password``.
+    value
+        What the line gives it: a string or a number.
+
+    Returns a boolean: whether the key is called like a secret, or the value is a URL
+    with a password in it.
+    """
+    return bool(_SECRET_KEY.search(key) or _PASSWORD_IN_URL.search(str(value)))
 
 
 def secrets(settings):
@@ -76,8 +100,8 @@ def _hidden(node, shown):
     if isinstance(node, dict):
         for key, below in node.items():
             yield from _hidden(below, shown.get(key) if isinstance(shown, dict) else None)
-    elif isinstance(node, str) and node and shown is None:
-        yield node
+    elif isinstance(node, str | int | float) and str(node) and shown is None:
+        yield str(node)
 
 
 def hosts_with_role(settings, role):

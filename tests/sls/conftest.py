@@ -17,6 +17,7 @@ SECRETS = {
     "monitor": "SECRET-monitor",
     "auth_pass": "SECRETvr",
     "erlang_cookie": "SECRETCOOKIEABCDEFGH",
+    "config": "SECRET-of-a-key",
 }
 OS_FAMILIES = {
     "Debian": {"os": "Debian", "os_family": "Debian", "osfinger": "Debian-12"},
@@ -181,6 +182,10 @@ CASES = {
     "no load balancer": Case(pillar_of(numbered(3, 0)), ["broker1", "broker2"]),
     "cookie from pillar": Case(
         pillar_of(rabbitmq={"erlang_cookie": SECRETS["erlang_cookie"]}),
+        ["rabbitmq-node1", "rabbitmq-node2"],
+    ),
+    "a secret in rabbitmq.conf": Case(
+        pillar_of(rabbitmq={"config": {"ssl_options.password": SECRETS["config"]}}),
         ["rabbitmq-node1", "rabbitmq-node2"],
     ),
     "other ports": Case(

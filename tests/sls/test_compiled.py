@@ -191,9 +191,27 @@ def test_files_with_a_secret_are_read_by_root_only_and_their_diff_is_not_shown(c
         if chunk["state"] != "file" or not source.endswith(".j2"):
             continue
         if any(secret in host.render(source) for secret in SECRETS.values()):
-            assert chunk["mode"] == "0600", chunk["name"]
+            assert chunk["mode"] in ("0600", "0640"), chunk["name"]
             assert chunk["user"] == "root"
             assert chunk["show_changes"] is False
+
+
+@pytest.mark.parametrize("case", ["default", "a secret in rabbitmq.conf"])
+def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secrets(compiled, case):
+    host = compiled("rabbitmq-node1", CASES[case].pillar)
+    group = host.state("RabbitMQ has a group that may read its configuration")
+    configured = host.state("RabbitMQ has its configuration")
+    assert group["name"] == configured["group"] == "rabbitmq"
+    assert (configured["user"], configured["mode"]) == ("root", "0640")
+    assert configured["show_changes"] is (case == "default")
+    assert configured["require"] == [{"group": group["__id__"]}]
+    assert group["order"] < configured["order"] < host.state("RabbitMQ is installed")["order"]
+
+
+def test_the_diff_is_not_shown_either_where_the_old_file_has_a_secret(compiled, tmp_path):
+    (tmp_path / "rabbitmq.conf").write_text("ssl_options.password = SECRET\n")
+    host = compiled("rabbitmq-node1", pillar_of(rabbitmq={"config_dir": str(tmp_path)}))
+    assert host.state("RabbitMQ has its configuration")["show_changes"] is False
 
 
 @pytest.mark.parametrize("service", ["HAProxy", "keepalived"])

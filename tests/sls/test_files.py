@@ -297,7 +297,12 @@ def test_rabbitmq_conf_from_pillar_comes_last_and_wins(compiled):
     assert found["heartbeat"] == "30"
 
 
-def test_rabbitmq_conf_holds_no_secret(compiled):
+def test_rabbitmq_conf_holds_the_secrets_that_pillar_puts_there(compiled):
+    pillar = CASES["a secret in rabbitmq.conf"].pillar
+    assert rabbitmq(compiled, "rabbitmq-node1", pillar)["ssl_options.password"] == SECRETS["config"]
+
+
+def test_rabbitmq_conf_holds_no_other_secret(compiled):
     pillar = CASES["cookie from pillar"].pillar
     text = compiled("rabbitmq-node1", pillar).render("rabbitmq/files/rabbitmq.conf.j2")
     assert [secret for secret in SECRETS.values() if secret in text] == []

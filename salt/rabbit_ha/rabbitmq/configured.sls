@@ -1,12 +1,25 @@
 # Written before RabbitMQ is installed, so that its first start has it.
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
+{%- set path = rabbitmq.config_dir ~ '/rabbitmq.conf' %}
+{%- set secret = none in salt['rabbit_topology.rabbitmq_config']().values() %}
+RabbitMQ has a group that may read its configuration:
+  group.present:
+    - name: {{ rabbitmq.service_group }}
+    - system: true
+
 RabbitMQ has its configuration:
   file.managed:
-    - name: {{ rabbitmq.config_dir }}/rabbitmq.conf
+    - name: {{ path }}
     - source: salt://rabbit_ha/rabbitmq/files/rabbitmq.conf.j2
     - template: jinja
     - makedirs: true
-    - mode: '0644'
+    - user: root
+    - group: {{ rabbitmq.service_group }}
+    - mode: '0640'
+    # With a secret in the old file or in the new one, the difference would show it.
+    - show_changes: {{ not (secret or salt['rabbit_host.holds_secret'](path)) }}
+    - require:
+      - group: RabbitMQ has a group that may read its configuration
 
 RabbitMQ knows its plugins before its first start:
   file.managed:

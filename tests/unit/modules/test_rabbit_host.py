@@ -11,7 +11,7 @@ import salt.modules.network
 import salt.modules.saltutil
 from salt.exceptions import CommandExecutionError
 
-from tests.support import load
+from tests.support import functions, load
 
 # As systemctl 252 printed them in the lab.
 ACTIVE = "ActiveState=active\nExecMainStartTimestampMonotonic=1000000"
@@ -41,6 +41,7 @@ def rabbit_host(run, jobs, tmp_path):
             "network.ip_addrs6": create_autospec(network.ip_addrs6, return_value=["2001:db8::1"]),
         },
         opts={"extension_modules": str(tmp_path)},
+        utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
     )
 
 
@@ -190,3 +191,23 @@ def test_a_dpkg_that_cannot_tell_is_an_error(rabbit_host, run, dpkg):
     run.return_value = printed("", retcode=2, stderr="database is locked")
     with pytest.raises(CommandExecutionError, match="dpkg-query failed: database is locked"):
         rabbit_host.unfinished_packages()
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("# Written by Salt\nheartbeat = 30\n", False),
+        ("heartbeat = 30\nssl_options.password = S3cret\n", True),
+        ("ssl_options.password=S3cret", True),
+        ("auth_http.user_path = http://a:S3cret@host/user", True),
+        ("", False),
+        ("caf\xe9", False),
+    ],
+)
+def test_a_configuration_file_holds_a_secret_or_none(rabbit_host, tmp_path, text, holds):
+    (tmp_path / "rabbitmq.conf").write_text(text, encoding="latin-1")
+    assert rabbit_host.holds_secret(str(tmp_path / "rabbitmq.conf")) is holds
+
+
+def test_a_configuration_file_that_is_not_there_holds_none(rabbit_host, tmp_path):
+    assert rabbit_host.holds_secret(str(tmp_path / "rabbitmq.conf")) is False

@@ -1,10 +1,12 @@
 """rabbit_settings: pillar over defaults, and what its check found."""
 
 import copy
+import functools
+import json
 
 import pytest
 
-from tests.support import TOPOLOGY, load
+from tests.support import ROOT, TOPOLOGY, load
 
 
 @pytest.fixture
@@ -144,3 +146,71 @@ def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
     shown = str(rabbit_settings.without_secrets(merged))
     assert not [secret for secret in secrets if repr(secret) in shown]
     assert rabbit_settings.secrets(settings()) == []
+
+
+SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
+
+
+def with_secrets(node, secret):
+    """Make a pillar out of the schema that says all secrets, and nothing else."""
+    while "$ref" in node:
+        parts = node["$ref"].removeprefix("#/").split("/")
+        node = functools.reduce(dict.__getitem__, parts, SCHEMA)
+    if node.get("writeOnly"):
+        return secret
+    found = {key: with_secrets(below, secret) for key, below in node.get("properties", {}).items()}
+    if isinstance(node.get("additionalProperties"), dict):
+        # A name of one's own; in rabbitmq.conf it tells that the value is a secret.
+        found["default_pass"] = with_secrets(node["additionalProperties"], secret)
+    return {key: value for key, value in found.items() if value}
+
+
+@pytest.mark.parametrize("secret", ["FOUND", 98765])
+def test_the_settings_are_rid_of_every_secret_that_the_schema_marks(
+    rabbit_settings, settings, secret
+):
+    pillar = with_secrets(SCHEMA["properties"]["rabbit_ha"], secret)
+    assert pillar["rabbitmq"]["users"]["default_pass"]["password"] == secret
+    merged = settings(pillar)
+    before = copy.deepcopy(merged)
+    shown = rabbit_settings.without_secrets(merged)
+    assert str(secret) not in json.dumps(shown)
+    assert merged == before
+    assert set(rabbit_settings.secrets(merged)) == {str(secret)}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "default_pass",
+        "anonymous_login_pass",
+        "ssl_options.password",
+        "management.ssl.password",
+        "auth_ldap.dn_lookup_bind.password",
+        "cluster_formation.aws.secret_key",
+        "cluster_formation.consul.acl_token",
+        "management.oauth_client_secret",
+        "config_entry_decoder.passphrase",
+    ],
+)
+def test_a_line_of_rabbitmq_conf_is_a_secret_by_its_key(rabbit_settings, key):
+    assert rabbit_settings.is_secret(key, "x")
+    assert rabbit_settings.is_secret(key, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("amqp://name:S3cret@host", True),
+        ("amqps://name:S3%2Fcret@host:5671/%2f?heartbeat=5", True),
+        ("amqp://name:S3/cret@host", True),
+        ("https://:S3cret@host/", True),
+        ("amqp://host", False),
+        ("amqp://name@host", False),
+        ("http://host:15672/api", False),
+        ("name:word@host", False),
+        (30, False),
+    ],
+)
+def test_a_line_is_a_secret_too_when_it_has_a_password_in_a_url(rabbit_settings, value, secret):
+    assert rabbit_settings.is_secret("definitions.https.url", value) is secret
