@@ -110,5 +110,5 @@ def _refuse_in_a_running_cluster():
             f"this broker is a member together with {', '.join(sorted(others))}; with another "
             "cookie it would lose them. The cookie of a running cluster changes only while all "
             "its nodes are stopped: stop rabbitmq-server on every broker, then run again, or "
-            "give the cluster's present cookie in pillar rabbit_ha:rabbitmq:erlang_cookie"
+            "keep the present cookie: take rabbit_ha:rabbitmq:erlang_cookie out of pillar"
         )

@@ -8,6 +8,7 @@ The second half of the validator in ``_pillar/rabbit_ha_findings.py``, after
 import difflib
 import ipaddress
 import itertools
+import re
 
 ROOT = "rabbit_ha"
 BROKER = "broker"
@@ -66,7 +67,17 @@ def findings(settings, topology, wrong, host=None, grains=None):
     view = _View(settings, topology, wrong, host, grains or {})
     checks = (_names, _addresses, _brokers, _load_balancers, _ports, _virtual_addresses)
     checks += (_vrrp_group, _vrrp_hosts, _timeouts, _listeners, _server_checks)
-    checks += (_users, _permissions, _policies, _ram, _departing, _mirroring, _misplaced, _secrets)
+    checks += (
+        _users,
+        _permissions,
+        _policies,
+        _ram,
+        _departing,
+        _mirroring,
+        _misplaced,
+        _cookie,
+        _secrets,
+    )
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
 
@@ -586,6 +597,17 @@ def _misplaced(view):
             found = _Said("settings of another role")
             why = f"as {host} has not the role {role}"
             yield _warning(f"hosts:{host}:{key}", found, f"the role {role}, or no {key}", why)
+
+
+def _cookie(view):
+    """The Erlang cookie is none that a package replaces."""
+    cookie = view.rabbitmq["erlang_cookie"]
+    if cookie and re.fullmatch(r"[A-Z]{20}", cookie):
+        # In rabbitmq-server.postinst of Debian 12 to 14; it restarts the node as well.
+        found = _Said("20 capital letters")
+        why = "which Debian's package takes for Erlang's own and replaces when it is upgraded"
+        expected = "another form, such as what `openssl rand -hex 20` prints"
+        yield _warning("rabbitmq:erlang_cookie", found, expected, why)
 
 
 def _secrets(view):

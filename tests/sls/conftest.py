@@ -16,7 +16,7 @@ SECRETS = {
     "admin": "SECRET-admin",
     "monitor": "SECRET-monitor",
     "auth_pass": "SECRETvr",
-    "erlang_cookie": "SECRETCOOKIEABCDEFGH",
+    "erlang_cookie": "SECRETCOOKIEABCDEFGH1",
     "config": "SECRET-of-a-key",
 }
 OS_FAMILIES = {

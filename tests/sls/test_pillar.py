@@ -1,5 +1,8 @@
 """pillar/top.sls through Salt's pillar compiler: who gets which secret."""
 
+import json
+import shutil
+
 import pytest
 import salt.config
 import salt.pillar
@@ -12,28 +15,61 @@ BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
 
 
+# All that pillar may say of secrets, in the file of the role that needs it.
+FILES = {
+    "broker": {
+        "rabbitmq": {
+            "erlang_cookie": SECRETS["erlang_cookie"],
+            "config": {"ssl_options.password": SECRETS["config"]},
+            "users": {
+                "admin": {"password": SECRETS["admin"]},
+                "orders": {"password": "SECRET-orders"},
+                "absent": {"absent": True},
+            },
+        }
+    },
+    "load_balancer": {
+        "haproxy": {
+            "monitor": {"password": SECRETS["monitor"]},
+            "snippets": {"text": {"users": "SECRET-of-a-snippet"}},
+        },
+        "keepalived": {"authentication": {"auth_pass": SECRETS["auth_pass"]}},
+    },
+}
+OF_BROKERS = {SECRETS["erlang_cookie"], SECRETS["config"], SECRETS["admin"], "SECRET-orders"}
+OF_BALANCERS = {SECRETS["monitor"], SECRETS["auth_pass"], "SECRET-of-a-snippet"}
+BOTH = {
+    "hosts": {
+        "both": {"address": "192.0.2.1", "roles": ["load_balancer", "broker"]},
+        "mq": {"address": "192.0.2.2", "roles": ["broker"]},
+        "lb": {"address": "192.0.2.3", "roles": ["load_balancer"]},
+        "none": {"address": "192.0.2.4", "roles": []},
+        "wrong": {"address": "192.0.2.5"},
+    }
+}
+
+
 @pytest.fixture
 def pillar(tmp_path):
     """Return a function that compiles a minion's pillar, with secrets or without."""
 
-    def compile_pillar(minion, with_secrets=True):
+    def compile_pillar(minion, with_secrets=True, topology=None):
+        roots = ROOT / "pillar"
+        if topology:
+            roots = tmp_path / "roots"
+            shutil.copytree(ROOT / "pillar", roots, dirs_exist_ok=True)
+            write(roots / "rabbit_ha" / "topology.sls", {"rabbit_ha": topology})
         folder = tmp_path / "secrets" / "rabbit_ha" / "secrets"
         folder.mkdir(parents=True, exist_ok=True)
-        if with_secrets:
-            users = {"admin": {"password": SECRETS["admin"]}}
-            balancer = {
-                "haproxy": {"monitor": {"password": SECRETS["monitor"]}},
-                "keepalived": {"authentication": {"auth_pass": SECRETS["auth_pass"]}},
-            }
-            write(folder / "broker.sls", {"rabbit_ha": {"rabbitmq": {"users": users}}})
-            write(folder / "load_balancer.sls", {"rabbit_ha": balancer})
+        for role, secrets in FILES.items() if with_secrets else ():
+            write(folder / f"{role}.sls", {"rabbit_ha": secrets})
         opts = {
             **salt.config.minion_config(None, minion_id=minion),
             "root_dir": str(tmp_path),
             "cachedir": str(tmp_path / "cache"),
             "extension_modules": str(tmp_path / "extmods"),
             "file_client": "local",
-            "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
+            "pillar_roots": {"base": [str(roots), str(tmp_path / "secrets")]},
             "file_roots": {"base": [str(ROOT / "salt")]},
         }
         grains = {"id": minion, **OS_FAMILIES["Debian"]}
@@ -47,7 +83,7 @@ def write(path, data):
 
 
 def secrets_in(pillar):
-    return {name for name, secret in SECRETS.items() if secret in str(pillar)}
+    return {secret for secret in OF_BROKERS | OF_BALANCERS if secret in json.dumps(pillar)}
 
 
 @pytest.mark.parametrize("minion", [*BROKERS, *BALANCERS, "stranger", "lab_master"])
@@ -61,8 +97,8 @@ def test_everyone_knows_the_topology_as_the_orchestration_reads_it_too(pillar, m
 
 @pytest.mark.parametrize(
     ("minion", "secrets"),
-    [(minion, {"admin"}) for minion in BROKERS]
-    + [(minion, {"monitor", "auth_pass"}) for minion in BALANCERS]
+    [(minion, OF_BROKERS) for minion in BROKERS]
+    + [(minion, OF_BALANCERS) for minion in BALANCERS]
     + [
         (minion, set())
         for minion in ("stranger", "lab_master", "rabbitmq-node11", "xrabbitmq-node1")
@@ -70,6 +106,21 @@ def test_everyone_knows_the_topology_as_the_orchestration_reads_it_too(pillar, m
 )
 def test_a_secret_reaches_only_the_roles_that_need_it(pillar, minion, secrets):
     assert secrets_in(pillar(minion)) == secrets
+
+
+@pytest.mark.parametrize(
+    ("minion", "secrets"),
+    [
+        ("both", OF_BROKERS | OF_BALANCERS),
+        ("mq", OF_BROKERS),
+        ("lb", OF_BALANCERS),
+        ("none", set()),
+        ("wrong", set()),
+        ("rabbitmq-node1", set()),
+    ],
+)
+def test_a_host_gets_the_secrets_of_all_its_roles_and_of_no_other(pillar, minion, secrets):
+    assert secrets_in(pillar(minion, topology=BOTH)) == secrets
 
 
 @pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1", "stranger"])
