@@ -8,11 +8,12 @@ its answer in ``__context__`` until a command of this module changes something.
 See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import socket
-import tempfile
 import time
 
 import salt.utils.files
@@ -554,20 +555,37 @@ def import_definitions(definitions):
     """
     if not isinstance(definitions, dict):
         raise SaltInvocationError("definitions must be a mapping")
-    rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
+    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    path = import_file()
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix=".import-", suffix=".json", dir=rabbitmq["data_dir"], encoding="utf-8"
-        ) as handle:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
             json.dump(definitions, handle)
-            handle.flush()
-            shutil.chown(handle.name, rabbitmq["service_user"])
-            _checked(["import_definitions", handle.name], "writing the definitions")
+        shutil.chown(path, user)
+        _checked(["import_definitions", path], "writing the definitions")
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
             f"{__grains__['id']}: writing the definitions failed: {err}"
         ) from err
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     _written()
+
+
+def import_file():
+    """
+    Tell which file :func:`import_definitions` uses; a run that is killed leaves it behind.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.import_file
+    """
+    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
+    return os.path.join(data_dir, ".rabbit_ha-import.json")
 
 
 def delete_user(name):

@@ -18,6 +18,11 @@ The cluster has its vhosts, users and policies:
     - ha: {{ rabbitmq.ha }}
     - require:
       - sls: rabbit_ha.rabbitmq.clustered
+
+# It has the hashes of passwords, and a run that was killed could not remove it.
+No file is left from writing them:
+  file.absent:
+    - name: {{ salt['rabbitmqctl.import_file']() }}
 {%- for gone in rabbitmq.absent_members %}
 
 {{ gone }} is no member any more:

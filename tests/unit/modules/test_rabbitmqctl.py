@@ -224,6 +224,16 @@ def test_definitions_travel_in_a_file_for_rabbitmq_s_user_only_that_is_gone_afte
     assert "s3cret" not in " ".join(command)
 
 
+def test_a_file_that_a_killed_run_left_is_in_nobody_s_way(importing, tmp_path):
+    rabbitmqctl, seen = importing()
+    left = pathlib.Path(rabbitmqctl.import_file())
+    assert left.parent == tmp_path
+    left.write_text("half of it")
+    rabbitmqctl.import_definitions({"users": []})
+    assert seen == [({"users": []}, 0o600)]
+    assert not left.exists()
+
+
 def test_the_file_is_gone_also_after_an_import_that_failed(importing, run, tmp_path):
     rabbitmqctl, _ = importing()
     run.side_effect = None
