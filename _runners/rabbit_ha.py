@@ -307,13 +307,37 @@ def ready(patience=300, interval=2):
 
 
 def _silent(answers):
-    """List the hosts that did not answer, each a problem."""
-    return [
-        f"{host}: the minion does not answer; no host was touched. Next: salt-key -L, "
-        f"then on {host}: systemctl status salt-minion"
-        for host, answer in answers.items()
-        if answer["return"] is None
-    ]
+    """List the hosts that did not answer, each a problem with its way out."""
+    silent = [host for host, answer in answers.items() if answer["return"] is None]
+    if not silent:
+        return []
+    with salt.key.get_key(__opts__) as keys:
+        listed = keys.list_keys()
+    return [f"{host}: {_why_silent(host, listed)}" for host in silent]
+
+
+def _why_silent(host, keys):
+    """
+    Tell why a minion may not answer, and what to do.
+
+    keys
+        Mapping from what the master holds of keys to lists of minion ids.
+    """
+    if host in keys["minions_denied"]:
+        return (
+            "the minion shows another key than the one that was accepted, as after the host was "
+            f"installed anew; no host was touched. Next: salt-key -d {host}, then, when the minion "
+            f"has come back, salt-key -a {host}"
+        )
+    if host in keys["minions_pre"]:
+        return (
+            "the minion's key is not accepted yet; no host was touched. Next: compare "
+            f"salt-key -f {host} with salt-call --local key.finger there, then salt-key -a {host}"
+        )
+    return (
+        "the minion does not answer; no host was touched. Next: salt-key -L, then on "
+        f"{host}: systemctl status salt-minion"
+    )
 
 
 def _brought_modules(hosts):

@@ -493,6 +493,27 @@ def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
     assert world.calls(SYNC) == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("minions_denied", "another key than the one that was accepted, as after the host was"),
+        ("minions_pre", "key is not accepted yet"),
+        ("minions", "does not answer"),
+    ],
+)
+def test_a_silent_minion_s_key_tells_why(world, folder, says):
+    world.answers("rabbit_host.readiness", ready_host(world))
+    world.silence("rabbitmq-node3")
+    for name in {"minions", folder}:
+        path = os.path.join(world.opts["pki_dir"], name)
+        os.makedirs(path)
+        with open(os.path.join(path, "rabbitmq-node3"), "w") as handle:
+            handle.write("a key")
+    [problem] = world.runner.ready()["problems"]
+    assert says in problem
+    assert "no host was touched. Next: " in problem
+
+
 def test_an_incomplete_pillar_stops_the_deployment_before_any_host_is_asked(world):
     world.secrets["rabbitmq"] = {}
     assert len(world.runner.ready()["problems"]) == len(BROKERS)
