@@ -108,6 +108,7 @@ def parser():
     for name, text in {
         "poweroff": "pull a host's plug; its disk survives",
         "boot": "start a host that is off",
+        "reinstall": "replace a host by a bare one; its minion has a new key",
         "freeze": "stop all processes of a host, as when it hangs",
         "thaw": "let a frozen host go on",
     }.items():
@@ -200,7 +201,8 @@ def _fault(options):
             faults.cut(lab, options.host, options.peers)
         else:
             action = {"poweroff": faults.power_off, "boot": faults.boot, "heal": faults.heal,
-                      "freeze": faults.freeze, "thaw": faults.thaw}  # fmt: skip
+                      "freeze": faults.freeze, "thaw": faults.thaw,
+                      "reinstall": faults.reinstall}  # fmt: skip
             action[options.verb](lab, options.host)
     return 0
 
@@ -209,5 +211,5 @@ _VERBS = {
     "up": _up,
     "down": _down,
     "status": _status,
-    **dict.fromkeys(("poweroff", "boot", "cut", "heal", "freeze", "thaw"), _fault),
+    **dict.fromkeys(("poweroff", "boot", "reinstall", "cut", "heal", "freeze", "thaw"), _fault),
 }

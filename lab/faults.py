@@ -19,6 +19,13 @@ def boot(lab, name):
     host.boot(lab, name)
 
 
+def reinstall(lab, name):
+    """Replace a host by a bare one of the same name; its minion has a new key."""
+    lab.check_hosts([name])
+    network.require(lab)
+    host.reinstall(lab, name)
+
+
 def cut(lab, name, peers):
     """Let no packet pass between a host and others, in either direction.
 

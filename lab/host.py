@@ -7,7 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
-from lab import archive, cgroup, master, minion, network
+from lab import archive, cgroup, disk, master, minion, network
 from lab.command import run, tail
 from lab.errors import LabError
 
@@ -193,6 +193,17 @@ def power_off(lab, name):
     _off_mark(lab, name).touch()
     network.unplug(lab.paths, network.port(lab.name, lab.topology, name))
     cgroup.kill(group(lab, name))
+
+
+def reinstall(lab, name):
+    """Give a host an empty disk under its old name and address, as a new installation has.
+
+    Its minion has a new key, which the master does not know; the one it accepted is gone.
+    """
+    power_off(lab, name)
+    disk.remove(lab.host_dir(name))
+    minion.write_pair(lab.host_dir(name) / "keys", "minion")
+    boot(lab, name)
 
 
 def require_on(lab, name):
