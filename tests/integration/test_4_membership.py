@@ -148,3 +148,13 @@ def test_an_app_that_was_stopped_is_started_and_no_message_is_lost(healthy):
     assert state["changes"]["app"] == "started"
     with healthy.amqp() as connection:
         assert consume(connection, "test.stopped", 100) == sent
+
+
+def test_while_the_seed_is_down_a_member_is_judged_by_another_one(healthy):
+    healthy.exec(SEED, "systemctl", "stop", "rabbitmq-server")
+    try:
+        state = _membership(healthy, THIRD)
+        assert (state["result"], state["changes"]) == (True, {}), state["comment"]
+        assert NODES[1] in state["comment"]
+    finally:
+        healthy.exec(SEED, "systemctl", "start", "rabbitmq-server")
