@@ -11,11 +11,13 @@ SEED, SECOND, THIRD = BROKERS
 NODES = [f"rabbit@{broker}" for broker in BROKERS]
 DATA = "/var/lib/rabbitmq/mnesia"
 ORCHESTRATED = 'pillar={"rabbit_ha_orchestrated": true}'
+# A join and what comes before it take their time.
+WAIT = "--timeout=300"
 
 
 def _applied(lab, host, sls):
     """Apply an SLS as the orchestration does; returns its states by their IDs."""
-    returned = lab.salt(host, "state.apply", f"rabbit_ha.rabbitmq.{sls}", ORCHESTRATED)[host]
+    returned = lab.salt(host, "state.apply", f"rabbit_ha.rabbitmq.{sls}", ORCHESTRATED, WAIT)[host]
     assert isinstance(returned, dict), returned
     return {state["__id__"]: state for state in returned.values()}
 
