@@ -5,7 +5,7 @@ The Erlang cookie of a broker is the cluster's.
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
-def synced(name, service, source, sealed=None):
+def synced(name, service, source, sealed=None, discard_local_data=False):
     """
     Give this broker the cluster's Erlang cookie.
 
@@ -24,6 +24,9 @@ def synced(name, service, source, sealed=None):
         With ``seed``, what ``rabbit_cookie.seal`` made on the seed for this
         minion; without it nothing is changed. With ``self`` likewise, made on
         another member for a seed that was installed anew.
+    discard_local_data : False
+        Whether a node that holds anything may be stopped: it has transient messages
+        to lose.
 
     Changes name the backup (``backup``, a path or None), never the cookie.
 
@@ -48,7 +51,7 @@ def synced(name, service, source, sealed=None):
             return _would_be_written(ret)
         if __salt__["rabbit_cookie.matches"](sealed):
             return _protected(ret)
-        _refuse_in_a_running_cluster()
+        _refuse_where_it_hurts(service, discard_local_data)
         if __opts__["test"]:
             return _would_be_written(ret)
         was_running = __salt__["service.status"](service)
@@ -99,16 +102,23 @@ def _would_be_written(ret):
     return ret
 
 
-def _refuse_in_a_running_cluster():
-    """Raise where a new cookie would cut a running member off from the others."""
+def _refuse_where_it_hurts(service, discard_local_data):
+    """Raise where a running member would lose the others, or a node what it holds."""
     node = __salt__["rabbitmqctl.node_state"]()
-    others = (set(node["status"]["disk_nodes"]) if node["status"] else set()) - {
-        __salt__["rabbit_topology.node_name"]()
-    }
+    if not node["status"]:
+        return
+    others = set(node["status"]["disk_nodes"]) - {__salt__["rabbit_topology.node_name"]()}
     if others:
         raise CommandExecutionError(
             f"this broker is a member together with {', '.join(sorted(others))}; with another "
             "cookie it would lose them. The cookie of a running cluster changes only while all "
             "its nodes are stopped: stop rabbitmq-server on every broker, then run again, or "
             "keep the present cookie: take rabbit_ha:rabbitmq:erlang_cookie out of pillar"
+        )
+    content = [] if discard_local_data else __salt__["rabbit_membership.local_content"]()
+    if content:
+        raise CommandExecutionError(
+            f"this broker holds {', '.join(content)}, and stops while its cookie changes. If it "
+            f"may stop: systemctl stop {service} here, then run again; if it is to join others "
+            f"and all of that may go: rabbit_ha:hosts:{__grains__['id']}:discard_local_data: true"
         )

@@ -9,5 +9,6 @@ The Erlang cookie is the cluster's:
     - service: {{ rabbitmq.service }}
     - source: {{ salt['rabbit_topology.erlang_cookie_source']() }}
     - sealed: {{ pillar.get('rabbit_ha_sealed_cookies', {}).get(grains['id']) | json }}
+    - discard_local_data: {{ salt['rabbit_topology.host']().get('discard_local_data', false) }}
     - require:
       - sls: rabbit_ha.rabbitmq.installed

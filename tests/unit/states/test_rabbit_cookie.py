@@ -1,5 +1,7 @@
 """rabbit_cookie.synced: stops the node only to change the cookie, and always starts it again."""
 
+from unittest.mock import create_autospec
+
 import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
@@ -47,17 +49,21 @@ class Broker:
         self.cookie = Cookie(current, self.node)
         self.service = Service(self.node)
         rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
+        self.content = []
+        membership = create_autospec(load("_modules/rabbit_membership.py").local_content)
+        membership.side_effect = lambda: self.content
         self.state = load(
             "_states/rabbit_cookie.py",
             salt=faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
+            | {"rabbit_membership.local_content": membership}
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
             | faked("service", self.service, salt.modules.systemd_service)
             | topology(),
             opts={"test": test},
         )
 
-    def synced(self, source="seed", sealed="SEEDS"):
-        return self.state.synced("the cluster's", SERVICE, source, sealed)
+    def synced(self, source="seed", sealed="SEEDS", **kwargs):
+        return self.state.synced("the cluster's", SERVICE, source, sealed, **kwargs)
 
     @property
     def writes(self):
@@ -156,6 +162,27 @@ def test_a_running_member_is_not_cut_off_from_its_cluster(broker, test):
     assert f"a member together with {SEED}" in ret["comment"]
     assert "stop rabbitmq-server on every broker" in ret["comment"]
     assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_node_that_holds_something_is_not_stopped(broker, test):
+    host = broker(test=test)
+    host.content = ["queue orders in / (12 messages)"]
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "holds queue orders in / (12 messages), and stops while" in ret["comment"]
+    assert "systemctl stop rabbitmq-server here, then run again" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("way", ["allowed", "stopped"])
+def test_a_node_that_may_stop_or_was_stopped_gets_the_cookie(broker, way):
+    host = broker()
+    host.content = ["queue orders in / (12 messages)"]
+    if way == "stopped":
+        host.node.vm = host.node.app = False
+    assert host.synced(discard_local_data=way == "allowed")["result"] is True
+    assert host.cookie.writes == [("write",)]
 
 
 def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):
