@@ -117,11 +117,18 @@ def configuration_in_use(name, files):
     return ret
 
 
-def mod_watch(name, sfun=None, **_):
+def mod_watch(name, sfun=None, **kwargs):
     """
     Predict the reload after what would be written; a real run has seen to it already.
 
     Called by Salt for ``watch`` on :func:`configuration_in_use`.
+
+    name
+        Name of HAProxy's or keepalived's service.
+    sfun : None
+        Name of the function that watches.
+    kwargs
+        What that function was called with; not needed.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun != "configuration_in_use":
