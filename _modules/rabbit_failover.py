@@ -142,12 +142,13 @@ def hand_over():
     if not held or not others:
         return []
     port = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1]
+    served = set(__utils__["rabbit_settings.client_addresses"](settings))
     if not __salt__["service.stop"](keepalived):
         raise CommandExecutionError(f"{keepalived} did not stop. Next: systemctl stop {keepalived}")
 
     def served_elsewhere():
         return not __salt__["rabbit_host.held_addresses"](held) and all(
-            _connects(address, port) for address in held if _is_near(address)
+            _connects(address, port) for address in held if address in served and _is_near(address)
         )
 
     if not _within(TAKEOVER, served_elsewhere):
@@ -159,10 +160,12 @@ def hand_over():
     return held
 
 
-def await_addresses(seconds=15):
+def await_addresses(addresses, seconds=15):
     """
-    Wait until this host holds the virtual addresses.
+    Wait until this host holds virtual addresses.
 
+    addresses
+        List of addresses.
     seconds : 15
         How long to wait.
 
@@ -174,13 +177,16 @@ def await_addresses(seconds=15):
 
     .. code-block:: bash
 
-        salt-call rabbit_failover.await_addresses
+        salt-call rabbit_failover.await_addresses '[192.168.123.123]'
     """
-    addresses = virtual_addresses()
-    if not _within(seconds, lambda: held_addresses() == addresses):
+
+    def held():
+        return __salt__["rabbit_host.held_addresses"](addresses)
+
+    if not _within(seconds, lambda: held() == addresses):
         service = __salt__["rabbit_topology.settings"]()["keepalived"]["service"]
         raise CommandExecutionError(
-            f"holds {' '.join(held_addresses()) or 'none'} of {' '.join(addresses)} after "
+            f"holds {' '.join(held()) or 'none'} of {' '.join(addresses)} after "
             f"{seconds} s. Next: journalctl -u {service}"
         )
     return addresses

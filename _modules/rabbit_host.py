@@ -151,6 +151,29 @@ def holds_secret(path):
     )
 
 
+def service_invocation(service):
+    """
+    Tell which start of a systemd service this is.
+
+    service
+        Name of the service.
+
+    Returns a string that is another one after each start, which the service's processes
+    have in their environment as ``INVOCATION_ID``; None where it does not run.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.service_invocation keepalived
+    """
+    properties = _unit_properties(service, "ActiveState", "InvocationID")
+    active = properties["ActiveState"] in ("active", "reloading")
+    return properties["InvocationID"] if active else None
+
+
 def unit_needs_reload(service):
     """
     Tell whether a unit's files changed since systemd read them.

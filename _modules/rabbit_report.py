@@ -4,8 +4,10 @@ What this host sees right now of the brokers, of HAProxy and of the address.
 
 import csv
 import io
+import os
 import socket
 
+import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
 
@@ -71,9 +73,8 @@ def load_balancer():
     Report what HAProxy here sees of the brokers, and whether this host holds the address.
 
     Returns a mapping with ``haproxy`` (``running`` or what is wrong), ``servers``
-    (mapping from broker to HAProxy's word, such as ``UP``), ``vrrp`` (``MASTER``,
-    ``BACKUP``, ``FAULT`` or ``keepalived not running``) and ``holds`` (list of
-    virtual addresses).
+    (mapping from broker to HAProxy's word, such as ``UP``), ``vrrp`` (as
+    :func:`vrrp_states`) and ``holds`` (list of virtual addresses).
 
     CLI Example:
 
@@ -90,7 +91,7 @@ def load_balancer():
     report["holds"] = __salt__["rabbit_host.held_addresses"](
         __utils__["rabbit_settings.virtual_addresses"](settings)
     )
-    report["vrrp"] = _vrrp_state(settings["keepalived"], report)
+    report["vrrp"] = vrrp_states()
     return report
 
 
@@ -129,15 +130,43 @@ def haproxy_servers(path="/run/haproxy-rabbit_ha.sock", timeout=5):
     }
 
 
-def _vrrp_state(keepalived, report):
+def vrrp_states():
     """
-    Tell this host's VRRP state.
+    Tell the state of this load balancer in each VRRP instance.
 
-    keepalived tells its state to nobody without writing files for it, but a
-    MASTER holds the address, and without HAProxy's answer there is FAULT.
+    keepalived tells it whenever it enters one. One that was running before it was asked
+    to has told nothing until then: it is ``MASTER`` where it holds the instance's
+    addresses, and else ``unknown``.
+
+    Returns a mapping from the instance's name to ``MASTER``, ``BACKUP``, ``FAULT``,
+    ``unknown`` or ``keepalived not running``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_report.vrrp_states
     """
-    if not __salt__["service.status"](keepalived["service"]):
-        return "keepalived not running"
-    if report["holds"]:
-        return "MASTER"
-    return "BACKUP" if report["haproxy"] == "running" else "FAULT"
+    settings = __salt__["rabbit_topology.settings"]()
+    keepalived = __utils__["rabbit_settings.keepalived_of"](settings, __grains__["id"])
+    invocation = __salt__["rabbit_host.service_invocation"](keepalived["service"])
+    found = {}
+    for name, vrrp in keepalived["instances"].items():
+        addresses = __utils__["rabbit_settings.addresses_of"](vrrp)
+        if not invocation:
+            found[name] = "keepalived not running"
+            continue
+        told = _told_state(os.path.join(keepalived["state_dir"], name), invocation)
+        holds = __salt__["rabbit_host.held_addresses"](addresses) == addresses
+        found[name] = told or ("MASTER" if holds else "unknown")
+    return found
+
+
+def _told_state(path, invocation):
+    """Read the state that this start of keepalived told last; None where it told none."""
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
+            state, _, told_by = handle.read().strip().partition(" ")
+    except FileNotFoundError:
+        return None
+    return state if told_by == invocation else None

@@ -272,7 +272,7 @@ def load_balancers():
 
 def load_balancers_in_start_order():
     """
-    Group the load balancers in the order keepalived starts: backups, then the master.
+    Group the load balancers in the order keepalived starts: backups, then who holds an address.
 
     CLI Example:
 
@@ -422,10 +422,13 @@ def keepalived():
     """
     Compute what ``keepalived.conf`` says on this load balancer.
 
-    Returns the mapping ``keepalived`` of :func:`settings` with these keys added or
-    made concrete: ``router_id``, ``state``, ``priority``, ``interface``,
-    ``virtual_addresses`` (as keepalived takes them) and ``include`` (the pattern of
-    the files in ``config_dir``).
+    Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
+    concrete: ``router_id``; ``address``, this host's own; ``notify_script``, its path;
+    ``include``, the pattern of the files in ``config_dir``; and ``instances``, a mapping
+    from name to what each VRRP instance says: ``state``, ``priority``, ``interface``,
+    ``virtual_addresses`` (as keepalived takes them) and the like, ``authenticates``
+    (boolean), ``auth_pass_at`` (the pillar path of the password) and ``peers`` (the
+    addresses that unicast goes to; empty for multicast).
 
     Raises SaltInvocationError when the interface can be told neither from pillar
     nor from the host's address.
@@ -439,15 +442,48 @@ def keepalived():
         salt-call rabbit_topology.keepalived
     """
     view = __utils__["rabbit_settings.keepalived_of"](settings(), __grains__["id"])
-    view["interface"] = view["interface"] or interface()
-    view["virtual_addresses"] = [
-        settings()["virtual_address"],
-        *settings()["keepalived"]["virtual_addresses"],
-    ]
+    for vrrp in view["instances"].values():
+        vrrp["interface"] = vrrp["interface"] or interface()
+        # VRRPv3 has none.
+        vrrp["authenticates"] = vrrp["version"] == 2
+        vrrp["auth_pass_at"] = f"rabbit_ha:{vrrp['said_at']['auth_pass']}:auth_pass"
+        vrrp["peers"] = unicast_peers() if vrrp["unicast"] else []
+    view["address"] = host().get("address")
+    view["notify_script"] = os.path.join(os.path.dirname(view["script"]), "vrrp_state.sh")
     # From where the main file is, so that keepalived can judge both anywhere else.
     folder = os.path.relpath(view["config_dir"], os.path.dirname(view["config_file"]))
     view["include"] = f"{folder}/*.conf"
     return view
+
+
+def unicast_peers():
+    """
+    List the addresses of the other load balancers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.unicast_peers
+    """
+    hosts = settings()["hosts"]
+    return [hosts[name]["address"] for name in load_balancers() if name != __grains__["id"]]
+
+
+def addresses_taken():
+    """
+    List the virtual addresses that this load balancer takes as soon as it can.
+
+    Returns a list of addresses: of the VRRP instances in which this host comes first,
+    without those that stay where they are (``nopreempt``, ``preempt_delay``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.addresses_taken
+    """
+    return __utils__["rabbit_settings.addresses_taken"](settings(), __grains__["id"])
 
 
 def interface():

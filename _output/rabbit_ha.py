@@ -23,8 +23,7 @@ def output(data, **kwargs):
         lines += [host, *(f"  {state}" for state in states), ""]
     for path, said in data.get("files", {}).items():
         lines.append(f"{path}: {said['done']}")
-    if data.get("messages"):
-        seen = data["messages"]
+    for seen in data.get("messages", []):
         lines += [
             f"MESSAGES through {seen['address']}: {seen['confirmed']} confirmed, "
             f"{seen['consumed']} consumed, {seen['seconds']} s",
@@ -64,8 +63,16 @@ def _load_balancer_rows(load_balancers):
             rows.append([host, "-", "-", seen["error"][:80]])
             continue
         views = ", ".join(f"{server} {state}" for server, state in seen["servers"].items())
-        rows.append([host, seen["vrrp"], ", ".join(seen["holds"]) or "-", views or seen["haproxy"]])
+        held = ", ".join(seen["holds"]) or "-"
+        rows.append([host, _vrrp(seen["vrrp"]), held, views or seen["haproxy"]])
     return rows
+
+
+def _vrrp(states):
+    """Tell the states of VRRP instances; the name only where there are several."""
+    if len(states) == 1:
+        return next(iter(states.values()))
+    return ", ".join(f"{name} {state}" for name, state in states.items())
 
 
 def _table(rows):

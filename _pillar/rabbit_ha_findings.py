@@ -93,7 +93,7 @@ def findings(pillar, defaults, schema, host=None, grains=None):
             "load_balancers": load_balancers,
             "keepalived": {
                 name: __utils__["rabbit_settings.keepalived_of"](settings, name)
-                for name in load_balancers
+                for name in load_balancers or [None]
             },
         }
         wrong = {one["path"] for one in found if one["severity"] == "error"}

@@ -580,6 +580,10 @@ def _problems(settings, tables):
             view = seen["servers"].get(broker, "not configured")
             if not view.startswith("UP"):
                 problems.append(f"{host}: HAProxy sees {broker} {view}; expected UP")
+        for name, state in seen["vrrp"].items():
+            # "unknown" is no fault: keepalived tells its next state.
+            if state not in ("MASTER", "BACKUP", "unknown"):
+                problems.append(f"{host}: VRRP instance {name}: {state}; expected MASTER or BACKUP")
     for address in __utils__["rabbit_settings.virtual_addresses"](settings):
         holders = [h for h, s in tables["load_balancers"].items() if address in s.get("holds", [])]
         if tables["load_balancers"] and len(holders) != 1:
@@ -592,20 +596,21 @@ def _problems(settings, tables):
 
 def verify(messages=1000, patience=30):
     """
-    Send messages through the virtual address and look at every part.
+    Send messages through each virtual address and look at every part.
 
-    Publishes persistent messages with publisher confirms through the virtual
-    address and consumes them all; checks that each broker sees all members, that
-    each HAProxy sees all brokers up and that exactly one host holds the address.
+    Publishes persistent messages with publisher confirms through each virtual
+    address that HAProxy serves and consumes them all; checks that each broker sees
+    all members, that each HAProxy sees all brokers up, that exactly one host holds
+    each address and that keepalived is well.
 
     messages : 1000
-        How many messages to send.
+        How many messages to send through each address.
     patience : 30
         Seconds to wait for the cluster to become well, as after a deployment.
 
-    Returns a mapping with ``data`` (as :func:`status`, and ``messages`` with
-    ``confirmed``, ``consumed``, ``seconds``) and the outputter. On
-    problems salt-run exits with 1.
+    Returns a mapping with ``data`` (as :func:`status`, and ``messages``, a list with a
+    mapping for each address: ``address``, ``confirmed``, ``consumed``, ``seconds``) and
+    the outputter. On problems salt-run exits with 1.
 
     CLI Example:
 
@@ -621,26 +626,33 @@ def verify(messages=1000, patience=30):
         if not problems or time.monotonic() > deadline:
             break
         time.sleep(1)
-    counts, failure = _round_trip(settings, messages)
-    if failure:
-        problems.append(failure)
-    return _answer(
-        problems,
-        f"{counts['consumed']} messages went through {counts['address']} and came back",
-        messages=counts,
-        **tables,
-    )
+    counted = []
+    for address in _addresses_for_clients(settings):
+        counts, failure = _round_trip(settings, address, messages)
+        counted.append(counts)
+        if failure:
+            problems.append(failure)
+    through = " and ".join(counts["address"] for counts in counted)
+    consumed = " and ".join(str(counts["consumed"]) for counts in counted)
+    says = f"{consumed} messages went through {through} and came back"
+    return _answer(problems, says, messages=counted, **tables)
 
 
-def _round_trip(settings, messages):
+def _addresses_for_clients(settings):
+    """List the addresses by which clients reach the brokers."""
+    seed = __utils__["rabbit_settings.seed_host"](settings)
+    first = settings["virtual_address"] or settings["hosts"][seed]["address"]
+    others = __utils__["rabbit_settings.client_addresses"](settings)
+    return list(dict.fromkeys([first, *others]))
+
+
+def _round_trip(settings, address, messages):
     """
-    Publish through the virtual address and consume it all.
+    Publish through an address and consume it all.
 
     Returns a mapping of counts and a sentence on what failed, or None.
     """
     seed = __utils__["rabbit_settings.seed_host"](settings)
-    hosts = settings["hosts"]
-    address = settings["virtual_address"] or hosts[seed]["address"]
     port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
     name, password = _administrator(_settings(seed))
     counts = {

@@ -156,29 +156,30 @@ def _written_since(loaded, files):
     return written is not None and written > loaded
 
 
-def addresses_held(name):
+def addresses_held(name, addresses):
     """
-    Have this load balancer hold the virtual addresses, as the one with ``state: MASTER`` does.
+    Have this load balancer hold the virtual addresses that it takes as soon as it can.
 
     keepalived takes some seconds to take them from a backup; what comes next would
     lose its connections in the middle of that.
 
     name
         Says what for; shown in the output only.
+    addresses
+        List of addresses.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        before = __salt__["rabbit_failover.held_addresses"]()
-        wanted = __salt__["rabbit_failover.virtual_addresses"]()
-        if before == wanted:
-            ret["comment"] = f"This host already holds {' '.join(wanted)}"
+        before = __salt__["rabbit_host.held_addresses"](addresses)
+        if before == addresses:
+            ret["comment"] = f"This host already holds {' '.join(addresses)}"
             return ret
-        ret["changes"] = {"holds": {"old": before, "new": wanted}}
+        ret["changes"] = {"holds": {"old": before, "new": addresses}}
         if __opts__["test"]:
-            ret.update(result=None, comment=f"{' '.join(wanted)} would have been awaited here")
+            ret.update(result=None, comment=f"{' '.join(addresses)} would have been awaited here")
             return ret
-        __salt__["rabbit_failover.await_addresses"]()
-        ret["comment"] = f"{' '.join(wanted)} has come here"
+        __salt__["rabbit_failover.await_addresses"](addresses)
+        ret["comment"] = f"{' '.join(addresses)} has come here"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {err}")
     return ret

@@ -51,7 +51,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         values that are wrong by themselves.
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names, and
-        ``keepalived``, a mapping from load balancer to its settings of keepalived.
+        ``keepalived``, a mapping from load balancer to its settings of keepalived; from
+        None where there is no load balancer.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -66,18 +67,18 @@ def findings(settings, topology, wrong, host=None, grains=None):
     """
     view = _View(settings, topology, wrong, host, grains or {})
     checks = (_names, _addresses, _brokers, _load_balancers, _ports, _virtual_addresses)
-    checks += (_vrrp_group, _vrrp_hosts, _timeouts, _listeners, _server_checks)
     checks += (
-        _users,
-        _permissions,
-        _policies,
-        _ram,
-        _departing,
-        _mirroring,
-        _misplaced,
-        _cookie,
-        _secrets,
+        _vrrp_group,
+        _vrrp_hosts,
+        _vrrp_ids,
+        _vrrp_version,
+        _unicast,
+        _timeouts,
+        _listeners,
+        _server_checks,
     )
+    checks += (_users, _permissions, _policies, _ram, _departing, _mirroring, _misplaced)
+    checks += (_cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
 
@@ -96,6 +97,8 @@ class _View:
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self._vrrp = topology["keepalived"]
+        described = [host["instances"] for host in self._vrrp.values()]
+        self.instances = list(dict.fromkeys(name for each in described for name in each))
         self.wrong = wrong
         # Where hosts or roles are wrong, counting them would mislead.
         self.roles_known = not any(
@@ -110,12 +113,38 @@ class _View:
         path = f"{ROOT}:{path}"
         return not any(one == path or one.startswith(f"{path}:") for one in self.wrong)
 
-    def vrrp(self, host, key):
-        """Tell a setting of keepalived on a load balancer, and the path where it is."""
-        own = self.hosts[host].get("keepalived", {})
-        here = key in own or key in ("priority", "state", "router_id")
-        path = f"hosts:{host}:keepalived:{key}" if here else f"keepalived:{key}"
-        return self._vrrp[host].get(key), path
+    def vrrp(self, name, host, key):
+        """Tell a setting of a VRRP instance on a load balancer, and the path where it is."""
+        vrrp = self._vrrp[host]["instances"][name]
+        place = vrrp["said_at"].get(key, "keepalived")
+        if place == "keepalived" and key in ("priority", "state"):
+            place = f"hosts:{host}:keepalived"
+        return vrrp.get(key), f"{place}:{key}"
+
+    def members(self, name):
+        """List the load balancers that have a VRRP instance."""
+        return [host for host in self.load_balancers if name in self._vrrp[host]["instances"]]
+
+    def router_id(self, host):
+        """Tell what keepalived calls itself on a load balancer."""
+        return self._vrrp[host]["router_id"]
+
+    def virtual_addresses(self, name, host):
+        """List the paths and texts of a VRRP instance's virtual addresses."""
+        texts, path = self.vrrp(name, host, "virtual_addresses")
+        listed = [text for text in self._listed_addresses(name, host) if text]
+        extra = [text for text in texts if text not in listed]
+        return [("virtual_address", text) for text in extra if text] + [
+            (f"{path}:{index}", text) for index, text in enumerate(listed)
+        ]
+
+    def _listed_addresses(self, name, host):
+        """List an instance's addresses as pillar does, without ``virtual_address``."""
+        at = self.settings
+        place = self._vrrp[host]["instances"][name]["said_at"].get("virtual_addresses")
+        for part in [*place.split(":"), "virtual_addresses"] if place else ["keepalived"]:
+            at = at[part]
+        return at if place else []
 
 
 def _packaged(grains):
@@ -237,31 +266,41 @@ def _virtual_addresses(view):
     for host, data in view.hosts.items():
         if data.get("address"):
             owners.setdefault(ipaddress.ip_address(data["address"]), host)
-    described = [("virtual_address", view.settings["virtual_address"])]
-    described += [
-        (f"keepalived:virtual_addresses:{index}", text)
-        for index, text in enumerate(view.keepalived["virtual_addresses"])
-    ]
-    first = None
-    seen = {}
-    for path, text in described:
-        if not text:
-            continue
-        address = ipaddress.ip_interface(text.split()[0]).ip
-        first = first or address
-        if address in owners:
-            why = f"the address of {owners[address]}"
-            yield _error(path, text, "an address that no host has", why)
-        elif address in seen:
-            why = f"which is at rabbit_ha:{seen[address]} too"
-            yield _error(path, text, "an address of its own", why)
-        elif address.version != first.version:
-            why = f"an address of IPv{address.version}, whereas rabbit_ha:virtual_address is not"
-            yield _error(path, text, "one family of addresses in one VRRP instance", why)
-        elif owners and not any(address in network for network in _networks(view, owners)):
-            why = "which is outside the network of every host"
-            yield _warning(path, text, "an address beside theirs, or a route to it", why)
-        seen.setdefault(address, path)
+    networks = _networks(view, owners)
+    told = set()
+    for host in view.load_balancers or [None]:
+        seen = {}
+        for name in view.instances:
+            first = None
+            if host and host not in view.members(name):
+                continue
+            for path, text in view.virtual_addresses(name, host):
+                address = ipaddress.ip_interface(text.split()[0]).ip
+                first = first or (address, path)
+                for one in _virtual_address(path, text, address, first, seen, owners, networks):
+                    if path not in told:
+                        yield one
+                    told.add(path)
+                seen.setdefault(address, path)
+            where = f"keepalived:instances:{name}:virtual_addresses"
+            if not first and name != view.keepalived["instance"] and where not in told:
+                told.add(where)
+                yield _error(where, None, "the addresses of this VRRP instance")
+
+
+def _virtual_address(path, text, address, first, seen, owners, networks):
+    """One virtual address is nobody's own, in no other place, and can be reached."""
+    if address in owners:
+        yield _error(path, text, "an address that no host has", f"the address of {owners[address]}")
+    elif address in seen:
+        why = f"which is at rabbit_ha:{seen[address]} too"
+        yield _error(path, text, "an address of its own", why)
+    elif address.version != first[0].version:
+        why = f"an address of IPv{address.version}, whereas rabbit_ha:{first[1]} is not"
+        yield _error(path, text, "one family of addresses in one VRRP instance", why)
+    elif owners and not any(address in network for network in networks):
+        why = "which is outside the network of every host"
+        yield _warning(path, text, "an address beside theirs, or a route to it", why)
 
 
 def _networks(view, owners):
@@ -388,69 +427,203 @@ def _server_checks(view):
 
 def _vrrp_group(view):
     """The load balancers agree on what they share, and one of them comes first."""
-    for key in ("virtual_router_id", "advert_int", "instance"):
-        first = None
-        for host in view.load_balancers:
-            value, path = view.vrrp(host, key)
-            if not view.is_sound(path):
-                continue
-            first = first or (value, host)
-            if value != first[0]:
-                why = f"whereas {first[1]} has {first[0]}"
-                found = _warning if key == "instance" else _error
-                yield found(path, value, "the same on all load balancers", why)
-    for key, found in (("priority", _error), ("router_id", _warning)):
-        seen = {}
-        for host in view.load_balancers:
-            value, path = view.vrrp(host, key)
-            if not view.is_sound(f"hosts:{host}:keepalived:{key}"):
-                continue
-            if value in seen:
-                yield found(path, value, "one of its own", f"which {seen[value]} has too")
-            seen.setdefault(value, host)
-    states = {host: view.vrrp(host, "state") for host in view.load_balancers}
+    for name in view.instances:
+        for key in ("virtual_router_id", "advert_int", "version", "unicast"):
+            yield from _alike(view, name, key)
+        yield from _same_addresses(view, name)
+        priorities = {host: view.vrrp(name, host, "priority") for host in view.members(name)}
+        yield from _apart(view, priorities, _error)
+        yield from _one_master(view, name)
+    ids = {
+        host: (view.router_id(host), f"hosts:{host}:keepalived:router_id")
+        for host in view.load_balancers
+    }
+    yield from _apart(view, ids, _warning)
+
+
+def _alike(view, name, key):
+    """A setting of a VRRP instance is the same on all load balancers."""
+    first = None
+    for host in view.members(name):
+        value, path = view.vrrp(name, host, key)
+        if not view.is_sound(path):
+            continue
+        first = first or (value, host)
+        if value != first[0]:
+            why = f"whereas {first[1]} has {_shown(first[0])}"
+            yield _error(path, value, "the same on all load balancers", why)
+
+
+def _shown(value):
+    """Write a number or a boolean as pillar does."""
+    return str(value).lower()
+
+
+def _same_addresses(view, name):
+    """All load balancers would hold the same addresses; else they drop what the others send."""
+    first = None
+    for host in view.members(name):
+        texts = [text for _, text in view.virtual_addresses(name, host)]
+        addresses = {str(ipaddress.ip_interface(text.split()[0]).ip) for text in texts}
+        first = first or (addresses, host)
+        if addresses != first[0]:
+            path = view.vrrp(name, host, "virtual_addresses")[1]
+            why = f"whereas {first[1]} has {_listed(sorted(first[0]))}"
+            found = _Said(_listed(sorted(addresses)))
+            yield _error(path, found, "the same addresses on all load balancers", why)
+
+
+def _apart(view, values, finding):
+    """Each load balancer has a value of its own; ``values`` has it with its path."""
+    seen = {}
+    for host, (value, path) in values.items():
+        if not view.is_sound(path):
+            continue
+        if value in seen:
+            yield finding(path, value, "one of its own", f"which {seen[value]} has too")
+        seen.setdefault(value, host)
+
+
+def _one_master(view, name):
+    """One load balancer is MASTER for an instance at most, the one with the highest priority."""
+    states = {host: view.vrrp(name, host, "state") for host in view.members(name)}
     masters = [host for host, (state, _) in states.items() if state == "MASTER"]
     for host in masters[1:]:
         yield _error(states[host][1], "MASTER", "one MASTER", f"which {masters[0]} is too")
     if len(masters) == 1 and view.priorities_known:
-        priorities = {host: view.vrrp(host, "priority")[0] for host in view.load_balancers}
+        priorities = {host: view.vrrp(name, host, "priority")[0] for host in states}
         highest = max(priorities, key=priorities.get)
         own = priorities[masters[0]]
         if own < priorities[highest]:
-            path = view.vrrp(masters[0], "priority")[1]
+            path = view.vrrp(name, masters[0], "priority")[1]
             why = f"on the MASTER, whereas {highest} has {priorities[highest]}"
             yield _warning(path, own, "the highest priority on the MASTER", why)
 
 
 def _vrrp_hosts(view):
-    """A failed check moves the address, and comes back with it."""
+    """A failed check moves the address, and comes back with it unless it is to stay."""
     told = set()
-    for host in view.load_balancers:
-        weight, path = view.vrrp(host, "weight")
-        nopreempt, where = view.vrrp(host, "nopreempt")
-        if nopreempt and view.vrrp(host, "state")[0] == "MASTER":
-            why = f"with state MASTER on {host}, where keepalived ignores it"
-            yield _error(where, True, "state BACKUP on all load balancers", why)
+    for name, host in itertools.product(view.instances, view.load_balancers):
+        if host not in view.members(name):
+            continue
+        weight, path = view.vrrp(name, host, "weight")
+        nopreempt, where = view.vrrp(name, host, "nopreempt")
+        yield from _preemption(view, name, host)
         if nopreempt and weight:
             why = f"with weight {weight}: the address would never move"
             yield _error(where, True, "weight 0", why)
-        gap = _gap(view, host, weight)
+        gap = _gap(view, name, host, weight)
         if weight and abs(weight) <= gap and path not in told and view.priorities_known:
             told.add(path)
             why = f"which does not outweigh the gap of {gap} between the priorities"
             yield _error(path, weight, f"0, or more than {gap} either way", why)
 
 
-def _gap(view, host, weight):
+def _preemption(view, name, host):
+    """What keeps an address where it is needs the state BACKUP, and is said in one way."""
+    nopreempt, path = view.vrrp(name, host, "nopreempt")
+    delay, where = view.vrrp(name, host, "preempt_delay")
+    if view.vrrp(name, host, "state")[0] == "MASTER":
+        why = f"with state MASTER on {host}, where keepalived ignores it"
+        if nopreempt:
+            yield _error(path, True, "state BACKUP on all load balancers", why)
+        if delay:
+            yield _error(where, delay, "state BACKUP on all load balancers", why)
+    if nopreempt and delay:
+        why = "with nopreempt, which leaves the address where it is for good"
+        yield _error(where, delay, "one of the two", why)
+
+
+def _gap(view, name, host, weight):
     """
     Tell by how much priorities differ where a weight has to bridge it.
 
     A negative weight takes a host below all others, a positive one lifts it over
     the others.
     """
-    own = view.vrrp(host, "priority")[0]
-    others = [view.vrrp(other, "priority")[0] for other in view.load_balancers]
+    own = view.vrrp(name, host, "priority")[0]
+    others = [view.vrrp(name, other, "priority")[0] for other in view.members(name)]
     return max(own - min(others) if weight < 0 else max(others) - own, 0) if others else 0
+
+
+def _vrrp_ids(view):
+    """VRRP instances are told apart by their ids, and every load balancer has them."""
+    told = set()
+    for host in view.load_balancers:
+        seen = {}
+        for name in view.instances:
+            if host not in view.members(name):
+                path = f"hosts:{view.members(name)[0]}:keepalived:instances:{name}"
+                if len(view.load_balancers) > 1 and path not in told:
+                    told.add(path)
+                    why = f"which {host} has not and so never takes over"
+                    yield _warning(path, _Said("a VRRP instance"), "it on all load balancers", why)
+                continue
+            value, path = view.vrrp(name, host, "virtual_router_id")
+            if value in seen:
+                # Where all instances say the same, it is the later one that should differ.
+                path = f"keepalived:instances:{name}:virtual_router_id" if path in seen else path
+                if path not in told:
+                    why = f"which the VRRP instance {seen[value]} has too"
+                    yield _error(path, value, "one of its own", why)
+                told.add(path)
+            seen |= {value: seen.get(value, name), path: name}
+
+
+def _vrrp_version(view):
+    """Intervals and authentication are what the version of VRRP has."""
+    told = set()
+    authenticated = not view.instances or not view.load_balancers
+    for name, host in itertools.product(view.instances, view.load_balancers):
+        if host not in view.members(name):
+            continue
+        version = view.vrrp(name, host, "version")[0]
+        interval, path = view.vrrp(name, host, "advert_int")
+        authentication, where = view.vrrp(name, host, "authentication")
+        findings = []
+        if version == 2:
+            authenticated = True
+            if not float(interval).is_integer():
+                why = "which VRRP version 2 does not know"
+                findings.append(_error(path, interval, "a whole number, or version 3", why))
+            if (
+                authentication["auth_type"] == "AH"
+                and view.vrrp(name, host, "state")[0] == "MASTER"
+            ):
+                why = f"with state MASTER on {host}, which keepalived refuses"
+                findings.append(_error(f"{where}:auth_type", "AH", "PASS, or BACKUP", why))
+        else:
+            # Hundredths of a second, in twelve bits.
+            if not interval <= 40.95 or abs(interval * 100 - round(interval * 100)) > 1e-6:
+                expected = "hundredths of a second, at most 40.95 s"
+                findings.append(_error(path, interval, expected, "with VRRP version 3"))
+            if where != "keepalived:authentication":
+                why = f"with VRRP version 3 of {name}, which has none"
+                findings.append(_error(where, _Said("authentication"), "no authentication", why))
+        yield from (one for one in findings if one["path"] not in told)
+        told |= {one["path"] for one in findings}
+    if not authenticated and view.keepalived["authentication"]["auth_pass"]:
+        path = "keepalived:authentication:auth_pass"
+        why = "which is not used: no VRRP instance has version 2"
+        yield _warning(path, _Said("a password"), "none", why)
+
+
+def _unicast(view):
+    """Unicast has someone to go to, by addresses of the right family."""
+    for name in view.instances:
+        hosts = [host for host in view.members(name) if view.vrrp(name, host, "unicast")[0]]
+        if not hosts:
+            continue
+        path = view.vrrp(name, hosts[0], "unicast")[1]
+        if len(view.load_balancers) < 2 and view.roles_known:
+            yield _error(path, True, "a second load balancer, or multicast", "without peers")
+        for _, text in view.virtual_addresses(name, hosts[0])[:1]:
+            family = ipaddress.ip_interface(text.split()[0]).version
+            for host in view.load_balancers:
+                address = view.hosts[host].get("address")
+                if address and ipaddress.ip_address(address).version != family:
+                    why = f"whereas {host} has {address} and {name} is IPv{family}"
+                    yield _error(path, True, "addresses of one family", why)
 
 
 # RabbitMQ
@@ -628,3 +801,15 @@ def _secrets(view):
         found = _Said(f"nothing in the pillar of {view.host}")
         error = _error(":".join(place), found, "a secret. Next: salt-run rabbit_ha.secrets")
         yield {**error, "missing_secret": place}
+
+
+def _missing_vrrp_passwords(view):
+    """List the paths where this load balancer's VRRP instances lack a password."""
+    missing = {}
+    for name in view.instances:
+        if view.host in view.members(name) and view.vrrp(name, view.host, "version")[0] == 2:
+            authentication = view.vrrp(name, view.host, "authentication")[0]
+            if not authentication.get("auth_pass"):
+                place = view.vrrp(name, view.host, "auth_pass")[1].rsplit(":", 1)[0]
+                missing[f"{place}:auth_pass"] = name
+    return list(missing)

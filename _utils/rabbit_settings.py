@@ -6,6 +6,7 @@ Shared by the execution module ``rabbit_topology`` (on minions) and the runner
 """
 
 import copy
+import itertools
 import re
 
 import salt.utils.dictupdate
@@ -60,7 +61,8 @@ def without_secrets(settings):
         for key, value in shown["rabbitmq"]["config"].items()
     }
     shown["haproxy"]["monitor"]["password"] = None
-    shown["keepalived"]["authentication"]["auth_pass"] = None
+    for described in _authentications(shown):
+        described["auth_pass"] = None
     snippets = shown["keepalived"]["snippets"]
     snippets["text"] = dict.fromkeys(snippets["text"])
     for user in shown["rabbitmq"]["users"].values():
@@ -81,6 +83,16 @@ def is_secret(key, value):
     with a password in it.
     """
     return bool(_SECRET_KEY.search(key) or _PASSWORD_IN_URL.search(str(value)))
+
+
+def _authentications(settings):
+    """Yield what each place that may have VRRP's password says of authentication."""
+    places = [settings["keepalived"]]
+    places += [host.get("keepalived", {}) for host in settings["hosts"].values()]
+    places += [vrrp for said in places for vrrp in said.get("instances", {}).values()]
+    for said in places:
+        if "auth_pass" in said.get("authentication", {}):
+            yield said["authentication"]
 
 
 def secrets(settings):
@@ -152,8 +164,41 @@ def virtual_addresses(settings):
 
     Returns a list of addresses, without a prefix length, the AMQP one first.
     """
-    addresses = [settings["virtual_address"], *settings["keepalived"]["virtual_addresses"]]
-    return [address.split("/", 1)[0].split(" ", 1)[0] for address in addresses if address]
+    hosts = hosts_with_role(settings, LOAD_BALANCER) or [None]
+    found = [addresses_of(vrrp) for host in hosts for vrrp in instances_of(settings, host).values()]
+    return list(dict.fromkeys(itertools.chain(*found)))
+
+
+def addresses_of(vrrp):
+    """
+    List the addresses of a VRRP instance.
+
+    vrrp
+        Mapping as one of those that :func:`instances_of` returns.
+
+    Returns a list of addresses, without a prefix length and what else keepalived takes.
+    """
+    return [text.split()[0].split("/", 1)[0] for text in vrrp["virtual_addresses"] if text]
+
+
+def client_addresses(settings):
+    """
+    List the virtual addresses on which HAProxy takes AMQP clients.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers.
+    """
+    bind = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[0].strip("[]")
+    balancers = hosts_with_role(settings, LOAD_BALANCER)
+    found = virtual_addresses(settings)
+    # On a host of both roles HAProxy binds each of them, whatever it says.
+    if bind == "::" or set(balancers) <= set(hosts_with_role(settings, BROKER)):
+        return found
+    if bind in ("", "*", "0.0.0.0"):
+        return [address for address in found if ":" not in address]
+    return [address for address in found if address == bind]
 
 
 def keepalived_of(settings, host):
@@ -165,12 +210,108 @@ def keepalived_of(settings, host):
     host
         Host name (minion id).
 
-    Returns a mapping with the keys of ``keepalived`` and ``state``, ``priority``
-    and ``router_id``.
+    Returns a mapping with the keys of ``keepalived``; ``instances`` is what
+    :func:`instances_of` returns.
     """
-    usual = {"state": "BACKUP", "priority": 90, "router_id": host}
     own = settings["hosts"].get(host, {}).get("keepalived", {})
-    return {**settings["keepalived"], **usual, **own}
+    view = {**settings["keepalived"], **own}
+    return {
+        **view,
+        "router_id": view["router_id"] or host,
+        "instances": instances_of(settings, host),
+    }
+
+
+def instances_of(settings, host):
+    """
+    Tell a load balancer's VRRP instances.
+
+    The first one is named by ``keepalived:instance`` and has ``virtual_address``; others
+    are what ``instances`` names, and have the addresses that they name themselves. Of
+    what several places say the last one counts: ``keepalived``, its ``instances:NAME``,
+    the host's ``keepalived``, its ``instances:NAME``.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    host
+        Host name (minion id); None for what no host says otherwise.
+
+    Returns a mapping from name to a mapping with the keys of ``keepalived``, and with
+    ``said_at``, a mapping from each key, and from ``auth_pass``, to the place below
+    ``rabbit_ha`` that says it. ``version`` is 3 where the addresses need it.
+    """
+    shared = settings["keepalived"]
+    own = settings["hosts"].get(host, {}).get("keepalived", {})
+    names = dict.fromkeys([shared["instance"], *shared["instances"], *own.get("instances", {})])
+    return {name: _instance(settings, host, name) for name in names}
+
+
+def _instance(settings, host, name):
+    """Put together what a host is told of a VRRP instance."""
+    shared = settings["keepalived"]
+    own = settings["hosts"].get(host, {}).get("keepalived", {})
+    first = name == shared["instance"]
+    layers = []
+    for place, said in (("keepalived", shared), (f"hosts:{host}:keepalived", own)):
+        # Addresses that all instances share could be held by one of them only.
+        alike = {key: said[key] for key in said if first or key != "virtual_addresses"}
+        layers += [(place, alike)]
+        layers += [(f"{place}:instances:{name}", said.get("instances", {}).get(name, {}))]
+    vrrp, said_at, authentication = {"virtual_addresses": []}, {}, {}
+    for place, said in layers:
+        vrrp |= said
+        said_at |= dict.fromkeys(said, place)
+        authentication |= said.get("authentication", {})
+        if "auth_pass" in said.get("authentication", {}):
+            said_at["auth_pass"] = f"{place}:authentication"
+    vrrp["authentication"] = authentication
+    if first:
+        addresses = [text for text in vrrp["virtual_addresses"] if text]
+        named = settings["virtual_address"] in addresses_of({"virtual_addresses": addresses})
+        vrrp["virtual_addresses"] = [*([] if named else [settings["virtual_address"]]), *addresses]
+    if any(":" in address for address in addresses_of(vrrp)):
+        # IPv6 is in no other version.
+        vrrp["version"] = 3
+    return {**vrrp, "said_at": said_at}
+
+
+def leader_of(settings, name):
+    """
+    Name the load balancer that a VRRP instance's addresses are on when all are well.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    name
+        The instance's name.
+
+    Returns the host name with the highest priority; None when there is no load balancer.
+    """
+    hosts = hosts_with_role(settings, LOAD_BALANCER)
+    return max(
+        (host for host in hosts if name in instances_of(settings, host)),
+        key=lambda host: instances_of(settings, host)[name]["priority"],
+        default=None,
+    )
+
+
+def addresses_taken(settings, host):
+    """
+    List the virtual addresses that a load balancer takes as soon as it can.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    host
+        Host name (minion id).
+
+    Returns a list of addresses: those of the instances in which it comes first, without
+    those that stay where they are for a while (``nopreempt``, ``preempt_delay``).
+    """
+    found = [
+        addresses_of(vrrp)
+        for name, vrrp in instances_of(settings, host).items()
+        if leader_of(settings, name) == host and not (vrrp["nopreempt"] or vrrp["preempt_delay"])
+    ]
+    return list(itertools.chain(*found))
 
 
 def pillar_errors(pillar):
@@ -191,15 +332,18 @@ def pillar_errors(pillar):
 
 def load_balancers_in_start_order(settings):
     """
-    Group the load balancers in the order keepalived starts: backups, then the master.
+    Group the load balancers in the order keepalived starts.
+
+    Those that come first in no VRRP instance go together. The others, which hold an
+    address, go one after another; the one that has ``virtual_address`` is the last.
 
     settings
         Mapping as :func:`merged` returns it.
 
-    Returns a list of at most two non-empty lists of host names.
+    Returns a list of non-empty lists of host names.
     """
-    backups, masters = [], []
-    for host in hosts_with_role(settings, LOAD_BALANCER):
-        state = keepalived_of(settings, host)["state"]
-        (masters if state == "MASTER" else backups).append(host)
-    return [group for group in (backups, masters) if group]
+    hosts = hosts_with_role(settings, LOAD_BALANCER)
+    names = dict.fromkeys(name for host in hosts for name in instances_of(settings, host))
+    leaders = list(dict.fromkeys(leader_of(settings, name) for name in names))
+    backups = [host for host in hosts if host not in leaders]
+    return [group for group in (backups, *([host] for host in reversed(leaders))) if group]

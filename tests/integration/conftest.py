@@ -136,6 +136,17 @@ def another_lab(tmp_path):
     It takes a release, and what to change in the default pillar: a mapping from
     the pillar file's name to its content.
     """
+    yield from _labs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def another_lab_for_a_module(tmp_path_factory):
+    """As ``another_lab``; the lab stays until the module's last test."""
+    yield from _labs(tmp_path_factory.mktemp("another"))
+
+
+def _labs(tmp_path):
+    """Yield a function that boots a lab with its pillar in a folder; they go afterwards."""
     booted = []
 
     def boot(release, pillar):

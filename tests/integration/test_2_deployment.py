@@ -105,8 +105,8 @@ def test_status_is_json_for_scripts(deployed):
     data = json.loads(deployed.salt_run("rabbit_ha.status", "--out=json").stdout)
     assert data["verdict"] == {"result": True, "says": "all is well", "problems": []}
     assert set(data["brokers"]) == set(BROKERS)
-    assert data["load_balancers"][HOLDER]["vrrp"] == "MASTER"
-    assert data["load_balancers"][STANDBY]["vrrp"] == "BACKUP"
+    assert data["load_balancers"][HOLDER]["vrrp"] == {"VI_1": "MASTER"}
+    assert data["load_balancers"][STANDBY]["vrrp"] == {"VI_1": "BACKUP"}
 
 
 def test_nothing_gave_a_secret_away(deployed, recorder):

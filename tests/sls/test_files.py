@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from tests.sls.conftest import BOTH, CASES, FQDN, SECRETS, numbered, pillar_of
+from tests.support import ROOT
 
 # The article's haproxy.cfg: section, keyword, and the rest of each line.
 ARTICLE_HAPROXY = {
@@ -199,6 +200,8 @@ def test_keepalived_is_as_in_the_article_but_for_what_is_listed(
             "track_script": {"chk_haproxy": [""]},
             # The article: 192.168.0.123, which is outside its hosts' network.
             "virtual_ipaddress": {"192.168.123.123": [""]},
+            # For rabbit_ha.status.
+            "notify": ['"/etc/keepalived/vrrp_state.sh" root'],
         },
     }
 
@@ -218,6 +221,91 @@ def test_more_virtual_addresses_follow_the_first(compiled):
         "192.168.123.123": [""],
         "192.168.123.124/24": ["dev ens34"],
     }
+
+
+TWO = {"VI_2": {"virtual_router_id": 2, "virtual_addresses": ["192.168.123.124/24 label ens33:1"]}}
+OPTIONS = {
+    "the article's weighted check": {"interval": 5, "weight": -20},
+    "unicast": {"unicast": True},
+    "version 3": {"version": 3, "advert_int": 0.1},
+    "version 3, unicast": {"version": 3, "advert_int": 0.25, "unicast": True},
+    "two instances": {"instances": TWO},
+    "two instances, one of version 3": {
+        "instances": {"VI_2": {**TWO["VI_2"], "version": 3, "weight": -20}}
+    },
+    "with prefix and label": {"virtual_addresses": ["192.168.123.123/24 dev ens33 label ens33:v"]},
+}
+
+
+def test_several_vrrp_instances_share_what_they_do_not_say_themselves(compiled):
+    found = keepalived(compiled, "haproxy-keeplive-node1", pillar_of(keepalived={"instances": TWO}))
+    first, second = found["vrrp_instance VI_1"], found["vrrp_instance VI_2"]
+    assert (first.pop("virtual_router_id"), second.pop("virtual_router_id")) == (["1"], ["2"])
+    assert first.pop("virtual_ipaddress") == {"192.168.123.123": [""]}
+    assert second.pop("virtual_ipaddress") == {"192.168.123.124/24": ["label ens33:1"]}
+    assert first == second
+
+
+def test_a_host_s_own_word_on_an_instance_is_the_last(compiled):
+    pillar = pillar_of(keepalived={"instances": {"VI_2": {**TWO["VI_2"], "priority": 70}}})
+    balancer = pillar["rabbit_ha"]["hosts"]["haproxy-keeplive-node1"]["keepalived"]
+    balancer["instances"] = {"VI_2": {"state": "BACKUP", "priority": 50, "advert_int": 2}}
+    second = keepalived(compiled, "haproxy-keeplive-node1", pillar)["vrrp_instance VI_2"]
+    assert (second["state"], second["priority"], second["advert_int"]) == (
+        ["BACKUP"],
+        ["50"],
+        ["2"],
+    )
+
+
+def test_unicast_goes_to_the_other_load_balancers_and_to_nobody_else(compiled):
+    pillar = pillar_of(numbered(1, 3), keepalived={"unicast": True})
+    vrrp = keepalived(compiled, "balancer2", pillar)["vrrp_instance VI_1"]
+    assert vrrp["unicast_src_ip"] == ["192.0.2.102"]
+    assert vrrp["unicast_peer"] == {"192.0.2.101": [""], "192.0.2.103": [""]}
+
+
+@pytest.mark.parametrize("case", ["version 3", "ipv6"])
+def test_version_3_has_no_authentication(compiled, case):
+    topology = numbered(1, 2) | ({"virtual_address": "2001:db8::9"} if case == "ipv6" else {})
+    options = {} if case == "ipv6" else OPTIONS[case]
+    text = compiled("balancer1", pillar_of(topology, keepalived=options)).render(
+        "keepalived/files/keepalived.conf.j2"
+    )
+    vrrp = blocks(text)["vrrp_instance VI_1"]
+    assert vrrp["version"] == ["3"]
+    assert "authentication" not in vrrp and SECRETS["auth_pass"] not in text
+
+
+@pytest.mark.parametrize("key", ["nopreempt", "preempt_delay"])
+def test_an_address_can_stay_where_it_went(compiled, key):
+    pillar = pillar_of(numbered(1, 2), keepalived={key: 30 if key == "preempt_delay" else True})
+    pillar["rabbit_ha"]["hosts"]["balancer1"]["keepalived"]["state"] = "BACKUP"
+    host = compiled("balancer1", pillar)
+    assert key in keepalived(compiled, "balancer1", pillar)["vrrp_instance VI_1"]
+    # Nothing waits for what is not to come.
+    assert "This host holds the virtual address" not in host.ids()
+
+
+def test_a_password_may_be_a_host_s_or_an_instance_s_own(compiled):
+    pillar = pillar_of(keepalived={"instances": TWO})
+    own = pillar["rabbit_ha"]["hosts"]["haproxy-keeplive-node1"]["keepalived"]
+    own["authentication"] = {"auth_pass": "SECRETho"}
+    own["instances"] = {"VI_2": {"authentication": {"auth_pass": "SECRETin"}}}
+    found = keepalived(compiled, "haproxy-keeplive-node1", pillar)
+    passwords = [found[f"vrrp_instance {name}"]["authentication"] for name in ("VI_1", "VI_2")]
+    assert [one["auth_pass"] for one in passwords] == [["SECRETho"], ["SECRETin"]]
+    assert "SECRET" not in str(compiled("haproxy-keeplive-node1", pillar).low())
+
+
+@pytest.mark.skipif(not shutil.which("keepalived"), reason="needs keepalived to judge the file")
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_keepalived_finds_its_configuration_valid(compiled, tmp_path, options):
+    host = compiled("haproxy-keeplive-node1", pillar_of(keepalived={**options, "interface": "lo"}))
+    path = tmp_path / "keepalived.conf"
+    path.write_text(host.render("keepalived/files/keepalived.conf.j2"))
+    script = ROOT / "salt/rabbit_ha/keepalived/files/check_configuration.sh"
+    subprocess.run([script, path, tmp_path / "conf"], check=True)
 
 
 def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):

@@ -14,6 +14,16 @@ keepalived has its check of HAProxy:
     - group: root
     - mode: '0755'
 
+keepalived tells its state:
+  file.managed:
+    - name: {{ keepalived.notify_script }}
+    - source: salt://rabbit_ha/keepalived/files/vrrp_state.sh.j2
+    - template: jinja
+    - makedirs: true
+    - user: root
+    - group: root
+    - mode: '0755'
+
 keepalived can judge its configuration:
   file.managed:
     - name: {{ judge }}
@@ -36,4 +46,5 @@ keepalived has its configuration:
     - require:
       - sls: rabbit_ha.keepalived.installed
       - file: keepalived has its check of HAProxy
+      - file: keepalived tells its state
       - file: keepalived can judge its configuration

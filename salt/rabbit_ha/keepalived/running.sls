@@ -35,10 +35,12 @@ keepalived has read its configuration:
       - service: keepalived is running and starts at boot
     - watch:
       - rabbit_configuration: keepalived has its configuration
-{%- if keepalived.state == 'MASTER' %}
+{%- set addresses = salt['rabbit_topology.addresses_taken']() %}
+{%- if addresses %}
 
 This host holds the virtual address:
   rabbit_failover.addresses_held:
+    - addresses: {{ addresses | json }}
     - require:
-      - rabbit_failover: keepalived has read its configuration
+      - service: keepalived is running and starts at boot
 {%- endif %}

@@ -196,9 +196,9 @@ def test_a_keepalived_that_does_not_stop_or_start_is_said(host):
 
 
 def test_the_address_is_waited_for(host):
-    assert host().module.await_addresses() == [ADDRESS]
+    assert host().module.await_addresses([ADDRESS]) == [ADDRESS]
     with pytest.raises(CommandExecutionError, match=f"holds none of {ADDRESS} after 15 s"):
-        host(world=World(holds=False)).module.await_addresses()
+        host(world=World(holds=False)).module.await_addresses([ADDRESS])
 
 
 def test_the_program_of_a_service_is_that_of_its_main_process(host, monkeypatch):

@@ -211,3 +211,12 @@ def test_a_configuration_file_holds_a_secret_or_none(rabbit_host, tmp_path, text
 
 def test_a_configuration_file_that_is_not_there_holds_none(rabbit_host, tmp_path):
     assert rabbit_host.holds_secret(str(tmp_path / "rabbitmq.conf")) is False
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("active", "f00d"), ("reloading", "f00d"), ("inactive", None), ("failed", None)],
+)
+def test_a_service_s_start_has_an_identity(rabbit_host, run, state, expected):
+    run.return_value = printed(f"ActiveState={state}\nInvocationID=f00d")
+    assert rabbit_host.service_invocation("keepalived") == expected

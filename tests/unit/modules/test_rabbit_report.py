@@ -5,10 +5,9 @@ import socketserver
 import threading
 
 import pytest
-import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Node, Rabbitmqctl, Rabbits, Service
+from tests.fake_rabbit import Rabbitmqctl, Rabbits
 from tests.support import DATA, RABBITMQ_VERSIONS, faked, load, recorded
 
 SHOW_STAT = (DATA / "haproxy" / "2.6.12" / "show_stat.txt").read_text()
@@ -18,8 +17,12 @@ NODES = [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
 class Host:
     """Salt's ``rabbit_host`` of a host that holds some addresses."""
 
-    def __init__(self, holds):
-        self._holds = holds
+    def __init__(self, holds, invocation="a1"):
+        self._holds, self._invocation = holds, invocation
+
+    def service_invocation(self, service):
+        assert service == "keepalived"
+        return self._invocation
 
     def held_addresses(self, addresses):
         return [address for address in addresses if address in self._holds]
@@ -65,20 +68,21 @@ def broker(topology):
 
 
 @pytest.fixture
-def load_balancer(topology):
-    def build(socket, holds=(), keepalived_runs=True):
+def load_balancer(topology, tmp_path):
+    def build(socket, holds=(), keepalived_runs=True, told=None, instances=None):
+        for name, text in (told or {}).items():
+            (tmp_path / name).write_text(text)
         pillar = {
             "virtual_address": "192.168.123.123",
             "hosts": {"lb": {"address": "192.0.2.1", "roles": ["load_balancer"]}},
             "haproxy": {"runtime_socket": socket},
+            "keepalived": {"state_dir": str(tmp_path), "instances": instances or {}},
         }
         here = topology("lb", pillar)
-        service = Service(Node(members=set(), vm=keepalived_runs))
+        host = Host(holds, "a1" if keepalived_runs else None)
         return load(
             "_modules/rabbit_report.py",
-            salt=faked("rabbit_host", Host(holds), load("_modules/rabbit_host.py"))
-            | faked("service", service, salt.modules.systemd_service)
-            | here,
+            salt=faked("rabbit_host", host, load("_modules/rabbit_host.py")) | here,
             utils=here,
             grains={"id": "lb"},
         )
@@ -131,7 +135,7 @@ def test_haproxy_s_servers_are_told_without_its_own_lines(load_balancer, haproxy
     ("holds", "keepalived_runs", "vrrp"),
     [
         (["192.168.123.123"], True, "MASTER"),
-        ([], True, "BACKUP"),
+        ([], True, "unknown"),
         ([], False, "keepalived not running"),
     ],
 )
@@ -141,13 +145,33 @@ def test_a_load_balancer_reports_servers_address_and_state(
     report = load_balancer(haproxy, holds, keepalived_runs).load_balancer()
     assert report["haproxy"] == "running"
     assert report["servers"]["rabbitmq-node3"] == "DOWN"
-    assert (report["holds"], report["vrrp"]) == (holds, vrrp)
+    assert (report["holds"], report["vrrp"]) == (holds, {"VI_1": vrrp})
 
 
-def test_without_haproxy_a_load_balancer_is_at_fault_and_says_so(load_balancer, tmp_path):
+@pytest.mark.parametrize("state", ["MASTER", "BACKUP", "FAULT"])
+def test_keepalived_s_own_word_counts_whatever_the_host_holds(load_balancer, haproxy, state):
+    module = load_balancer(haproxy, ["192.168.123.123"], told={"VI_1": f"{state} a1\n"})
+    assert module.vrrp_states() == {"VI_1": state}
+
+
+def test_what_a_former_keepalived_told_does_not_count(load_balancer, haproxy):
+    module = load_balancer(haproxy, ["192.168.123.123"], told={"VI_1": "FAULT former\n"})
+    assert module.vrrp_states() == {"VI_1": "MASTER"}
+
+
+def test_each_vrrp_instance_has_a_state(load_balancer, haproxy):
+    second = {"VI_2": {"virtual_router_id": 2, "virtual_addresses": ["192.168.123.124/24"]}}
+    module = load_balancer(
+        haproxy, ["192.168.123.124"], told={"VI_1": "BACKUP a1\n"}, instances=second
+    )
+    assert module.vrrp_states() == {"VI_1": "BACKUP", "VI_2": "MASTER"}
+    assert module.load_balancer()["holds"] == ["192.168.123.124"]
+
+
+def test_without_haproxy_a_load_balancer_says_so(load_balancer, tmp_path):
     report = load_balancer(str(tmp_path / "none")).load_balancer()
     assert report["haproxy"].startswith("not answering: ")
-    assert (report["servers"], report["vrrp"]) == ({}, "FAULT")
+    assert report["servers"] == {}
 
 
 def test_a_host_reports_its_own_roles_only(broker, load_balancer, haproxy):

@@ -123,7 +123,7 @@ def test_a_broker_knows_where_its_cookie_comes_from(topology, minion, cookie, so
 def test_the_interface_is_the_one_with_the_host_s_address(topology, interfaces, name):
     here = topology("haproxy-keeplive-node1", **interfaces)
     assert here["rabbit_topology.interface"]() == name
-    assert here["rabbit_topology.keepalived"]()["interface"] == name
+    assert here["rabbit_topology.keepalived"]()["instances"]["VI_1"]["interface"] == name
 
 
 def test_an_ipv6_address_is_found_however_it_is_written(topology):
@@ -147,7 +147,7 @@ def test_an_interface_in_pillar_needs_no_address_on_it(topology):
     hosts = {"lb": {"address": "192.0.2.1", "roles": ["load_balancer"]}}
     hosts["lb"]["keepalived"] = {"interface": "bond0"}
     here = topology("lb", {"virtual_address": "192.0.2.2", "hosts": hosts})
-    assert here["rabbit_topology.keepalived"]()["interface"] == "bond0"
+    assert here["rabbit_topology.keepalived"]()["instances"]["VI_1"]["interface"] == "bond0"
 
 
 def test_a_load_balancer_of_which_pillar_says_nothing_is_a_backup_with_its_own_id(topology):
@@ -158,8 +158,9 @@ def test_a_load_balancer_of_which_pillar_says_nothing_is_a_backup_with_its_own_i
         ip4_interfaces={"e": ["192.0.2.1"]},
     )
     view = here["rabbit_topology.keepalived"]()
-    assert (view["state"], view["priority"], view["router_id"]) == ("BACKUP", 90, "lb")
-    assert view["virtual_addresses"] == ["192.0.2.2"]
+    vrrp = view["instances"]["VI_1"]
+    assert (vrrp["state"], vrrp["priority"], view["router_id"]) == ("BACKUP", 90, "lb")
+    assert vrrp["virtual_addresses"] == ["192.0.2.2"]
 
 
 def test_on_a_host_of_both_roles_the_two_share_the_port_by_address(topology):

@@ -16,7 +16,7 @@ BALANCER = {
     "haproxy": "running",
     "servers": {"rabbitmq-node1": "UP", "rabbitmq-node2": "DOWN"},
     "holds": ["192.168.123.123"],
-    "vrrp": "MASTER",
+    "vrrp": {"VI_1": "MASTER"},
 }
 GOOD = {"result": True, "says": "all is well", "problems": []}
 BAD = {"result": False, "says": "2 problems", "problems": ["a: is off", "b: is off"]}
@@ -75,8 +75,15 @@ def test_a_load_balancer_without_haproxy_shows_that_in_the_servers_place(output)
 
 def test_messages_are_counted(output):
     seen = {"address": "1.2.3.4:5672", "confirmed": 10, "consumed": 9, "seconds": 0.5}
-    text = output({"verdict": BAD, "messages": seen})
+    text = output({"verdict": BAD, "messages": [seen, {**seen, "address": "1.2.3.5:5672"}]})
     assert "MESSAGES through 1.2.3.4:5672: 10 confirmed, 9 consumed, 0.5 s" in text
+    assert "MESSAGES through 1.2.3.5:5672: " in text
+
+
+def test_a_vrrp_instance_is_named_where_there_are_several(output):
+    two = {**BALANCER, "vrrp": {"VI_1": "MASTER", "VI_2": "BACKUP"}}
+    assert "VI_1 MASTER, VI_2 BACKUP" in output({"verdict": GOOD, "load_balancers": {"l": two}})
+    assert "VI_1" not in output({"verdict": GOOD, "load_balancers": {"l": BALANCER}})
 
 
 def test_a_plan_is_shown_host_by_host(output):

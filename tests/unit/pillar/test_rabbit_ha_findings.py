@@ -19,8 +19,6 @@ DEFAULTS = {key: value for key, value in WRITTEN.items() if key != "os_families"
 SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
 BAD = sorted((DATA / "bad_pillars").glob("*.yaml"))
 GOOD = sorted((DATA / "good_pillars").glob("*.yaml"))
-# Keys that the schema knows and the defaults cannot have.
-WITHOUT_DEFAULT = {"keepalived:nopreempt"}
 LEAK = "LEAKEDSECRET"
 
 
@@ -169,14 +167,14 @@ def test_the_schema_knows_every_key_of_the_defaults_and_none_beside():
     defaults = {key for key in keys(DEFAULTS) if not key.startswith(named)}
     timeouts = {key for key in schema if key.startswith("haproxy:defaults:timeout:")}
     assert defaults - schema == set()
-    assert schema - defaults - WITHOUT_DEFAULT - timeouts == set()
+    assert schema - defaults - timeouts == set()
 
 
 def test_a_load_balancer_s_own_settings_are_those_of_keepalived():
     shared = set(SCHEMA["$defs"]["keepalived"]["properties"])
     own = set(SCHEMA["$defs"]["keepalived_on_host"]["properties"])
-    assert own - shared == {"state", "priority", "router_id"}
-    assert shared - own == {"authentication", "virtual_addresses", "snippets"}
+    assert own - shared == set()
+    assert shared - own == {"instance", "snippets"}
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)

@@ -24,20 +24,24 @@ class Failover(Breakable):
     def unit_file(self, service):
         return self._unit
 
-    def held_addresses(self):
-        return self._held
-
-    def virtual_addresses(self):
-        return [ADDRESS]
-
     def restart(self, service, check=None):
         if self._takes("restart", service, check):
             self._running = self._installed
 
-    def await_addresses(self, seconds=15):
+    def await_addresses(self, addresses, seconds=15):
         if self._takes("await_addresses"):
-            self._held = [ADDRESS]
+            self._held = list(addresses)
         return self._held
+
+
+class Facts:
+    """``rabbit_host``, as far as addresses go."""
+
+    def __init__(self, failover):
+        self._failover = failover
+
+    def held_addresses(self, addresses):
+        return [address for address in addresses if address in self._failover._held]
 
 
 class Files:
@@ -80,6 +84,7 @@ class Host:
         files = Files(loaded, written)
         self.systemd = Systemd(self.failover, files)
         known = faked("rabbit_failover", self.failover, load("_modules/rabbit_failover.py"))
+        known |= faked("rabbit_host", Facts(self.failover), load("_modules/rabbit_host.py"))
         known |= faked("rabbit_host", files, load("_modules/rabbit_host.py"))
         known |= faked("service", self.systemd, salt.modules.systemd_service)
         # As the loader names it.
@@ -184,22 +189,22 @@ def test_a_unit_of_the_administrator_that_comes_before_is_named(host):
 
 def test_the_holder_waits_for_its_addresses(host):
     here = host()
-    ret = here.states.addresses_held("all")
+    ret = here.states.addresses_held("all", [ADDRESS])
     assert ret["changes"] == {"holds": {"old": [], "new": [ADDRESS]}}
-    assert here.states.addresses_held("all")["changes"] == {}
+    assert here.states.addresses_held("all", [ADDRESS])["changes"] == {}
     assert here.failover.writes == [("await_addresses",)]
 
 
 def test_in_test_mode_they_would_be_awaited(host):
     here = host(test=True)
-    assert here.states.addresses_held("all")["result"] is None
+    assert here.states.addresses_held("all", [ADDRESS])["result"] is None
     assert here.failover.writes == []
 
 
 def test_addresses_that_do_not_come_are_an_error(host):
     here = host()
     here.failover.fails = {"await_addresses": CommandExecutionError("holds none")}
-    ret = here.states.addresses_held("all")
+    ret = here.states.addresses_held("all", [ADDRESS])
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"] == "rabbitmq-node2: holds none"
 

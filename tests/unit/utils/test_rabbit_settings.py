@@ -214,3 +214,86 @@ def test_a_line_of_rabbitmq_conf_is_a_secret_by_its_key(rabbit_settings, key):
 )
 def test_a_line_is_a_secret_too_when_it_has_a_password_in_a_url(rabbit_settings, value, secret):
     assert rabbit_settings.is_secret("definitions.https.url", value) is secret
+
+
+SECOND = {"virtual_router_id": 2, "virtual_addresses": ["192.168.123.124/24 dev eth1"]}
+
+
+@pytest.fixture
+def two(settings):
+    """Both load balancers active: each comes first in one of two VRRP instances."""
+    own = {"VI_2": {"state": "MASTER", "priority": 120}}
+    pillar = changed(haproxy_keeplive_node2={"keepalived": {"instances": own}})
+    return settings({**pillar, "keepalived": {"instances": {"VI_2": SECOND}}})
+
+
+def test_each_instance_has_its_own_addresses_and_leader(rabbit_settings, two):
+    assert rabbit_settings.virtual_addresses(two) == ["192.168.123.123", "192.168.123.124"]
+    assert rabbit_settings.leader_of(two, "VI_1") == "haproxy-keeplive-node1"
+    assert rabbit_settings.leader_of(two, "VI_2") == "haproxy-keeplive-node2"
+    taken = rabbit_settings.addresses_taken
+    assert taken(two, "haproxy-keeplive-node1") == ["192.168.123.123"]
+    assert taken(two, "haproxy-keeplive-node2") == ["192.168.123.124"]
+
+
+def test_who_holds_an_address_is_worked_on_alone_and_the_first_address_last(rabbit_settings, two):
+    order = rabbit_settings.load_balancers_in_start_order(two)
+    assert order == [["haproxy-keeplive-node2"], ["haproxy-keeplive-node1"]]
+
+
+@pytest.mark.parametrize("stays", [{"nopreempt": True}, {"preempt_delay": 30}])
+def test_addresses_that_stay_are_not_taken_at_once(rabbit_settings, settings, stays):
+    merged = settings({**TOPOLOGY, "keepalived": stays})
+    assert rabbit_settings.addresses_taken(merged, "haproxy-keeplive-node1") == []
+
+
+def test_the_virtual_address_may_be_named_again_to_say_more_of_it(rabbit_settings, settings):
+    named = ["192.168.123.124", "192.168.123.123/24 dev eth1"]
+    merged = settings({**TOPOLOGY, "keepalived": {"virtual_addresses": named}})
+    [vrrp] = rabbit_settings.instances_of(merged, "haproxy-keeplive-node1").values()
+    assert vrrp["virtual_addresses"] == named
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("0.0.0.0:5672", ["192.168.123.123", "192.168.123.124"]),
+        ("192.168.123.124:5672", ["192.168.123.124"]),
+        (":5672", ["192.168.123.123", "192.168.123.124"]),
+        ("[::]:5672", ["192.168.123.123", "192.168.123.124", "2001:db8::1"]),
+    ],
+)
+def test_clients_use_the_addresses_that_haproxy_listens_on(
+    rabbit_settings, settings, bind, expected
+):
+    six = {"virtual_router_id": 6, "virtual_addresses": ["2001:db8::1/64"]}
+    pillar = {
+        "keepalived": {"instances": {"VI_2": SECOND, "VI_6": six}},
+        "haproxy": {"rabbitmq_cluster": {"bind": bind}},
+    }
+    assert rabbit_settings.client_addresses(settings({**TOPOLOGY, **pillar})) == expected
+
+
+def test_ipv6_is_version_3(rabbit_settings, settings):
+    merged = settings({**TOPOLOGY, "virtual_address": "2001:db8::1"})
+    [vrrp] = rabbit_settings.instances_of(merged, "haproxy-keeplive-node1").values()
+    assert vrrp["version"] == 3
+
+
+def test_every_password_of_vrrp_is_blanked(rabbit_settings, settings):
+    def said(name):
+        return {"authentication": {"auth_pass": f"SECRET{name}"}}
+
+    own = {**said("c"), "instances": {"VI_2": said("d")}}
+    pillar = changed(haproxy_keeplive_node1={"keepalived": own})
+    pillar["keepalived"] = {**said("a"), "instances": {"VI_2": {**SECOND, **said("b")}}}
+    merged = settings(pillar)
+    assert sorted(rabbit_settings.secrets(merged)) == [f"SECRET{name}" for name in "abcd"]
+    assert "SECRET" not in str(rabbit_settings.without_secrets(merged))
+    # Blanked, it is still known where each stands.
+    shown = rabbit_settings.without_secrets(merged)
+    found = rabbit_settings.instances_of(shown, "haproxy-keeplive-node1")
+    assert [found[name]["said_at"]["auth_pass"] for name in ("VI_1", "VI_2")] == [
+        "hosts:haproxy-keeplive-node1:keepalived:authentication",
+        "hosts:haproxy-keeplive-node1:keepalived:instances:VI_2:authentication",
+    ]

@@ -1,0 +1,137 @@
+"""Two VRRP instances, unicast and version 3: both load balancers serve, each an address."""
+
+import json
+import time
+
+import pytest
+import yaml
+
+from tests.integration.lab import wait_until
+
+ADDRESSES = {"lb1": "10.30.0.101", "lb2": "10.30.0.102"}
+FAST = {"version": 3, "advert_int": 0.2, "unicast": True, "fall": 1, "rise": 1}
+SECOND = {"virtual_router_id": 2, "virtual_addresses": ["10.30.0.102/24 label host0:mq"]}
+
+
+def topology(state):
+    """One broker and two load balancers, each the first for one of two addresses."""
+    first = {"state": state, "priority": 100}
+    return {
+        "network": "10.30.0.0/24",
+        "virtual_address": ADDRESSES["lb1"],
+        "hosts": {
+            "mq1": {"address": "10.30.0.1", "roles": ["broker"]},
+            "lb1": {
+                "address": "10.30.0.11",
+                "roles": ["load_balancer"],
+                "keepalived": {"instances": {"VI_1": first}},
+            },
+            "lb2": {
+                "address": "10.30.0.12",
+                "roles": ["load_balancer"],
+                "keepalived": {"instances": {"VI_2": first}},
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def both(another_lab_for_a_module):
+    """Two load balancers that both serve."""
+    keepalived = {**FAST, "instances": {"VI_2": SECOND}}
+    described = {"topology": topology("MASTER"), "keepalived": {"keepalived": keepalived}}
+    lab = another_lab_for_a_module("bookworm", described)
+    deploy(lab)
+    return lab
+
+
+def deploy(lab):
+    done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def holders(lab):
+    """Map each virtual address to the load balancers that hold it."""
+    running = [host for host in ADDRESSES if lab.status()["hosts"][host]["state"] == "running"]
+    shown = {host: lab.exec(host, "ip", "-o", "addr").stdout for host in running}
+    return {
+        address: [host for host in running if f" {address}/" in shown[host]]
+        for address in ADDRESSES.values()
+    }
+
+
+def at(**hosts):
+    """What :func:`holders` is to return."""
+    return {ADDRESSES[name]: [host] for name, host in hosts.items()}
+
+
+def messages_go_through(lab, address):
+    """Tell whether messages come back through an address, however the rest is."""
+    done = lab.salt_run("rabbit_ha.verify", "messages=10", "patience=0", "--out=json")
+    seen = {one["address"]: one["consumed"] for one in json.loads(done.stdout)["messages"]}
+    return seen[f"{address}:5672"] == 10
+
+
+def test_each_load_balancer_holds_its_address_and_messages_go_through_each(both):
+    assert holders(both) == at(lb1="lb1", lb2="lb2")
+    done = both.salt_run("rabbit_ha.verify", "messages=100", "--out=json")
+    assert done.returncode == 0, done.stdout
+    seen = json.loads(done.stdout)
+    assert {host: lb["vrrp"] for host, lb in seen["load_balancers"].items()} == {
+        "lb1": {"VI_1": "MASTER", "VI_2": "BACKUP"},
+        "lb2": {"VI_1": "BACKUP", "VI_2": "MASTER"},
+    }
+    assert [(one["address"], one["consumed"]) for one in seen["messages"]] == [
+        (f"{ADDRESSES['lb1']}:5672", 100),
+        (f"{ADDRESSES['lb2']}:5672", 100),
+    ]
+    assert both.salt_run("rabbit_ha.plan").stdout.strip() == "OK: nothing to do"
+
+
+def test_the_other_one_holds_both_within_a_second_of_a_power_failure(both):
+    both.command("poweroff", "lb2")
+    try:
+        started = time.monotonic()
+        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 5, lambda: holders(both))
+        assert time.monotonic() - started < 4
+        assert messages_go_through(both, ADDRESSES["lb2"])
+    finally:
+        both.command("boot", "lb2")
+    wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb2"), 60, lambda: holders(both))
+    both.wait_for_minions()
+    both.wait_until_well()
+
+
+def test_fault_is_told_by_keepalived_itself(both):
+    both.exec("lb2", "systemctl", "mask", "--now", "haproxy")
+    try:
+        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 10, lambda: holders(both))
+        done = both.salt_run("rabbit_ha.status")
+        assert done.returncode == 1
+        assert "lb2: VRRP instance VI_2: FAULT; expected MASTER or BACKUP" in done.stdout
+    finally:
+        both.exec("lb2", "systemctl", "unmask", "haproxy")
+    both.wait_until_well()
+
+
+def test_with_nopreempt_the_addresses_stay_where_they_went(both):
+    for name, said in (
+        ("topology", topology("BACKUP")),
+        ("keepalived", {"keepalived": {**FAST, "nopreempt": True, "instances": {"VI_2": SECOND}}}),
+    ):
+        (both.pillar / "rabbit_ha" / f"{name}.sls").write_text(
+            yaml.safe_dump({"rabbit_ha": said}, sort_keys=False)
+        )
+    deploy(both)
+    before = holders(both)
+    assert before == at(lb1="lb1", lb2="lb2")
+    both.exec("lb2", "systemctl", "mask", "--now", "haproxy")
+    try:
+        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 10, lambda: holders(both))
+    finally:
+        both.exec("lb2", "systemctl", "unmask", "haproxy")
+    both.wait_until_well()
+    # Preempting, it would be back within a second.
+    time.sleep(5)
+    assert holders(both) == at(lb1="lb1", lb2="lb1")
+    assert messages_go_through(both, ADDRESSES["lb2"])
