@@ -35,7 +35,8 @@ def broker():
 
     Returns a mapping with ``version``, ``members``, ``running`` (node names),
     ``alarms`` and ``partitions`` (lists of strings), ``cluster_name``; where the
-    node does not run, only ``error``.
+    node does not run, ``error`` and ``state`` (as ``rabbitmqctl.node_state`` has it)
+    instead.
 
     CLI Example:
 
@@ -46,9 +47,9 @@ def broker():
     try:
         found = __salt__["rabbitmqctl.node_state"]()
     except CommandExecutionError as err:
-        return {"error": str(err)}
+        return {"error": str(err), "state": None}
     if found["status"] is None:
-        return {"error": f"{found['state']}: {found['said'][:200]}"}
+        return {"error": f"{found['state']}: {found['said'][:200]}", "state": found["state"]}
     status = found["status"]
     me = __salt__["rabbit_topology.node_name"]()
     return {

@@ -172,7 +172,9 @@ def node_state(node=None, timeout=15):
         Seconds that the tool may wait.
 
     Returns a mapping with ``state``: ``running``, ``app stopped``, ``node not
-    running`` (its host answers), ``unreachable`` or ``cookie mismatch``;
+    running`` (its host answers), ``unreachable`` (of the local node: it did not
+    answer in time, as for a minute after another member lost its power) or ``cookie
+    mismatch``;
     ``status``: as :func:`cluster_status` returns it where the state is
     ``running``, else None; ``said``: the tool's words where it is not.
 
@@ -227,7 +229,9 @@ def _classified(answer, node):
         state = COOKIE_MISMATCH
     elif "not running at all" in text or "no other nodes on" in text:
         state = DOWN
-    elif any(word in text.lower() for word in ("epmd", "nodedown", "timed out", "unable to con")):
+    elif "timed out" in text.lower() or "badrpc, :timeout" in text:
+        state = UNREACHABLE
+    elif any(word in text.lower() for word in ("epmd", "nodedown", "unable to con")):
         state = DOWN if node is None else UNREACHABLE
     elif answer["retcode"] == EX_NOT_FOUND:
         raise CommandExecutionError(

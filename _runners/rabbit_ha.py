@@ -28,6 +28,8 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # In which file a secret is, by the part of pillar that it belongs to: one a role.
 SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "load_balancer"}
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
+# The state of a broker whose minion does not answer; others are rabbitmqctl's words.
+AWAY = "away"
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
 
@@ -516,9 +518,12 @@ def _cookie_giver(brokers, seed):
 # What is there now
 
 
-def status():
+def status(patience=0):
     """
     Show all brokers and load balancers, and who holds the address.
+
+    patience : 0
+        Seconds to wait for all of it to become well.
 
     Returns a mapping with ``data`` (``verdict``; ``brokers`` and
     ``load_balancers``, mappings from host to what ``rabbit_report.broker`` and
@@ -531,59 +536,53 @@ def status():
 
         salt-run rabbit_ha.status
     """
-    settings = _settings()
-    tables = _reports(settings)
-    return _answer(_problems(settings, tables), "all is well", **tables)
+    problems, tables = _looked(_settings(), patience)
+    return _answer(problems, "all is well", **tables)
+
+
+def _looked(settings, patience):
+    """
+    Look at all hosts until nothing is wrong, at most for so many seconds.
+
+    Returns the list of problems, and the tables of :func:`_reports`.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        tables = _reports(settings)
+        problems = _problems(settings, tables)
+        if not problems or time.monotonic() >= deadline:
+            return problems, tables
+        time.sleep(1)
 
 
 def _reports(settings):
     """Ask all hosts at the same time what they see; one table a role."""
-    answers = _call(list(settings["hosts"]), "rabbit_report.host", timeout=60)
+    # A minion that is at work is waited for longer, one that is away is not.
+    answers = _call(list(settings["hosts"]), "rabbit_report.host", timeout=15)
     tables = {"brokers": {}, "load_balancers": {}}
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
             answer = answers[host]
-            tables[table][host] = (
-                answer["return"][role]
-                if answer["ok"]
-                else {"error": str(answer["return"] or "the minion does not answer")}
-            )
+            if answer["ok"]:
+                seen = answer["return"][role]
+            elif answer["return"] is None:
+                seen = {"error": "the minion does not answer", "state": AWAY}
+            else:
+                seen = {"error": str(answer["return"]), "state": None}
+            tables[table][host] = seen
     return tables
 
 
 def _problems(settings, tables):
-    """List what is wrong in the reports of all hosts, each a sentence."""
+    """List what is wrong in the reports of all hosts, each a sentence; causes come first."""
     problems = []
     rabbit = __utils__["rabbit_settings.node_name"]
     wanted = {rabbit(host) for host in tables["brokers"]}
-    for host, seen in tables["brokers"].items():
-        if seen.get("error"):
-            problems.append(f"{host}: broker: {seen['error']}")
-            continue
-        if set(seen["members"]) != wanted:
-            problems.append(
-                f"{host}: sees the members {', '.join(seen['members'])}; expected "
-                f"{', '.join(sorted(wanted))}. Next: salt-run state.orchestrate orch.rabbit_ha"
-            )
-        away = sorted(wanted - set(seen["running"]))
-        if away and set(seen["members"]) == wanted:
-            problems.append(f"{host}: sees {', '.join(away)} not running")
-        if seen["alarms"]:
-            problems.append(f"{host}: alarms: {', '.join(seen['alarms'])}")
-        if seen["partitions"]:
-            problems.append(f"{host}: partitioned from {', '.join(seen['partitions'])}")
+    away = [host for host, seen in tables["brokers"].items() if seen.get("state") == AWAY]
+    for host in sorted(tables["brokers"], key=lambda host: host not in away):
+        problems += _broker_problems(host, tables["brokers"][host], wanted, away)
     for host, seen in tables["load_balancers"].items():
-        if seen.get("error"):
-            problems.append(f"{host}: load balancer: {seen['error']}")
-            continue
-        for broker in tables["brokers"]:
-            view = seen["servers"].get(broker, "not configured")
-            if not view.startswith("UP"):
-                problems.append(f"{host}: HAProxy sees {broker} {view}; expected UP")
-        for name, state in seen["vrrp"].items():
-            # "unknown" is no fault: keepalived tells its next state.
-            if state not in ("MASTER", "BACKUP", "unknown"):
-                problems.append(f"{host}: VRRP instance {name}: {state}; expected MASTER or BACKUP")
+        problems += _load_balancer_problems(host, seen, tables["brokers"])
     for address in __utils__["rabbit_settings.virtual_addresses"](settings):
         holders = [h for h, s in tables["load_balancers"].items() if address in s.get("holds", [])]
         if tables["load_balancers"] and len(holders) != 1:
@@ -592,6 +591,59 @@ def _problems(settings, tables):
                 "load balancer"
             )
     return problems
+
+
+def _broker_problems(host, seen, wanted, away):
+    """
+    List what is wrong in a broker's report.
+
+    wanted
+        Set of the Erlang node names of all brokers.
+    away
+        List of the brokers whose minion does not answer.
+    """
+    if seen.get("state") == "unreachable" and away:
+        return [
+            f"{host}: broker: does not answer yet, which is usual for a minute after another one "
+            f"is gone ({', '.join(away)})"
+        ]
+    if seen.get("error"):
+        return [f"{host}: broker: {seen['error']}"]
+    problems = []
+    if set(seen["members"]) != wanted:
+        problems.append(
+            f"{host}: sees the members {', '.join(seen['members'])}; expected "
+            f"{', '.join(sorted(wanted))}. Next: salt-run state.orchestrate orch.rabbit_ha"
+        )
+    missing = sorted(wanted - set(seen["running"]))
+    if missing and set(seen["members"]) == wanted:
+        problems.append(f"{host}: sees {', '.join(missing)} not running")
+    if seen["alarms"]:
+        problems.append(f"{host}: alarms: {', '.join(seen['alarms'])}")
+    if seen["partitions"]:
+        problems.append(f"{host}: partitioned from {', '.join(seen['partitions'])}")
+    return problems
+
+
+def _load_balancer_problems(host, seen, brokers):
+    """List what is wrong in a load balancer's report; ``brokers`` are those HAProxy should see."""
+    if seen.get("error"):
+        return [f"{host}: load balancer: {seen['error']}"]
+    if seen["haproxy"] == "running":
+        views = {broker: seen["servers"].get(broker, "not configured") for broker in brokers}
+        problems = [
+            f"{host}: HAProxy sees {broker} {view}; expected UP"
+            for broker, view in views.items()
+            if not view.startswith("UP")
+        ]
+    else:
+        problems = [f"{host}: HAProxy is down ({seen['haproxy']}). Next: systemctl status haproxy"]
+    # "unknown" is no fault: keepalived tells its next state.
+    return problems + [
+        f"{host}: VRRP instance {name}: {state}; expected MASTER or BACKUP"
+        for name, state in seen["vrrp"].items()
+        if state not in ("MASTER", "BACKUP", "unknown")
+    ]
 
 
 def verify(messages=1000, patience=30):
@@ -619,13 +671,7 @@ def verify(messages=1000, patience=30):
         salt-run rabbit_ha.verify
     """
     settings = _settings()
-    deadline = time.monotonic() + patience
-    while True:
-        tables = _reports(settings)
-        problems = _problems(settings, tables)
-        if not problems or time.monotonic() > deadline:
-            break
-        time.sleep(1)
+    problems, tables = _looked(settings, patience)
     counted = []
     for address in _addresses_for_clients(settings):
         counts, failure = _round_trip(settings, address, messages)

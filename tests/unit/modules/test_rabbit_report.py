@@ -7,7 +7,6 @@ import threading
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits
 from tests.support import DATA, RABBITMQ_VERSIONS, faked, load, recorded
 
 SHOW_STAT = (DATA / "haproxy" / "2.6.12" / "show_stat.txt").read_text()
@@ -51,14 +50,11 @@ def broker(topology):
     """Return a function that loads the module on a broker whose node gives an answer."""
 
     def build(answer, minion="rabbitmq-node1"):
-        rabbitmqctl = Rabbitmqctl(Rabbits(*NODES), f"rabbit@{minion}")
-
         def node_state(node=None, timeout=15):
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        rabbitmqctl.node_state = node_state
         return load(
             "_modules/rabbit_report.py",
             salt={"rabbitmqctl.node_state": node_state} | topology(minion),
@@ -115,12 +111,15 @@ def test_alarms_and_partitions_are_put_into_words(broker):
 
 def test_a_broker_that_does_not_run_reports_why(broker):
     found = {"state": "app stopped", "status": None, "said": "requires the 'rabbit' app"}
-    assert broker(found).broker() == {"error": "app stopped: requires the 'rabbit' app"}
+    assert broker(found).broker() == {
+        "error": "app stopped: requires the 'rabbit' app",
+        "state": "app stopped",
+    }
 
 
 def test_a_host_without_rabbitmq_reports_that(broker):
     report = broker(CommandExecutionError("rabbitmqctl is not there")).broker()
-    assert report == {"error": "rabbitmqctl is not there"}
+    assert report == {"error": "rabbitmqctl is not there", "state": None}
 
 
 def test_haproxy_s_servers_are_told_without_its_own_lines(load_balancer, haproxy):

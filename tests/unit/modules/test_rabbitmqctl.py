@@ -64,6 +64,16 @@ def test_the_state_of_a_node_is_read_out_of_what_the_tool_says(
     assert (found["status"] is not None) == (state == "running")
 
 
+@pytest.mark.parametrize("node", [LOCAL, PEER])
+def test_a_node_that_waits_for_one_that_lost_its_power_is_not_taken_for_stopped(
+    rabbitmqctl, run, node
+):
+    run.return_value = recorded("3.10.8", "cluster_status_after_a_power_loss")
+    found = rabbitmqctl.node_state(node)
+    assert (found["state"], found["status"]) == ("unreachable", None)
+    assert "timeout" in found["said"]
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_what_the_tool_said_leaves_out_its_advice_and_the_hash_of_the_cookie(
     rabbitmqctl, run, version

@@ -793,6 +793,14 @@ def test_a_cluster_where_all_is_well_has_no_problem(world):
         ({"rabbitmq_node1": {"partitions": ["x"]}}, "rabbitmq-node1: partitioned from x"),
         ({"rabbitmq_node1": {"error": "app stopped"}}, "rabbitmq-node1: broker: app stopped"),
         (
+            {"rabbitmq_node1": {"error": "unreachable: timed out", "state": "unreachable"}},
+            "rabbitmq-node1: broker: unreachable: timed out",
+        ),
+        (
+            {"haproxy_keeplive_node2": {"haproxy": "not answering: refused", "servers": {}}},
+            r"haproxy-keeplive-node2: HAProxy is down \(not answering: refused\)\. Next: systemctl",
+        ),
+        (
             {"rabbitmq_node1": CommandExecutionError("no such function")},
             "rabbitmq-node1: broker: .*no such function",
         ),
@@ -831,6 +839,17 @@ def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):
     world.silence("rabbitmq-node3")
     [problem] = verdict(world.runner.status())["problems"]
     assert problem == "rabbitmq-node3: broker: the minion does not answer"
+
+
+def test_a_broker_that_waits_for_one_that_is_gone_is_not_blamed_and_comes_after_it(world):
+    waits = {"error": "unreachable: timed out", "state": "unreachable"}
+    world.answers("rabbit_report.host", reports(rabbitmq_node1=waits))
+    world.silence("rabbitmq-node3")
+    assert verdict(world.runner.status())["problems"] == [
+        "rabbitmq-node3: broker: the minion does not answer",
+        "rabbitmq-node1: broker: does not answer yet, which is usual for a minute after another "
+        "one is gone (rabbitmq-node3)",
+    ]
 
 
 def test_a_server_that_is_about_to_go_down_is_still_up(world):
@@ -1002,16 +1021,18 @@ def test_an_address_that_nobody_answers_is_a_problem_with_the_next_command(
     assert problem.endswith("Next: salt-run rabbit_ha.status")
 
 
-def test_verify_waits_for_the_cluster_to_become_well_but_not_forever(world, broker):
+@pytest.mark.parametrize("function", ["status", "verify"])
+def test_the_cluster_is_waited_for_to_become_well_but_not_forever(world, broker, function):
+    look = functools.partial(getattr(world.runner, function), patience=30)
     bad = reports(rabbitmq_node1={"running": NODES[:1]})
     world.answers("rabbit_report.host", bad)
     slept = []
     world.runner.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
-    assert verdict(world.runner.verify(messages=1, patience=30))["result"] is False
+    assert verdict(look())["result"] is False
     assert 30 <= sum(slept) <= 32
 
     world.runner.time.sleep = lambda seconds: world.answers("rabbit_report.host", reports())
-    assert verdict(world.runner.verify(messages=1, patience=30))["result"] is True
+    assert verdict(look())["result"] is True
 
 
 def test_without_load_balancers_messages_go_to_the_seed(world, broker):
