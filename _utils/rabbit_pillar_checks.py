@@ -795,7 +795,7 @@ def _secrets(view):
     if view.host in view.load_balancers:
         if not view.haproxy["monitor"]["password"]:
             missing.append(["haproxy", "monitor", "password"])
-        if not view.keepalived["authentication"]["auth_pass"]:
+        if _lacks_vrrp_password(view):
             missing.append(["keepalived", "authentication", "auth_pass"])
     for place in missing:
         found = _Said(f"nothing in the pillar of {view.host}")
@@ -803,13 +803,11 @@ def _secrets(view):
         yield {**error, "missing_secret": place}
 
 
-def _missing_vrrp_passwords(view):
-    """List the paths where this load balancer's VRRP instances lack a password."""
-    missing = {}
-    for name in view.instances:
-        if view.host in view.members(name) and view.vrrp(name, view.host, "version")[0] == 2:
-            authentication = view.vrrp(name, view.host, "authentication")[0]
-            if not authentication.get("auth_pass"):
-                place = view.vrrp(name, view.host, "auth_pass")[1].rsplit(":", 1)[0]
-                missing[f"{place}:auth_pass"] = name
-    return list(missing)
+def _lacks_vrrp_password(view):
+    """Tell whether a VRRP instance of this load balancer needs a password and has none."""
+    instances = [name for name in view.instances if view.host in view.members(name)]
+    return any(
+        view.vrrp(name, view.host, "version")[0] == 2
+        and not view.vrrp(name, view.host, "authentication")[0].get("auth_pass")
+        for name in instances
+    )

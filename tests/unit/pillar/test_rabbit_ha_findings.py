@@ -98,6 +98,20 @@ def test_with_all_secrets_a_host_lacks_nothing(host):
     assert CHECK(pillar_of()["rabbit_ha"], host) == []
 
 
+def test_a_load_balancer_whose_vrrp_has_no_authentication_needs_no_password():
+    pillar = pillar_of(keepalived={"version": 3})["rabbit_ha"]
+    pillar["keepalived"].pop("authentication", None)
+    assert CHECK(pillar, "haproxy-keeplive-node1") == []
+
+
+def test_a_password_of_the_host_is_enough():
+    pillar = pillar_of()["rabbit_ha"]
+    del pillar["keepalived"]["authentication"]
+    own = pillar["hosts"]["haproxy-keeplive-node1"]["keepalived"]
+    own["authentication"] = {"auth_pass": "abcd1234"}
+    assert CHECK(pillar, "haproxy-keeplive-node1") == []
+
+
 @pytest.mark.parametrize("grain", [{"osfinger": "Debian-13"}, {"oscodename": "trixie"}])
 def test_either_grain_tells_the_version(grain):
     pillar = pillar_of(rabbitmq={"ha": "mirrored"})["rabbit_ha"]
