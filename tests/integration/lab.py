@@ -11,6 +11,8 @@ import time
 
 import pika
 import pika.exceptions
+import salt.config
+import salt.pillar
 import salt.utils.dictupdate
 import yaml
 
@@ -94,6 +96,23 @@ class Lab:
         """The secrets of a role, as ``salt-run rabbit_ha.secrets`` wrote them."""
         return yaml.safe_load(self._secrets_file(role).read_text())["rabbit_ha"]
 
+    def secrets(self):
+        """All secrets there are: a mapping from what each is to its text."""
+        broker, balancer = self.secret("broker"), self.secret("load_balancer")
+        cookie = self.exec(BROKERS[0], "cat", "/var/lib/rabbitmq/.erlang.cookie").stdout
+        exported = self.exec(BROKERS[0], "rabbitmqctl", "--silent", "export_definitions", "-")
+        users = json.loads(exported.stdout[exported.stdout.index("{") :])["users"]
+        return {
+            "statistics password": balancer["haproxy"]["monitor"]["password"],
+            "VRRP password": balancer["keepalived"]["authentication"]["auth_pass"],
+            "Erlang cookie": cookie.strip(),
+            **{
+                f"{name}'s password": user["password"]
+                for name, user in broker["rabbitmq"]["users"].items()
+            },
+            **{f"hash of {user['name']}'s password": user["password_hash"] for user in users},
+        }
+
     @contextlib.contextmanager
     def pillar_changed(self, changes, role=None):
         """
@@ -146,24 +165,28 @@ class Lab:
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
             yield connection
 
-    def grep_on_the_master(self, text, folder):
-        """List the master's logs, job cache and what others can read that hold a text."""
-        done = subprocess.run(
-            ["grep", "-rlF", "--binary-files=text", "-e", text, folder],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def pillar_of(self, minion):
+        """Compile a minion's pillar as the master does, without a job that would be kept."""
+        config_file = pathlib.Path(self.status()["master"]["config_dir"]) / "master"
+        opts = salt.config.master_config(str(config_file))
+        opts["id"] = f"{opts['id']}_master"
+        return salt.pillar.Pillar(opts, {"id": minion}, minion, "base").compile_pillar()
+
+    def grep_on_the_master(self, pattern, folder):
+        """List the master's logs, job cache and what others can read that match a pattern."""
         # Salt keeps each minion's pillar there, for the master's user alone.
         private = pathlib.Path(folder) / "cache" / "pillar"
-        return [
-            path
-            for path in map(pathlib.Path, done.stdout.split())
-            if path.parent != private or path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
-        ]
+        found = []
+        for path in pathlib.Path(folder).rglob("*"):
+            # Others come and go while this looks.
+            with contextlib.suppress(FileNotFoundError):
+                readable = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+                if path.is_file() and (path.parent != private or readable):
+                    found += [path] if pattern.search(path.read_bytes()) else []
+        return found
 
-    def grep_readable_by_others(self, host, text):
-        """List what a host wrote, its logs and whatever others can read, that holds a text."""
+    def grep_readable_by_others(self, host, pattern):
+        """List what a host wrote, its logs and whatever others can read, that match a pattern."""
         written = pathlib.Path(self.status()["hosts"][host]["root"]).parent / "upper"
         found = []
         for path in written.rglob("*"):
@@ -173,7 +196,7 @@ class Lab:
             private = not path.stat().st_mode & stat.S_IROTH
             if private and not inside.startswith(("/var/log/", "/var/cache/salt/")):
                 continue
-            if text.encode() in path.read_bytes():
+            if pattern.search(path.read_bytes()):
                 found.append(inside)
         return found
 

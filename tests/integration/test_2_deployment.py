@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.amqp import consume, publish
 from tests.integration.lab import BROKERS, CHECKOUT, HOLDER, HOSTS, STANDBY, VIRTUAL_ADDRESS
+from tests.integration.recorder import assert_nothing_gave_away
 
 NODES = {f"rabbit@{broker}" for broker in BROKERS}
 ADDRESSES = {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}
@@ -110,42 +111,19 @@ def test_status_is_json_for_scripts(deployed):
 
 
 def test_nothing_gave_a_secret_away(deployed, recorder):
-    broker, balancer = deployed.secret("broker"), deployed.secret("load_balancer")
-    secrets = {
-        "admin's password": broker["rabbitmq"]["users"]["admin"]["password"],
-        "statistics password": balancer["haproxy"]["monitor"]["password"],
-        "VRRP password": balancer["keepalived"]["authentication"]["auth_pass"],
-        "Erlang cookie": deployed.exec(
-            BROKERS[0], "cat", "/var/lib/rabbitmq/.erlang.cookie"
-        ).stdout.strip(),
-    }
-    config_dir = deployed.status()["master"]["config_dir"]
-    places = {
-        "argv": "\n".join(argv.decode(errors="replace") for argv in recorder.argv),
-        "event bus": recorder.events(),
-        "output of the run": deployed.deployment.stdout + deployed.deployment.stderr,
-    }
-    # The recordings are worth something: they hold what is no secret.
-    assert "salt/job" in places["event bus"]
-    assert "rabbitmqctl" in places["argv"]
-    for where, text in places.items():
-        for what, secret in secrets.items():
-            assert not re.search(re.escape(secret), text), f"{what} in {where}"
-    for what, secret in secrets.items():
-        found = deployed.grep_on_the_master(secret, config_dir)
-        assert not found, f"{what} on the master in {found}"
-        for host in HOSTS:
-            holders = deployed.grep_readable_by_others(host, secret)
-            assert not holders, f"{what} on {host} in {holders}"
+    outputs = [deployed.deployment.stdout, deployed.deployment.stderr]
+    assert_nothing_gave_away(deployed.secrets(), deployed, recorder, outputs)
 
 
 def test_secrets_reach_only_the_roles_that_need_them(deployed):
-    for host in HOSTS:
-        pillar = json.dumps(deployed.salt(host, "pillar.items", "unmask=True")[host])
-        password = deployed.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
-        assert (password in pillar) == (host in BROKERS)
-        vrrp = deployed.secret("load_balancer")["keepalived"]["authentication"]["auth_pass"]
-        assert (vrrp in pillar) == (host not in BROKERS)
+    secrets = deployed.secrets()
+    of_brokers = {"admin's password"}
+    of_balancers = {"statistics password", "VRRP password"}
+    for minion in (*HOSTS, "stranger", "rabbit-ha-master_master"):
+        pillar = json.dumps(deployed.pillar_of(minion))
+        reached = {what for what, secret in secrets.items() if secret in pillar}
+        expected = of_brokers if minion in BROKERS else of_balancers if minion in HOSTS else set()
+        assert reached == expected, minion
 
 
 def test_nothing_but_the_topology_names_a_host_or_an_address():
