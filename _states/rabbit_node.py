@@ -181,16 +181,41 @@ def unit_loaded(name):
         if not __salt__["rabbit_host.unit_needs_reload"](name):
             ret["comment"] = f"systemd already knows the settings of {name}"
             return ret
-        ret["changes"] = {"systemd": "units read again"}
         if __opts__["test"]:
-            ret.update(result=None, comment="systemd would have read its units again")
-            return ret
+            return _units_would_be_read(ret)
+        ret["changes"] = {"systemd": "units read again"}
         __salt__["service.systemctl_reload"]()
         if __salt__["rabbit_host.unit_needs_reload"](name):
             raise CommandExecutionError("systemctl daemon-reload had no effect")
         ret["comment"] = "systemd has read its units again"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: unit {name}: {err}")
+    return ret
+
+
+def mod_watch(name, sfun=None, **_):
+    """
+    Predict that systemd reads what would be written; a real run has seen to it already.
+
+    Called by Salt for ``watch`` on :func:`unit_loaded`.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if sfun != "unit_loaded":
+        ret.update(result=False, comment=f"watch does nothing for rabbit_node.{sfun}")
+    elif __opts__["test"] and __salt__["service.available"](name):
+        return _units_would_be_read(ret)
+    else:
+        ret["comment"] = f"systemd already knows the settings of {name}, or reads them first"
+    return ret
+
+
+def _units_would_be_read(ret):
+    """Fill a return for test mode."""
+    ret.update(
+        result=None,
+        changes={"systemd": "units would be read again"},
+        comment="systemd would have read its units again",
+    )
     return ret
 
 

@@ -10,6 +10,8 @@ systemd knows HAProxy's settings:
     - name: {{ haproxy.service }}
     - require:
       - sls: rabbit_ha.haproxy.configured
+    - watch:
+      - file: systemd brings a HAProxy that died back
 
 HAProxy runs the program that is installed:
   rabbit_failover.program_in_use:

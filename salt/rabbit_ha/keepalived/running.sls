@@ -8,6 +8,8 @@ systemd knows keepalived's settings:
     - name: {{ keepalived.service }}
     - require:
       - sls: rabbit_ha.keepalived.configured
+    - watch:
+      - file: systemd brings a keepalived that died back
 
 keepalived runs the program that is installed:
   rabbit_failover.program_in_use:

@@ -1,5 +1,7 @@
 """rabbit_node: host name, plugins, units and the configuration a node runs with."""
 
+from unittest.mock import create_autospec
+
 import pytest
 import salt.modules.file
 import salt.modules.network
@@ -311,6 +313,25 @@ def test_in_test_mode_changed_units_would_be_read_again(host):
     here = host(needs_reload=True, test=True)
     assert here.states.unit_loaded("haproxy")["result"] is None
     assert here.writes == []
+
+
+@pytest.mark.parametrize(("there", "result"), [(True, None), (False, True)])
+def test_what_would_be_written_of_a_service_that_is_there_would_be_read(host, there, result):
+    here = host(test=True)
+    available = create_autospec(salt.modules.systemd_service.available, return_value=there)
+    here.states.__salt__["service.available"] = available
+    ret = here.states.mod_watch("haproxy", sfun="unit_loaded")
+    assert (ret["result"], bool(ret["changes"])) == (result, there)
+    assert here.writes == []
+
+
+def test_a_real_run_has_read_what_was_written(host):
+    ret = host().states.mod_watch("haproxy", sfun="unit_loaded")
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_watching_anything_else_is_refused(host):
+    assert host().states.mod_watch("haproxy", sfun="hostname")["result"] is False
 
 
 def test_units_that_silently_are_not_read_are_noticed(host):
