@@ -193,11 +193,18 @@ def unit_loaded(name):
     return ret
 
 
-def mod_watch(name, sfun=None, **_):
+def mod_watch(name, sfun=None, **kwargs):
     """
     Predict that systemd reads what would be written; a real run has seen to it already.
 
     Called by Salt for ``watch`` on :func:`unit_loaded`.
+
+    name
+        Name of the service.
+    sfun : None
+        Name of the function that watches.
+    kwargs
+        What that function was called with; not needed.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun != "unit_loaded":
