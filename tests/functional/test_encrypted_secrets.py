@@ -5,15 +5,12 @@ import shutil
 import tempfile
 
 import pytest
-import salt.config
 import salt.pillar
 import salt.runner
 from salt.utils import yaml
 
 from tests.gpg import Key
-from tests.support import ROOT
 
-CONFIGURATION = yaml.safe_load((ROOT / "conf" / "master").read_text())
 SECRETS = {
     "broker": {"rabbitmq": {"users": {"admin": {"password": "s3cret of admin"}}}},
     "load_balancer": {
@@ -52,7 +49,7 @@ def encrypted(data, key):
 
 
 @pytest.fixture
-def master(tmp_path, key):
+def master(master, tmp_path, key):
     """Return a function that gives the options of a master with encrypted secrets."""
 
     def build(first_line="#!yaml|gpg", **opts):
@@ -61,23 +58,7 @@ def master(tmp_path, key):
         for role, secrets in SECRETS.items():
             text = yaml.safe_dump({"rabbit_ha": encrypted(secrets, key)})
             (folder / f"{role}.sls").write_text(f"{first_line}\n{text}")
-        (tmp_path / "cache" / "proc").mkdir(parents=True)
-        return {
-            **salt.config.master_config(None),
-            "id": "master",
-            "root_dir": str(tmp_path),
-            "cachedir": str(tmp_path / "cache"),
-            "pki_dir": str(tmp_path / "pki"),
-            "extension_modules": str(tmp_path / "extmods"),
-            "sock_dir": str(tmp_path / "run"),
-            "file_roots": {"base": [str(ROOT / "salt")]},
-            "pillar_roots": {"base": [str(ROOT / "pillar"), str(tmp_path / "secrets")]},
-            "module_dirs": [str(ROOT)],
-            "pillar_dirs": [str(ROOT / "_pillar")],
-            "ext_pillar": CONFIGURATION["ext_pillar"],
-            "gpg_keydir": str(key.folder),
-            **opts,
-        }
+        return {**master, "gpg_keydir": str(key.folder), **opts}
 
     return build
 
