@@ -362,6 +362,24 @@ def rabbitmq_config():
     return {**computed, **rabbitmq["config"]}
 
 
+def policies():
+    """
+    Compute the policies of the cluster: what pillar says, with what presets stand for.
+
+    Returns a mapping from pillar's keys to mappings with ``name``, ``vhost`` and either
+    ``pattern``, ``definition``, ``priority`` and ``apply-to``, or ``absent``.
+
+    See https://www.rabbitmq.com/docs/policies.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.policies
+    """
+    return __utils__["rabbit_settings.policies"](settings())
+
+
 def haproxy():
     """
     Compute what ``haproxy.cfg`` says on this load balancer.

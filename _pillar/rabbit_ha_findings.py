@@ -95,6 +95,7 @@ def findings(pillar, defaults, schema, host=None, grains=None):
                 name: __utils__["rabbit_settings.keepalived_of"](settings, name)
                 for name in load_balancers or [None]
             },
+            "policies": __utils__["rabbit_settings.policies"](settings),
         }
         wrong = {one["path"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)

@@ -8,6 +8,7 @@ the cost does not grow with their number. What pillar does not name stays.
 import base64
 import hashlib
 import hmac
+import math
 import os
 import time
 
@@ -45,15 +46,17 @@ def present(name, vhosts, users, policies, ha="auto"):
         from pillar, ``rabbit_ha:rabbitmq:users:<name>:password``; without one
         there a user is not created, and an existing one keeps its password.
     policies
-        Mapping from policy name to a mapping with ``pattern``, ``definition``
-        (mapping), ``priority`` (0), ``apply-to`` (``all``), ``vhost`` (``/``) or
-        ``absent: true``.
+        Mapping as ``rabbit_topology.policies`` returns it; of each policy ``name``
+        (the key), ``vhost`` (``/``), ``pattern``, ``definition`` (mapping),
+        ``priority`` (0) and ``apply-to`` (``all``), or ``absent: true``.
     ha : auto
         ``mirrored``: the policy ``ha-all`` mirrors all queues on all nodes;
         ``quorum``: it does not; ``auto``: mirrored where RabbitMQ has mirroring
         (3.x), quorum from 4.0 on.
 
-    Changes tell old and new of each object; of a password only that it changed.
+    Changes tell old and new of each object; of a password only that it changed. Before
+    a vhost is deleted, or a policy changes so that queues may have fewer replicas, the
+    definitions are kept as they were (``rabbit_backup.write_definitions``).
 
     See https://www.rabbitmq.com/docs/definitions.
     """
@@ -76,6 +79,9 @@ def present(name, vhosts, users, policies, ha="auto"):
         if __opts__["test"]:
             ret.update(result=None, comment="The definitions would have been written")
             return ret
+        reason = _reason_for_a_backup(current, wanted)
+        if reason:
+            ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"](reason)
         if writes:
             __salt__["rabbitmqctl.import_definitions"](writes)
         for function, arguments in deletions:
@@ -138,7 +144,7 @@ def _wanted(vhosts, users, policies, current):
             wanted["permissions"][_KEYS["permissions"](item)] = item
     for name, data in policies.items():
         item = {
-            "name": name,
+            "name": data.get("name", name),
             "vhost": data.get("vhost", "/"),
             "pattern": data.get("pattern"),
             "apply-to": data.get("apply-to", "all"),
@@ -215,6 +221,50 @@ def _difference(current, wanted):
                     "new": _shown(item, found),
                 }
     return writes, deletions, changes
+
+
+def _reason_for_a_backup(current, wanted):
+    """Tell what of the wanted could destroy something, in a few words; None where nothing."""
+    there = {vhost["name"] for vhost in current["vhosts"]}
+    if any(item is None and name in there for name, item in wanted["vhosts"].items()):
+        return "before a vhost is deleted"
+    before = {_KEYS["policies"](policy): policy for policy in current["policies"]}
+    after = {**before, **wanted["policies"]}
+    if any(_lowers_replicas(before, before.get(key), after[key]) for key in wanted["policies"]):
+        return "before a policy lowers replicas"
+    return None
+
+
+def _lowers_replicas(policies, old, new):
+    """
+    Tell whether a policy, as it is to be, may leave queues with fewer replicas.
+
+    Of the policies that match a queue the one with the highest priority counts alone,
+    so a new one may take what another one gives. Whether patterns overlap is not asked.
+    """
+    if old == new:
+        return False
+    if old and _replicas(old) > 1:
+        scope = ("pattern", "apply-to", "priority")
+        if new is None or _replicas(new) < _replicas(old):
+            return True
+        return any(old[key] != new[key] for key in scope)
+    return new is not None and any(
+        _replicas(other) > _replicas(new)
+        for other in policies.values()
+        if other["vhost"] == new["vhost"] and other["priority"] <= new["priority"]
+    )
+
+
+def _replicas(policy):
+    """Tell on how many nodes a policy has a queue; 1 where it does not say."""
+    definition = policy["definition"]
+    mode, params = definition.get("ha-mode"), definition.get("ha-params")
+    if mode == "all":
+        return math.inf
+    if mode == "nodes":
+        return len(params)
+    return params if mode == "exactly" else definition.get("target-group-size", 1)
 
 
 def _deletion(kind, item):

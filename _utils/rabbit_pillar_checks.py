@@ -50,9 +50,10 @@ def findings(settings, topology, wrong, host=None, grains=None):
         Mapping as ``rabbit_settings.merged`` returns it, from a pillar without the
         values that are wrong by themselves.
     topology
-        Mapping with ``brokers`` and ``load_balancers``, lists of host names, and
-        ``keepalived``, a mapping from load balancer to its settings of keepalived; from
-        None where there is no load balancer.
+        Mapping with ``brokers`` and ``load_balancers``, lists of host names;
+        ``keepalived``, a mapping from load balancer to its settings of keepalived, from
+        None where there is no load balancer; and ``policies``, as
+        ``rabbit_settings.policies`` returns them.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -96,6 +97,7 @@ class _View:
         self.release, self.version = _packaged(grains)
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
+        self.policies = topology["policies"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -664,8 +666,8 @@ def _permissions(view):
         if not user.get("absent")
     ]
     places += [
-        (f"rabbitmq:policies:{name}:vhost", policy.get("vhost", "/"))
-        for name, policy in view.rabbitmq["policies"].items()
+        (f"rabbitmq:policies:{key}:vhost", policy["vhost"])
+        for key, policy in view.policies.items()
         if not policy.get("absent")
     ]
     for path, vhost in places:
@@ -681,48 +683,66 @@ def _permissions(view):
 
 def _policies(view):
     """Policies say what they apply to, and what they set fits together."""
-    for name, policy in view.rabbitmq["policies"].items():
-        path = f"rabbitmq:policies:{name}"
+    keys = {}
+    for key, policy in view.policies.items():
+        path = f"rabbitmq:policies:{key}"
+        said = view.rabbitmq["policies"][key]
+        place = (policy["name"], policy["vhost"])
+        if place in keys:
+            why = f"as rabbit_ha:rabbitmq:policies:{keys[place]} is the same one in {place[1]}"
+            yield _error(path, policy["name"], "each policy of a vhost once", why)
+        keys.setdefault(place, key)
         if policy.get("absent"):
             continue
-        if "pattern" not in policy and view.is_sound(f"{path}:pattern"):
+        preset_sound = view.is_sound(f"{path}:preset")
+        if policy["pattern"] is None and preset_sound and view.is_sound(f"{path}:pattern"):
             yield _error(f"{path}:pattern", None, "a regular expression")
-        if "definition" not in policy and view.is_sound(f"{path}:definition"):
+        if not policy["definition"] and preset_sound and view.is_sound(f"{path}:definition"):
             yield _error(f"{path}:definition", None, "a mapping with what the policy sets")
-        single = policy.get("apply-to") in ("classic_queues", "quorum_queues", "streams")
+        if "replicas" in said and said.get("preset") != "exactly":
+            yield _error(f"{path}:replicas", said["replicas"], "preset: exactly beside it")
+        single = policy["apply-to"] in ("classic_queues", "quorum_queues", "streams")
         if single and view.host in view.brokers and view.version and view.version < (3, 12):
             why = f"which RabbitMQ {_version(view)} does not know"
             yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
-        yield from _mirrors(view, f"{path}:definition", policy.get("definition", {}))
+        yield from _mirrors(view, path, said, policy["definition"])
 
 
-def _mirrors(view, path, definition):
+def _mirrors(view, path, said, definition):
     """What a policy says of mirrors fits together."""
     mode, params = definition.get("ha-mode"), definition.get("ha-params")
+    where = f"{path}:definition"
     if mode == "exactly" and not isinstance(params, int):
-        yield _error(f"{path}:ha-params", params, "a number of nodes, for ha-mode: exactly")
+        yield _error(f"{where}:ha-params", params, "a number of nodes, for ha-mode: exactly")
     if mode == "nodes" and not isinstance(params, list):
-        yield _error(f"{path}:ha-params", params, "a list of node names, for ha-mode: nodes")
+        yield _error(f"{where}:ha-params", params, "a list of node names, for ha-mode: nodes")
     if mode is None and any(key.startswith("ha-") for key in definition):
-        yield _error(f"{path}:ha-mode", None, "all, exactly or nodes, beside the other ha- keys")
+        yield _error(f"{where}:ha-mode", None, "all, exactly or nodes, beside the other ha- keys")
     if mode == "exactly" and isinstance(params, int) and params > len(view.brokers) > 0:
-        why = f"of {len(view.brokers)} brokers"
-        yield _warning(f"{path}:ha-params", params, "no more than there are", why)
+        preset = "ha-params" not in said.get("definition", {})
+        place = f"{path}:replicas" if preset else f"{where}:ha-params"
+        yield _warning(place, params, "no more than there are", f"of {len(view.brokers)} brokers")
 
 
 def _mirroring(view):
-    """Mirroring is asked for only where RabbitMQ still has it."""
-    if view.host not in view.brokers or not view.version or view.version < (4, 0):
-        return
-    why = f"which RabbitMQ {_version(view)} no longer has"
-    if view.rabbitmq["ha"] == "mirrored":
+    """Mirroring is asked for only where RabbitMQ still has it, and queues are not quorum ones."""
+    gone = view.host in view.brokers and view.version and view.version >= (4, 0)
+    why = gone and f"which RabbitMQ {_version(view)} no longer has"
+    if gone and view.rabbitmq["ha"] == "mirrored":
         yield _error("rabbitmq:ha", "mirrored", "quorum or auto", why)
-    for name, policy in view.rabbitmq["policies"].items():
-        keys = [key for key in policy.get("definition", {}) if key.startswith("ha-")]
-        if keys and not policy.get("absent"):
-            path = f"rabbitmq:policies:{name}:definition"
+    for key, policy in view.policies.items():
+        path = f"rabbitmq:policies:{key}"
+        preset = view.rabbitmq["policies"][key].get("preset")
+        keys = [name for name in policy.get("definition", {}) if name.startswith("ha-")]
+        if preset and keys and (gone or view.rabbitmq["ha"] == "quorum"):
+            found = _Said(f"'{preset}', mirrors of classic queues")
+            expected = "no preset: rabbit_ha:rabbitmq:ha: quorum makes queues quorum queues"
+            beside = "beside rabbit_ha:rabbitmq:ha: quorum"
+            yield _error(f"{path}:preset", found, expected, why or beside)
+        elif keys and gone:
             found = _Said(_listed(keys))
-            yield _error(path, found, "no mirroring: rabbit_ha:rabbitmq:ha: quorum", why)
+            expected = "no mirroring: rabbit_ha:rabbitmq:ha: quorum"
+            yield _error(f"{path}:definition", found, expected, why)
 
 
 def _ram(view):

@@ -155,6 +155,48 @@ def node_name(host):
     return "rabbit@" + host.split(".", 1)[0]
 
 
+def policies(settings):
+    """
+    Tell what each policy sets, its preset and ``replicas`` included.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a mapping from the keys of ``rabbitmq:policies`` to mappings with ``name``,
+    ``vhost``, ``pattern``, ``definition``, ``priority`` and ``apply-to``, or with
+    ``name``, ``vhost`` and ``absent``.
+    """
+    brokers = len(hosts_with_role(settings, BROKER))
+    return {
+        key: _policy({"name": key, "vhost": "/", **said}, brokers)
+        for key, said in settings["rabbitmq"]["policies"].items()
+    }
+
+
+def _policy(said, brokers):
+    """Put a policy's defaults and what its preset stands for below what it says itself."""
+    if said.get("absent"):
+        return {key: said[key] for key in ("name", "vhost", "absent")}
+    definition = {}
+    if said.get("preset") == "all":
+        definition = {"ha-mode": "all"}
+    elif said.get("preset") == "exactly":
+        replicas = said.get("replicas", "majority")
+        definition = {
+            "ha-mode": "exactly",
+            "ha-params": brokers // 2 + 1 if replicas == "majority" else replicas,
+            "ha-sync-mode": "automatic",
+        }
+    return {
+        "name": said["name"],
+        "vhost": said["vhost"],
+        "pattern": said.get("pattern", "^" if definition else None),
+        "definition": {**definition, **said.get("definition", {})},
+        "priority": said.get("priority", 0),
+        "apply-to": said.get("apply-to", "all"),
+    }
+
+
 def virtual_addresses(settings):
     """
     List the addresses that keepalived moves between the load balancers.

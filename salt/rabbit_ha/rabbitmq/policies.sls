@@ -14,7 +14,7 @@ The cluster has its vhosts, users and policies:
   rabbit_definitions.present:
     - vhosts: {{ rabbitmq.vhosts | json }}
     - users: {{ rabbitmq.users | json }}
-    - policies: {{ rabbitmq.policies | json }}
+    - policies: {{ salt['rabbit_topology.policies']() | json }}
     - ha: {{ rabbitmq.ha }}
     - require:
       - sls: rabbit_ha.rabbitmq.clustered

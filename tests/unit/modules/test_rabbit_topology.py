@@ -211,3 +211,9 @@ def test_secrets_are_blanked_out_of_a_text(topology):
     pillar = {**TOPOLOGY, "haproxy": {"monitor": {"password": "s3cret"}}}
     redacted = topology("haproxy-keeplive-node1", pillar)["rabbit_topology.redacted"]
     assert redacted("line 3: stats:s3cret is not known") == "line 3: stats:… is not known"
+
+
+def test_policies_are_as_pillar_says_with_what_presets_stand_for(topology):
+    pillar = {**TOPOLOGY, "rabbitmq": {"policies": {"ha-two": {"preset": "exactly"}}}}
+    [policy] = topology("rabbitmq-node1", pillar)["rabbit_topology.policies"]().values()
+    assert policy["definition"]["ha-params"] == 2

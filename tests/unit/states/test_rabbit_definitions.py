@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -30,8 +31,18 @@ def hashed(password, salt=b"\1\2\3\4", digest=hashlib.sha256):
     return base64.b64encode(salt + digest(salt + password.encode()).digest()).decode()
 
 
+BACKUP = "/var/backups/rabbit_ha/definitions-1.json"
+
+
 @pytest.fixture
-def broker():
+def kept():
+    """Stands for ``rabbit_backup.write_definitions``."""
+    write = load("_modules/rabbit_backup.py").write_definitions
+    return create_autospec(write, return_value=BACKUP)
+
+
+@pytest.fixture
+def broker(kept):
     """Return a function that loads the state on a host whose node holds some definitions."""
 
     def build(node=None, version="3.10.8", test=False, installed=True, password=PASSWORD):
@@ -44,7 +55,8 @@ def broker():
         users = {"admin": {"password": password}} if password else {}
         state = load(
             "_states/rabbit_definitions.py",
-            salt=faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py")),
+            salt=faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
+            | {"rabbit_backup.write_definitions": kept},
             grains={"id": "rabbitmq-node1"},
             pillar={"rabbit_ha": {"rabbitmq": {"users": users}}},
             opts={"test": test},
@@ -266,6 +278,92 @@ def test_the_preset_policy_can_be_overridden_by_name(broker):
     present(state, policies={"ha-all": {"pattern": "^ha\\.", "definition": definition}})
     [policy] = node.definitions["policies"]
     assert (policy["pattern"], policy["definition"]) == ("^ha\\.", definition)
+
+
+def policy(definition, **more):
+    return {"p": {"pattern": "^", "definition": definition, **more}}
+
+
+ALL = {"ha-mode": "all"}
+TWO = {"ha-mode": "exactly", "ha-params": 2}
+THREE = {"ha-mode": "exactly", "ha-params": 3}
+NODES = {"ha-mode": "nodes", "ha-params": ["rabbit@a", "rabbit@b", "rabbit@c"]}
+PLAIN = {"max-length": 10}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lowers"),
+    [
+        (policy(THREE), policy(TWO), True),
+        (policy(ALL), policy(THREE), True),
+        (policy(NODES), policy(TWO), True),
+        (policy(TWO), policy(PLAIN), True),
+        (policy(TWO), {"p": {"absent": True}}, True),
+        (policy(TWO), policy(TWO, pattern="^orders"), True),
+        (policy(TWO), policy(TWO, priority=1), True),
+        (policy({"target-group-size": 5}), policy({"target-group-size": 3}), True),
+        # Another policy takes the queues, as the one with the highest priority counts alone.
+        (policy(TWO), {"q": policy(PLAIN)["p"]}, True),
+        (policy(TWO), {"q": policy(PLAIN, vhost="v")["p"]}, False),
+        (policy(TWO, priority=5), {"q": policy(PLAIN)["p"]}, False),
+        (policy(TWO), {"q": policy(ALL)["p"]}, False),
+        (policy(TWO), policy(THREE), False),
+        (policy(TWO), policy(ALL), False),
+        (policy(TWO), policy({**TWO, "ha-sync-mode": "automatic"}), False),
+        (policy(PLAIN), {"p": {"absent": True}}, False),
+        ({}, policy(PLAIN), False),
+    ],
+)
+def test_definitions_are_kept_before_a_policy_that_lowers_replicas(
+    broker, kept, before, after, lowers
+):
+    vhosts = {"/": {}, "v": {}}
+    state, _, node = broker()
+    assert present(state, vhosts, policies=before, ha="quorum")["result"] is True
+    kept.reset_mock()
+    state, rabbitmqctl, _ = broker(node=node)
+    # Nothing is written before.
+    kept.side_effect = lambda reason: rabbitmqctl.writes and pytest.fail("too late") or BACKUP
+    ret = present(state, vhosts, policies=after, ha="quorum")
+    assert ret["result"] is True
+    assert ret["changes"].get("backup") == (BACKUP if lowers else None)
+    assert [call.args for call in kept.call_args_list] == (
+        [("before a policy lowers replicas",)] if lowers else []
+    )
+
+
+def test_definitions_are_kept_before_a_vhost_is_deleted_and_not_in_test_mode(broker, kept):
+    vhosts = {"old": {"absent": True}}
+    state, _, node = broker()
+    node.definitions["vhosts"].append({"name": "old", "limits": []})
+    assert "backup" not in present(broker(node=node, test=True)[0], vhosts)["changes"]
+    kept.assert_not_called()
+    assert present(broker(node=node)[0], vhosts)["changes"]["backup"] == BACKUP
+    kept.assert_called_once_with("before a vhost is deleted")
+    assert present(broker(node=node)[0], vhosts)["changes"] == {}
+    kept.assert_called_once()
+
+
+def test_what_could_not_be_kept_is_not_changed(broker, kept):
+    kept.side_effect = CommandExecutionError("no space left")
+    state, rabbitmqctl, node = broker()
+    node.definitions["policies"] = copy.deepcopy(DEFINITIONS["policies"])
+    ret = present(state, policies={"ha-all": {"absent": True}})
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "no space left" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+def test_a_policy_may_have_the_name_of_another_vhost_s(broker):
+    vhosts = {"/": {}, "v": {}}
+    plain = {"pattern": "^", "definition": PLAIN}
+    policies = {"lazy": plain, "lazy-of-v": {**plain, "name": "lazy", "vhost": "v"}}
+    state, _, node = broker()
+    assert present(state, vhosts, policies=policies, ha="quorum")["result"] is True
+    assert [(p["name"], p["vhost"]) for p in node.definitions["policies"]] == [
+        ("lazy", "/"),
+        ("lazy", "v"),
+    ]
 
 
 @pytest.mark.parametrize(

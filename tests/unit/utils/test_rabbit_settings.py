@@ -297,3 +297,74 @@ def test_every_password_of_vrrp_is_blanked(rabbit_settings, settings):
         "hosts:haproxy-keeplive-node1:keepalived:authentication",
         "hosts:haproxy-keeplive-node1:keepalived:instances:VI_2:authentication",
     ]
+
+
+ARTICLE_S = {
+    "ha-all": ({"preset": "all"}, "^", {"ha-mode": "all"}),
+    "ha-two": (
+        {"preset": "exactly", "replicas": 2},
+        "^",
+        {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"},
+    ),
+    "ha-some": ({"preset": "all", "pattern": r"^ha\."}, r"^ha\.", {"ha-mode": "all"}),
+}
+
+
+@pytest.mark.parametrize("name", ARTICLE_S)
+def test_a_preset_is_the_article_s_policy(rabbit_settings, settings, name):
+    said, pattern, definition = ARTICLE_S[name]
+    pillar = {**TOPOLOGY, "rabbitmq": {"policies": {name: said}}}
+    assert rabbit_settings.policies(settings(pillar)) == {
+        name: {
+            "name": name,
+            "vhost": "/",
+            "pattern": pattern,
+            "definition": definition,
+            "priority": 0,
+            "apply-to": "all",
+        }
+    }
+
+
+@pytest.mark.parametrize(("brokers", "majority"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4)])
+@pytest.mark.parametrize("replicas", [{}, {"replicas": "majority"}])
+def test_a_majority_is_more_than_half_of_the_brokers(
+    rabbit_settings, settings, brokers, majority, replicas
+):
+    hosts = {f"mq{number}": {"roles": ["broker"]} for number in range(brokers)}
+    hosts["lb"] = {"roles": ["load_balancer"]}
+    policies = {"p": {"preset": "exactly", **replicas}}
+    found = rabbit_settings.policies(settings({"hosts": hosts, "rabbitmq": {"policies": policies}}))
+    assert found["p"]["definition"]["ha-params"] == majority
+
+
+def test_what_stands_beside_a_preset_comes_over_it(rabbit_settings, settings):
+    said = {
+        "name": "mine",
+        "preset": "exactly",
+        "replicas": 3,
+        "vhost": "orders",
+        "priority": 7,
+        "apply-to": "queues",
+        "definition": {"ha-sync-mode": "manual", "max-length": 5},
+    }
+    [policy] = rabbit_settings.policies(settings({"rabbitmq": {"policies": {"p": said}}})).values()
+    assert policy == {
+        "name": "mine",
+        "vhost": "orders",
+        "pattern": "^",
+        "definition": {
+            "ha-mode": "exactly",
+            "ha-params": 3,
+            "ha-sync-mode": "manual",
+            "max-length": 5,
+        },
+        "priority": 7,
+        "apply-to": "queues",
+    }
+
+
+def test_a_policy_that_is_to_go_is_named_with_its_vhost(rabbit_settings, settings):
+    policies = {"p": {"absent": True, "preset": "all", "vhost": "v"}}
+    found = rabbit_settings.policies(settings({"rabbitmq": {"policies": policies}}))
+    assert found == {"p": {"name": "p", "vhost": "v", "absent": True}}
