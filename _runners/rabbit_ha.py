@@ -460,7 +460,9 @@ def sync_cookie():
 
     The seed has it; after the seed was installed anew, the others have. That broker
     seals it for each minion's public key, which the master holds; on the way nobody
-    can read it. A broker that has it already goes on running.
+    can read it. A broker that has it already goes on running, unless it stands alone,
+    holds nothing and has not read its configuration: nodes that start again, that one
+    too, do it at the same time.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to ``replaced``).
@@ -487,9 +489,9 @@ def sync_cookie():
     if not sealed["ok"]:
         return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
     answers = _call(
-        joining,
+        brokers,
         "state.apply",
-        ["rabbit_ha.rabbitmq.running"],
+        ["rabbit_ha.rabbitmq.configuration_loaded"],
         timeout=300,
         kwarg={"pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
     )

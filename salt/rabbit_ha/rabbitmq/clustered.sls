@@ -3,14 +3,7 @@
 {%- set host = salt['rabbit_topology.host']() %}
 {%- set node_type = host.get('node_type', 'disc') %}
 include:
-  - rabbit_ha.rabbitmq.running
-
-RabbitMQ runs with its configuration:
-  rabbit_node.configuration_loaded:
-    - name: {{ rabbitmq.config_dir }}/rabbitmq.conf
-    - service: {{ rabbitmq.service }}
-    - require:
-      - sls: rabbit_ha.rabbitmq.running
+  - rabbit_ha.rabbitmq.configuration_loaded
 
 RabbitMQ is a member of the cluster:
   rabbit_cluster.joined:
@@ -22,7 +15,7 @@ RabbitMQ is a member of the cluster:
     - node_type: {{ node_type }}
     - discard_local_data: {{ host.get('discard_local_data', false) }}
     - require:
-      - rabbit_node: RabbitMQ runs with its configuration
+      - sls: rabbit_ha.rabbitmq.configuration_loaded
 {%- if not salt['rabbit_topology.is_seed']() %}
 
 RabbitMQ is a {{ node_type }} node:

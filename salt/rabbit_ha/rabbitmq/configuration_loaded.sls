@@ -1,0 +1,11 @@
+# All brokers at the same time, as long as none of them serves.
+{%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
+include:
+  - rabbit_ha.rabbitmq.running
+
+RabbitMQ runs with its configuration:
+  rabbit_node.configuration_loaded:
+    - name: {{ rabbitmq.config_dir }}/rabbitmq.conf
+    - service: {{ rabbitmq.service }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.running
