@@ -4,6 +4,7 @@ Restart a load balancer's services while the address is served by another one.
 
 import ipaddress
 import os
+import pathlib
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -36,6 +37,29 @@ def running_program(service):
         return os.readlink(f"/proc/{process}/exe")
     except FileNotFoundError:
         return None
+
+
+def running_arguments(service):
+    """
+    Tell which arguments a service's main process was started with.
+
+    service
+        Name of the service.
+
+    Returns a list of strings without the program; None where the service does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_failover.running_arguments haproxy
+    """
+    process = int(_property(service, "MainPID") or 0)
+    try:
+        command = pathlib.Path(f"/proc/{process}/cmdline").read_bytes() if process else b""
+    except FileNotFoundError:
+        return None
+    return command.decode().split("\0")[1:-1] if command else None
 
 
 def unit_file(service):

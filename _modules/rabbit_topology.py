@@ -385,6 +385,7 @@ def haproxy():
     Compute what ``haproxy.cfg`` says on this load balancer.
 
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
+    ``program`` (its path), ``arguments`` (a list: how the program is told what to read),
     ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``check``)
     and ``binds`` (a list of what ``listen rabbitmq_cluster`` binds to).
 
@@ -397,6 +398,8 @@ def haproxy():
         salt-call rabbit_topology.haproxy
     """
     view = dict(settings()["haproxy"])
+    view["program"] = f"/usr{'/local' if view['install'] == 'source' else ''}/sbin/haproxy"
+    view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
     hosts = settings()["hosts"]
     view["servers"] = [

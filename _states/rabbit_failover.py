@@ -41,9 +41,11 @@ def unit_in_use(name, unit):
     return ret
 
 
-def program_in_use(name, program, check=None):
+def program_in_use(name, program, check=None, arguments=None):
     """
     Restart a service that runs another program than the installed one, such as an older build.
+
+    So is one that was started to read other files: a reload keeps its arguments.
 
     Where this host holds the address, another load balancer serves it meanwhile. A
     service that does not run is left to ``service.running``.
@@ -54,6 +56,8 @@ def program_in_use(name, program, check=None):
         Path of the program that it is to run.
     check
         List of a command and its arguments that judges the configuration first.
+    arguments : None
+        List of arguments that must be among those it was started with, in this order.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -62,21 +66,38 @@ def program_in_use(name, program, check=None):
         if running is None:
             ret["comment"] = f"{name} does not run and will start with {program}"
             return ret
-        if running == wanted:
+        ret["changes"] = _not_as_wanted(name, running, wanted, arguments)
+        if not ret["changes"]:
             ret["comment"] = f"{name} already runs {wanted}"
             return ret
-        ret["changes"] = {"program": {"old": running, "new": wanted}}
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been restarted to run {program}")
             return ret
         __salt__["rabbit_failover.restart"](name, check)
         running = __salt__["rabbit_failover.running_program"](name)
-        if running != wanted:
-            raise CommandExecutionError(f"it was restarted, yet runs {running or 'no more'}")
+        if running is None or _not_as_wanted(name, running, wanted, arguments):
+            raise CommandExecutionError(f"it was restarted, yet runs {_called(name, running)}")
         ret["comment"] = f"{name} has been restarted to run {wanted}"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
     return ret
+
+
+def _not_as_wanted(name, running, wanted, arguments):
+    """Tell how a running program differs from what it is to be, as a state's changes."""
+    changes = {} if running == wanted else {"program": {"old": running, "new": wanted}}
+    if arguments:
+        given = __salt__["rabbit_failover.running_arguments"](name) or []
+        starts = range(len(given) - len(arguments) + 1)
+        if not any(given[at : at + len(arguments)] == arguments for at in starts):
+            changes["arguments"] = {"old": " ".join(given), "new": " ".join(arguments)}
+    return changes
+
+
+def _called(name, running):
+    """Describe what a service runs."""
+    given = __salt__["rabbit_failover.running_arguments"](name) or []
+    return " ".join([running, *given]) if running else "no more"
 
 
 def configuration_in_use(name, files):

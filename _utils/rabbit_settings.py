@@ -63,8 +63,9 @@ def without_secrets(settings):
     shown["haproxy"]["monitor"]["password"] = None
     for described in _authentications(shown):
         described["auth_pass"] = None
-    snippets = shown["keepalived"]["snippets"]
-    snippets["text"] = dict.fromkeys(snippets["text"])
+    for program in ("haproxy", "keepalived"):
+        snippets = shown[program]["snippets"]
+        snippets["text"] = dict.fromkeys(snippets["text"])
     for user in shown["rabbitmq"]["users"].values():
         user.pop("password", None)
     return shown

@@ -68,7 +68,7 @@ def test_it_is_predicted_made_left_alone_and_refused(configured, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in etc.rglob("*.cfg")} == {0o600}
     assert configured(one="text")["changes"] == {}
 
-    refused = configured(one="refused")
+    refused = configured(one="to be refused")
     assert (refused["result"], refused["changes"]) == (False, {})
     assert "nothing was replaced: /main.cfg: refused …" in refused["comment"]
     assert "s3cret-password" not in str(made) + str(refused)
@@ -80,6 +80,6 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(configured, tmp_path,
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     configured(one="text")
-    configured(one="refused")
+    configured(one="to be refused")
     assert [path for path in temporary.iterdir() if path.name.startswith("rabbit_ha.")] == []
     assert pathlib.Path(tmp_path / "etc" / "main.cfg").exists()

@@ -223,11 +223,35 @@ def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_
     assert running["enable"] is True
     assert "watch" not in running
     configured = host.state(f"{service} has its configuration")
-    assert configured.get("check_cmd") or configured["check"]
+    assert configured["check"]
     loaded = host.state(f"{service} has read its configuration")
-    folder = [configured["folder"]] if configured.get("folder") else []
-    assert loaded["files"] == [configured["name"], *folder]
+    assert loaded["files"] == [configured["name"], configured["folder"]]
     assert loaded["watch"] == [{configured["state"]: f"{service} has its configuration"}]
+
+
+@pytest.mark.parametrize("install", ["package", "source"])
+def test_haproxy_judges_its_main_file_and_its_snippets_together(compiled, install):
+    snippets = {"text": {"more": "SECRETsnippet"}}
+    pillar = pillar_of(haproxy={"snippets": snippets, "install": install})
+    pillar["rabbit_ha"]["haproxy"]["monitor"] = {"password": SECRETS["monitor"]}
+    state = compiled("haproxy-keeplive-node1", pillar).state("HAProxy has its configuration")
+    assert "SECRETsnippet" not in str(state)
+    assert (state["folder"], state["suffix"]) == ("/etc/haproxy/conf", ".cfg")
+    assert state["snippets"] == "rabbit_ha:haproxy:snippets"
+    assert state["check"] == [
+        f"/usr/{'local/' if install == 'source' else ''}sbin/haproxy",
+        "-c",
+        "-f",
+        "{root}/etc/haproxy/haproxy.cfg",
+        "-f",
+        "{root}/etc/haproxy/conf",
+    ]
+
+
+def test_haproxy_has_its_folder_before_the_package_starts_it(compiled):
+    ids = compiled("haproxy-keeplive-node1").ids()
+    folders = "HAProxy has folders for its configuration, and the one that it confines itself to"
+    assert ids.index(folders) < ids.index("HAProxy is installed")
 
 
 def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):

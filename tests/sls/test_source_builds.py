@@ -7,6 +7,7 @@ import pytest
 from tests.sls.conftest import OS_FAMILIES, SECRETS, pillar_of
 
 BALANCER = "haproxy-keeplive-node1"
+READS = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
 
 
 def source(**haproxy):
@@ -99,17 +100,36 @@ def test_nobody_can_log_in_as_haproxy(balancer):
 def test_the_unit_of_haproxy_is_the_article_s_but_for_where_the_program_is(compiled):
     text = compiled(BALANCER, source()).render("haproxy/files/haproxy.service.j2")
     found = unit(text)
-    files = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
-    assert found["ExecStartPre"] == f"/usr/local/sbin/haproxy {files} -c -q"
-    assert found["ExecStart"] == f"/usr/local/sbin/haproxy -Ws {files} -p /var/run/haproxy.pid"
+    # Without -q, which is silent when it refuses too, and -p, which the configuration says.
+    assert found["ExecStartPre"] == f"/usr/local/sbin/haproxy {READS} -c"
+    assert found["ExecStart"] == f"/usr/local/sbin/haproxy -Ws {READS}"
     assert found["ExecReload"] == [
-        f"/usr/local/sbin/haproxy {files} -c -q",
+        f"/usr/local/sbin/haproxy {READS} -c",
         "/bin/kill -USR2 $MAINPID",
     ]
     assert found["Type"] == "notify"
     assert {"NoNewPrivileges", "ProtectHome", "ProtectSystem", "SystemCallFilter"} <= set(found)
     # The drop-in says how it is brought back.
     assert "Restart" not in found
+
+
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_a_package_s_haproxy_reads_the_same_files_and_keeps_its_own_options(compiled, os_family):
+    host = compiled(BALANCER, os_family=os_family)
+    found = unit(host.render("haproxy/files/haproxy.service.conf.j2"))
+    assert found["ExecStart"] == f"/usr/sbin/haproxy -Ws {READS} $EXTRAOPTS $OPTIONS"
+    assert found["ExecReload"] == [
+        "",
+        f"/usr/sbin/haproxy {READS} -c",
+        "/bin/kill -USR2 $MAINPID",
+    ]
+    assert found["ExecStartPre"] == ""
+    assert host.state("HAProxy runs the program that is installed")["arguments"] == READS.split()
+
+
+def test_a_build_s_unit_is_not_changed_but_for_how_it_is_brought_back(compiled):
+    found = unit(compiled(BALANCER, source()).render("haproxy/files/haproxy.service.conf.j2"))
+    assert found == {"Restart": "always", "RestartSec": "1", "ExecReload": []}
 
 
 def test_without_use_systemd_it_is_not_waited_for_a_word_that_never_comes(compiled):
@@ -133,7 +153,6 @@ def test_the_new_program_judges_the_configuration_before_anything_is_restarted(c
     assert host.state("HAProxy runs the program that is installed")["check"] == [
         "/usr/local/sbin/haproxy",
         "-c",
-        "-q",
         "-f",
         "/etc/haproxy/haproxy.cfg",
         "-f",

@@ -3,16 +3,18 @@ include:
   - rabbit_ha.haproxy.installed
 
 HAProxy has its configuration:
-  file.managed:
+  rabbit_configuration.checked:
     - name: {{ haproxy.config_file }}
     - source: salt://rabbit_ha/haproxy/files/haproxy.cfg.j2
-    - template: jinja
-    # It holds the statistics page's password.
-    - user: root
-    - group: root
-    - mode: '0600'
-    - show_changes: false
-    # HAProxy judges the new file before it replaces the running one.
-    - check_cmd: haproxy -c -q -f
+    - folder: {{ haproxy.config_dir }}
+    - suffix: .cfg
+    - snippets: rabbit_ha:haproxy:snippets
+    - check:
+      - {{ haproxy.program }}
+      - -c
+      - -f
+      - '{root}{{ haproxy.config_file }}'
+      - -f
+      - '{root}{{ haproxy.config_dir }}'
     - require:
       - sls: rabbit_ha.haproxy.installed

@@ -6,11 +6,15 @@ include:
 systemd brings a HAProxy that died back:
   file.managed:
     - name: /etc/systemd/system/{{ haproxy.service }}.service.d/rabbit_ha.conf
-    - source: salt://rabbit_ha/haproxy/files/haproxy.service.conf
+    - source: salt://rabbit_ha/haproxy/files/haproxy.service.conf.j2
+    - template: jinja
     - makedirs: true
     - mode: '0644'
 
-HAProxy has the folder that it confines itself to:
+HAProxy has folders for its configuration, and the one that it confines itself to:
   file.directory:
-    - name: {{ haproxy.global.chroot }}
+    - names:
+      - {{ salt['file.dirname'](haproxy.config_file) }}
+      - {{ haproxy.config_dir }}
+      - {{ haproxy.global.chroot }}
     - makedirs: true

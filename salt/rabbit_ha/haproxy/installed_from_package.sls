@@ -8,6 +8,8 @@ HAProxy is installed:
     - require:
       - sls: rabbit_ha.hosts.named
       - file: systemd brings a HAProxy that died back
+      # The package starts it at once, with the folder.
+      - file: HAProxy has folders for its configuration, and the one that it confines itself to
 
 No HAProxy from source is in use:
   haproxy_build.absent:

@@ -36,13 +36,6 @@ HAProxy has a user that nobody can log in as:
     - require:
       - group: HAProxy has a group of its own
 
-HAProxy has folders for its configuration:
-  file.directory:
-    - names:
-      - {{ salt['file.dirname'](haproxy.config_file) }}
-      - {{ haproxy.config_dir }}
-    - makedirs: true
-
 systemd runs HAProxy as built:
   file.managed:
     # Where systemd looks before it looks at a package's units.
@@ -54,7 +47,7 @@ systemd runs HAProxy as built:
     - require:
       - haproxy_build: HAProxy is built from source
       - user: HAProxy has a user that nobody can log in as
-      - file: HAProxy has folders for its configuration
+      - file: HAProxy has folders for its configuration, and the one that it confines itself to
       - file: systemd brings a HAProxy that died back
 
 systemd uses the unit of HAProxy as built:

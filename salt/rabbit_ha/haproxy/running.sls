@@ -1,7 +1,4 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
-{%- set from_source = haproxy.install == 'source' %}
-{%- set program = '/usr/local/sbin/haproxy' if from_source else '/usr/sbin/haproxy' %}
-{%- set files = ['-f', haproxy.config_file] + (['-f', haproxy.config_dir] if from_source else []) %}
 include:
   - rabbit_ha.haproxy.configured
 
@@ -16,8 +13,9 @@ systemd knows HAProxy's settings:
 HAProxy runs the program that is installed:
   rabbit_failover.program_in_use:
     - name: {{ haproxy.service }}
-    - program: {{ program }}
-    - check: {{ ([program, '-c', '-q'] + files) | json }}
+    - program: {{ haproxy.program }}
+    - arguments: {{ haproxy.arguments | json }}
+    - check: {{ ([haproxy.program, '-c'] + haproxy.arguments) | json }}
     - require:
       - rabbit_node: systemd knows HAProxy's settings
 
@@ -31,8 +29,8 @@ HAProxy is running and starts at boot:
 HAProxy has read its configuration:
   rabbit_failover.configuration_in_use:
     - name: {{ haproxy.service }}
-    - files: {{ ([haproxy.config_file] + ([haproxy.config_dir] if from_source else [])) | json }}
+    - files: {{ [haproxy.config_file, haproxy.config_dir] | json }}
     - require:
       - service: HAProxy is running and starts at boot
     - watch:
-      - file: HAProxy has its configuration
+      - rabbit_configuration: HAProxy has its configuration

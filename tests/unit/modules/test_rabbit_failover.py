@@ -1,5 +1,7 @@
 """rabbit_failover: the address goes to another load balancer before a service is restarted."""
 
+import os
+
 import pytest
 import salt.modules.cmdmod
 import salt.modules.network
@@ -10,6 +12,7 @@ from tests.support import Breakable, faked, functions, load
 
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
 ADDRESS = "192.168.123.123"
+SERVICE = "haproxy"
 
 
 class World:
@@ -111,6 +114,20 @@ def host(topology, monkeypatch):
         return Host(topology, monkeypatch, **kwargs)
 
     return build
+
+
+def test_arguments_are_those_of_the_main_process(host):
+    shown = f"systemctl show -p MainPID --value {SERVICE}"
+    here = host(answers={shown: (0, str(os.getpid()))})
+    with open("/proc/self/cmdline", encoding="utf-8") as handle:
+        own = handle.read().split("\0")
+    assert here.module.running_arguments(SERVICE) == own[1:-1]
+
+
+@pytest.mark.parametrize("process", ["0", "999999999"])
+def test_a_service_that_does_not_run_has_no_arguments(host, process):
+    here = host(answers={f"systemctl show -p MainPID --value {SERVICE}": (0, process)})
+    assert here.module.running_arguments(SERVICE) is None
 
 
 def test_the_holder_gives_the_address_away_before_haproxy_restarts(host):

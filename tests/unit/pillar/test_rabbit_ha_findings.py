@@ -235,6 +235,7 @@ def secret_places():
         "broker": ["rabbitmq:users:admin:password", "rabbitmq:erlang_cookie"],
         "load_balancer": [
             "haproxy:monitor:password",
+            "haproxy:snippets:text:one",
             "keepalived:authentication:auth_pass",
             "keepalived:snippets:text:one",
         ],

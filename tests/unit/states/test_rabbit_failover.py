@@ -7,6 +7,7 @@ from salt.exceptions import CommandExecutionError
 from tests.support import Breakable, faked, load
 
 FILES = ["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf"]
+READS = ["-f", FILES[0], "-f", FILES[1]]
 UNIT = "/usr/local/lib/systemd/system/haproxy.service"
 ADDRESS = "192.168.123.123"
 
@@ -17,9 +18,13 @@ class Failover(Breakable):
     def __init__(self, running, unit, held, installed):
         super().__init__()
         self._running, self._unit, self._held, self._installed = running, unit, held, installed
+        self.arguments = ["-Ws", "-f", "/etc/haproxy/haproxy.cfg", "-p", "/run/haproxy.pid"]
 
     def running_program(self, service):
         return self._running
+
+    def running_arguments(self, service):
+        return self.arguments if self._running else None
 
     def unit_file(self, service):
         return self._unit
@@ -27,6 +32,8 @@ class Failover(Breakable):
     def restart(self, service, check=None):
         if self._takes("restart", service, check):
             self._running = self._installed
+            # As after a reload, too: HAProxy keeps what it was started with.
+            self.arguments = ["-Ws", *READS, "-S", "/run/haproxy-master.sock", "-sf", "12"]
 
     def await_addresses(self, addresses, seconds=15):
         if self._takes("await_addresses"):
@@ -141,6 +148,26 @@ def test_in_test_mode_a_program_that_is_not_there_yet_is_foreseen(host):
     here = host(running="/usr/sbin/haproxy", test=True)
     ret = here.states.program_in_use("haproxy", "/nowhere/haproxy")
     assert ret["changes"]["program"]["new"] == "/nowhere/haproxy"
+
+
+def test_one_that_was_started_to_read_other_files_is_restarted_once(host):
+    here = host(running="/usr/sbin/haproxy")
+    here.failover._running = here.built
+    ret = here.states.program_in_use("haproxy", here.link, ["check"], READS)
+    assert (ret["result"], list(ret["changes"])) == (True, ["arguments"])
+    assert ret["changes"]["arguments"]["new"] == " ".join(READS)
+    again = here.states.program_in_use("haproxy", here.link, ["check"], READS)
+    assert (again["result"], again["changes"]) == (True, {})
+    assert here.failover.writes == [("restart", "haproxy", ["check"])]
+
+
+def test_a_unit_that_goes_on_with_other_arguments_is_noticed(host):
+    here = host(running="/usr/sbin/haproxy")
+    here.failover._running = here.built
+    here.failover.lost = {"restart"}
+    ret = here.states.program_in_use("haproxy", here.link, ["check"], READS)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "yet runs" in ret["comment"] and "-p /run/haproxy.pid" in ret["comment"]
 
 
 def test_a_replaced_program_counts_as_another_one(host):

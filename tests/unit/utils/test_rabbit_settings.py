@@ -134,7 +134,10 @@ def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
             "erlang_cookie": "COOKIE",
             "users": {"admin": {"password": "longer password"}, "app": {"tags": ["management"]}},
         },
-        "haproxy": {"monitor": {"password": "s3cret"}},
+        "haproxy": {
+            "monitor": {"password": "s3cret"},
+            "snippets": {"text": {"b": "more text\n"}},
+        },
         "keepalived": {
             "authentication": {"auth_pass": "vrrp"},
             "snippets": {"text": {"a": "text\n"}},
@@ -142,7 +145,7 @@ def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
     }
     merged = settings({**TOPOLOGY, **pillar})
     secrets = rabbit_settings.secrets(merged)
-    assert secrets == ["longer password", "COOKIE", "s3cret", "text\n", "vrrp"]
+    assert secrets == ["longer password", "more text\n", "COOKIE", "s3cret", "text\n", "vrrp"]
     shown = str(rabbit_settings.without_secrets(merged))
     assert not [secret for secret in secrets if repr(secret) in shown]
     assert rabbit_settings.secrets(settings()) == []
