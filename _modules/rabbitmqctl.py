@@ -31,7 +31,10 @@ DOWN = "node not running"
 UNREACHABLE = "unreachable"
 COOKIE_MISMATCH = "cookie mismatch"
 
+QUEUE_TYPES = ("classic", "quorum", "stream")
+
 _NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
+_WITH_VALUES = ("parameters", "global_parameters")
 # A pattern of all names could be longer than an argument may be.
 _NAMES_IN_A_PATTERN = 200
 
@@ -525,7 +528,7 @@ def export_definitions(at=None, with_secrets=False):
 
 def _without_secrets(definitions):
     """Copy definitions with None for each hash and for each parameter's value."""
-    secret = {"users": "password_hash", "parameters": "value", "global_parameters": "value"}
+    secret = {"users": "password_hash", **dict.fromkeys(_WITH_VALUES, "value")}
     hidden = {
         kind: [{**item, key: None} for item in definitions[kind]]
         for kind, key in secret.items()
@@ -567,7 +570,12 @@ def import_definitions(definitions):
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
             json.dump(definitions, handle)
         shutil.chown(path, user)
-        _checked(["import_definitions", path], "writing the definitions")
+        answer = _run(["import_definitions", path])
+        if answer["retcode"] != 0:
+            raise CommandExecutionError(
+                f"{__grains__['id']}: writing the definitions failed: import_definitions exited "
+                f"with {answer['retcode']}: {_refused(_said(answer), definitions)}"
+            )
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
             f"{__grains__['id']}: writing the definitions failed: {err}"
@@ -576,6 +584,40 @@ def import_definitions(definitions):
         with contextlib.suppress(OSError):
             os.unlink(path)
     _written()
+
+
+def _refused(said, definitions):
+    """
+    Shorten why an import failed by the secrets in it: RabbitMQ repeats what it refuses.
+
+    Of a parameter, whose value may be told in parts (of a URI for instance), only which one.
+    """
+    said = said.replace('\\"', '"')
+    for item in definitions.get("parameters", []):
+        vhost, component, name = item["vhost"], item["component"], item["name"]
+        # RabbitMQ up to 4.0, and later.
+        places = (
+            f"({vhost}/{component}/{name})",
+            f'(vhost: "{vhost}" / component: "{component}" / key: "{name}")',
+        )
+        if any(place in said for place in places):
+            if f"component {component} not found" in said:
+                return (
+                    f"component {component} not found, for the parameter {name} in {vhost}: a "
+                    "plugin brings it (rabbit_ha:rabbitmq:plugins)"
+                )
+            return (
+                f"the parameter {component} {name} in {vhost} was refused. What RabbitMQ says of "
+                "it may repeat its value and is not shown"
+            )
+    secrets = [user.get("password_hash", "") for user in definitions.get("users", [])]
+    for kind in _WITH_VALUES:
+        for item in definitions.get(kind, []):
+            secrets += __utils__["rabbit_settings.texts"](item["value"])
+    for secret in sorted(secrets, key=len, reverse=True):
+        # Shorter ones are in any other text too.
+        said = said.replace(secret, "…") if len(secret) > 3 else said
+    return said
 
 
 def import_file():
@@ -671,6 +713,165 @@ def clear_policy(name, vhost="/"):
         salt-call rabbitmqctl.clear_policy ha-all vhost=/
     """
     _checked(["clear_policy", "--vhost", vhost, name], f"clearing policy {name} in {vhost}")
+    _written()
+
+
+def clear_topic_permissions(user, vhost="/", exchange=""):
+    """
+    Take a user's topic permissions on an exchange away.
+
+    user
+        The user's name.
+    vhost : /
+        The virtual host.
+    exchange : the default exchange
+        The exchange's name.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/access-control#topic-authorisation.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_topic_permissions orders / amq.topic
+    """
+    _checked(
+        ["clear_topic_permissions", "--vhost", vhost, user, exchange],
+        f"clearing topic permissions of {user} on exchange '{exchange}' in {vhost}",
+    )
+    _written()
+
+
+def clear_parameter(component, name, vhost="/"):
+    """
+    Delete a runtime parameter.
+
+    component
+        What it is a parameter of, such as ``shovel``.
+    name
+        The parameter's name.
+    vhost : /
+        The virtual host it is in.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/parameters.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_parameter shovel orders vhost=/
+    """
+    _checked(
+        ["clear_parameter", "--vhost", vhost, component, name],
+        f"clearing parameter {component} {name} in {vhost}",
+    )
+    _written()
+
+
+def clear_global_parameter(name):
+    """
+    Delete a global runtime parameter.
+
+    name
+        The parameter's name.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/parameters.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_global_parameter mqtt_default_vhosts
+    """
+    _checked(["clear_global_parameter", name], f"clearing global parameter {name}")
+    _written()
+
+
+def clear_vhost_limits(vhost="/"):
+    """
+    Take all limits of a virtual host away.
+
+    vhost : /
+        The virtual host's name.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/vhosts#limits.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_vhost_limits orders
+    """
+    _checked(["clear_vhost_limits", "--vhost", vhost], f"clearing limits of vhost {vhost}")
+    _written()
+
+
+def clear_user_limits(user):
+    """
+    Take all limits of a user away.
+
+    user
+        The user's name.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/user-limits.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.clear_user_limits orders
+    """
+    _checked(["clear_user_limits", user, "all"], f"clearing limits of user {user}")
+    _written()
+
+
+def set_default_queue_type(vhost, queue_type):
+    """
+    Set what kind of queue clients get that do not name one; queues that are there stay.
+
+    vhost
+        The virtual host's name.
+    queue_type
+        ``classic``, ``quorum`` or ``stream``.
+
+    Raises SaltInvocationError for another type, CommandExecutionError when it cannot be set.
+
+    See https://www.rabbitmq.com/docs/vhosts#default-queue-type.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.set_default_queue_type orders quorum
+    """
+    if queue_type not in QUEUE_TYPES:
+        raise SaltInvocationError(
+            f"queue_type must be one of {', '.join(QUEUE_TYPES)}, found {queue_type!r}"
+        )
+    step = f"setting the default queue type of vhost {vhost}"
+    command = "update_vhost_metadata"
+    answer = _run([command, vhost, "--default-queue-type", queue_type])
+    if f"'{command}' not found" in answer["stderr"] + answer["stdout"]:
+        # RabbitMQ 3.10 has the setting, and no command for it once the vhost is there.
+        name = ",".join(map(str, vhost.encode()))
+        change = f'fun(M) -> M#{{default_queue_type => <<"{queue_type}">>}} end'
+        update = f"rabbit_vhost:update_metadata(<<{name}>>, {change})"
+        _checked(["eval", f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end)."], step)
+    elif answer["retcode"] != 0:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: {step} failed: {command} exited with {answer['retcode']}: "
+            f"{_said(answer)}"
+        )
     _written()
 
 

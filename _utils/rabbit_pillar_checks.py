@@ -78,8 +78,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _listeners,
         _server_checks,
     )
-    checks += (_users, _permissions, _policies, _ram, _departing, _mirroring, _misplaced)
-    checks += (_cookie, _secrets)
+    checks += (_users, _permissions, _policies, _mirroring, _parameters)
+    checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
 
@@ -637,16 +637,19 @@ def _users(view):
     present = {name: user for name, user in users.items() if not user.get("absent")}
     for name, user in users.items():
         path = f"rabbitmq:users:{name}"
-        if user.get("absent") and user.get("password"):
-            why = "and a password"
-            yield _error(f"{path}:absent", True, "one of the two", why)
+        for key in ("password", "password_hash"):
+            if user.get("absent") and user.get(key):
+                yield _error(f"{path}:absent", True, "one of the two", f"and a {key}")
+        if user.get("password") and user.get("password_hash"):
+            found = _Said("a hash, and a password")
+            yield _error(f"{path}:password_hash", found, "one of the two")
         for index, tag in enumerate(user.get("tags", [])):
             near = difflib.get_close_matches(tag.lower(), TAGS, 1, 0.7)
             if tag not in TAGS and near:
                 why = "which RabbitMQ does not know"
                 yield _warning(f"{path}:tags:{index}", tag, f"{near[0]}, the nearest", why)
     for name, user in present.items():
-        nothing = not user.get("tags") and not user.get("permissions")
+        nothing = not any(user.get(key) for key in ("tags", "permissions", "topic_permissions"))
         if nothing and view.is_sound(f"rabbitmq:users:{name}"):
             found = _Said("neither tags nor permissions")
             yield _warning(f"rabbitmq:users:{name}", found, "a user who may do something")
@@ -657,13 +660,19 @@ def _users(view):
 
 
 def _permissions(view):
-    """Permissions and policies are in vhosts that are there."""
+    """Permissions, policies and parameters are in vhosts that are there."""
     vhosts = view.rabbitmq["vhosts"]
     places = [
-        (f"rabbitmq:users:{name}:permissions:{vhost}", vhost)
+        (f"rabbitmq:users:{name}:{kind}:{vhost}", vhost)
         for name, user in view.rabbitmq["users"].items()
-        for vhost in user.get("permissions", {})
+        for kind in ("permissions", "topic_permissions")
+        for vhost in user.get(kind, {})
         if not user.get("absent")
+    ]
+    places += [
+        (f"rabbitmq:parameters:{key}:vhost", parameter.get("vhost", "/"))
+        for key, parameter in view.rabbitmq["parameters"].items()
+        if not parameter.get("absent")
     ]
     places += [
         (f"rabbitmq:policies:{key}:vhost", policy["vhost"])
@@ -706,6 +715,34 @@ def _policies(view):
             why = f"which RabbitMQ {_version(view)} does not know"
             yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
         yield from _mirrors(view, path, said, policy["definition"])
+
+
+def _parameters(view):
+    """Parameters have values that this RabbitMQ can hold, and are described once."""
+    keys = {}
+    for key, parameter in view.rabbitmq["parameters"].items():
+        path = f"rabbitmq:parameters:{key}"
+        component = parameter.get("component")
+        place = (component, parameter.get("name", key), parameter.get("vhost", "/"))
+        if place in keys:
+            why = f"as rabbit_ha:rabbitmq:parameters:{keys[place]} is the same one"
+            yield _error(path, place[1], "each parameter once", why)
+        keys.setdefault(place, key)
+        if component == "vhost-limits":
+            expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
+            yield _error(f"{path}:component", component, expected)
+        old = view.version and view.version < (4, 0) and view.host in view.brokers
+        if old and isinstance(parameter.get("value"), list):
+            found = _Said("a list")
+            why = f"with which RabbitMQ {_version(view)} can no longer export its definitions"
+            yield _error(f"{path}:value", found, "a mapping, or a parameter set by hand", why)
+    for kind in ("parameters", "global_parameters"):
+        for key, parameter in view.rabbitmq[kind].items():
+            path = f"rabbitmq:{kind}:{key}:value"
+            missing = parameter.get("value") is None and not parameter.get("absent")
+            # Values may be among the secrets, which only brokers get.
+            if missing and view.host in view.brokers and view.is_sound(path):
+                yield _error(path, None, "a value as the component takes it")
 
 
 def _mirrors(view, path, said, definition):
@@ -810,7 +847,7 @@ def _secrets(view):
         missing += [
             ["rabbitmq", "users", name, "password"]
             for name, user in view.rabbitmq["users"].items()
-            if not user.get("absent") and not user.get("password")
+            if not any(user.get(key) for key in ("absent", "password", "password_hash"))
         ]
     if view.host in view.load_balancers:
         if not view.haproxy["monitor"]["password"]:

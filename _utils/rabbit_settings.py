@@ -68,7 +68,16 @@ def without_secrets(settings):
         snippets["text"] = dict.fromkeys(snippets["text"])
     for user in shown["rabbitmq"]["users"].values():
         user.pop("password", None)
+        user.pop("password_hash", None)
+    for parameter in _parameters(shown):
+        parameter["value"] = None
     return shown
+
+
+def _parameters(settings):
+    """Yield what pillar says of each runtime parameter, global ones included."""
+    yield from settings["rabbitmq"]["parameters"].values()
+    yield from settings["rabbitmq"]["global_parameters"].values()
 
 
 def is_secret(key, value):
@@ -103,9 +112,29 @@ def secrets(settings):
     settings
         Mapping as :func:`merged` returns it.
 
-    Returns a list of texts, the longest first.
+    Returns a list of texts, the longest first. Of parameters' values these are texts of
+    four characters and more: numbers and short words are in any other text too.
     """
-    return sorted(_hidden(settings, without_secrets(settings)), key=len, reverse=True)
+    others = {**settings["rabbitmq"], "parameters": {}, "global_parameters": {}}
+    found = [*_hidden({**settings, "rabbitmq": others}, without_secrets(settings))]
+    for parameter in _parameters(settings):
+        found += [text for text in texts(parameter.get("value")) if len(text) > 3]
+    return sorted(found, key=len, reverse=True)
+
+
+def texts(data):
+    """
+    List the texts in nested data, keys of mappings left out.
+
+    data
+        Anything that YAML or JSON can hold.
+
+    Returns a list of strings.
+    """
+    if isinstance(data, str):
+        return [data]
+    below = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return [text for one in below for text in texts(one)]
 
 
 def _hidden(node, shown):

@@ -11,6 +11,16 @@ from salt.exceptions import CommandExecutionError
 from tests.support import Breakable, load, recorded
 
 VERSION = "3.10.8"
+# By what definitions are known among those of their kind.
+_SAME = {
+    "vhosts": ("name",),
+    "users": ("name",),
+    "permissions": ("user", "vhost"),
+    "topic_permissions": ("user", "vhost", "exchange"),
+    "policies": ("name", "vhost"),
+    "parameters": ("component", "name", "vhost"),
+    "global_parameters": ("name",),
+}
 BLANKED = load("_modules/rabbitmqctl.py")._without_secrets
 STATUS = json.loads(recorded(VERSION, "cluster_status")["stdout"])
 DEFINITIONS = json.loads(recorded(VERSION, "export_definitions")["stdout"])
@@ -204,19 +214,31 @@ class Rabbitmqctl(Breakable):
         self._app_runs()
         if not self._takes("import_definitions", definitions):
             return
-        same = {
-            "vhosts": ("name",),
-            "users": ("name",),
-            "permissions": ("user", "vhost"),
-            "policies": ("name", "vhost"),
-        }
         for kind, items in definitions.items():
-            there = self._node.definitions[kind]
             for item in items:
-                there[:] = [
-                    old for old in there if any(old[key] != item[key] for key in same[kind])
-                ]
-                there.append(copy.deepcopy(item))
+                self._import(kind, copy.deepcopy(item))
+
+    def _import(self, kind, item):
+        """Put an item in the place of the one that is there, as RabbitMQ does."""
+        there = self._node.definitions[kind]
+        which = {key: item[key] for key in _SAME[kind]}
+        [old] = [one for one in there if which.items() <= one.items()] or [None]
+        major = int(self._node.definitions["rabbitmq_version"].split(".", 1)[0])
+        if kind == "vhosts":
+            metadata = item.setdefault("metadata", {})
+            if old and major < 4:
+                # What type of queues an old vhost has by default stays as it is.
+                metadata.pop("default_queue_type", None)
+                before = old.get("metadata", {})
+                metadata |= {key: before[key] for key in before if key == "default_queue_type"}
+        if kind == "users":
+            item["limits"] = {**(old or {}).get("limits", {}), **item.get("limits", {})}
+        if kind in ("parameters", "global_parameters") and isinstance(item["value"], dict):
+            # As RabbitMQ exports them up to 4.0.
+            pairs = kind == "global_parameters" and major < 4
+            item["value"] = [[*pair] for pair in item["value"].items()] if pairs else item["value"]
+        self._delete(kind, **which)
+        there.append(item)
 
     def _delete(self, kind, **which):
         there = self._node.definitions[kind]
@@ -227,13 +249,16 @@ class Rabbitmqctl(Breakable):
         if self._takes("delete_user", name):
             self._delete("users", name=name)
             self._delete("permissions", user=name)
+            self._delete("topic_permissions", user=name)
 
     def delete_vhost(self, name):
         self._app_runs()
         if self._takes("delete_vhost", name):
             self._delete("vhosts", name=name)
             self._delete("permissions", vhost=name)
+            self._delete("topic_permissions", vhost=name)
             self._delete("policies", vhost=name)
+            self._delete("parameters", vhost=name)
 
     def clear_permissions(self, user, vhost="/"):
         self._app_runs()
@@ -244,6 +269,32 @@ class Rabbitmqctl(Breakable):
         self._app_runs()
         if self._takes("clear_policy", name, vhost):
             self._delete("policies", name=name, vhost=vhost)
+
+    def clear_topic_permissions(self, user, vhost="/", exchange=""):
+        if self._takes("clear_topic_permissions", user, vhost, exchange):
+            self._delete("topic_permissions", user=user, vhost=vhost, exchange=exchange)
+
+    def clear_parameter(self, component, name, vhost="/"):
+        if self._takes("clear_parameter", component, name, vhost):
+            self._delete("parameters", component=component, name=name, vhost=vhost)
+
+    def clear_global_parameter(self, name):
+        if self._takes("clear_global_parameter", name):
+            self._delete("global_parameters", name=name)
+
+    def clear_vhost_limits(self, vhost="/"):
+        if self._takes("clear_vhost_limits", vhost):
+            self._delete("parameters", component="vhost-limits", vhost=vhost)
+
+    def clear_user_limits(self, user):
+        if self._takes("clear_user_limits", user):
+            [found] = [one for one in self._node.definitions["users"] if one["name"] == user]
+            found["limits"] = {}
+
+    def set_default_queue_type(self, vhost, queue_type):
+        if self._takes("set_default_queue_type", vhost, queue_type):
+            [found] = [one for one in self._node.definitions["vhosts"] if one["name"] == vhost]
+            found.setdefault("metadata", {})["default_queue_type"] = queue_type
 
     def list_queues(self, vhost="/", at=None):
         if at is None:

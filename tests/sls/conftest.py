@@ -18,6 +18,8 @@ SECRETS = {
     "auth_pass": "SECRETvr",
     "erlang_cookie": "SECRETCOOKIEABCDEFGH1",
     "config": "SECRET-of-a-key",
+    "password_hash": "AAAAABia0BrGUJTyw/lHoO435KAUpCr1bZuraftDBHwofwSN",
+    "parameter": "SECRET-of-a-parameter",
 }
 OS_FAMILIES = {
     "Debian": {"os": "Debian", "os_family": "Debian", "osfinger": "Debian-12"},
@@ -186,6 +188,21 @@ CASES = {
     ),
     "a secret in rabbitmq.conf": Case(
         pillar_of(rabbitmq={"config": {"ssl_options.password": SECRETS["config"]}}),
+        ["rabbitmq-node1", "rabbitmq-node2"],
+    ),
+    "secrets in definitions": Case(
+        pillar_of(
+            rabbitmq={
+                "users": {
+                    "admin": {"password": SECRETS["admin"]},
+                    "clerk": {"password_hash": SECRETS["password_hash"]},
+                },
+                "parameters": {
+                    "up": {"component": "shovel", "value": {"uri": SECRETS["parameter"]}}
+                },
+                "global_parameters": {"g": {"value": SECRETS["parameter"]}},
+            }
+        ),
         ["rabbitmq-node1", "rabbitmq-node2"],
     ),
     "other ports": Case(

@@ -15,6 +15,7 @@ BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
 
 
+HASH = "AAAAABia0BrGUJTyw/lHoO435KAUpCr1bZuraftDBHwofwSN"
 # All that pillar may say of secrets, in the file of the role that needs it.
 FILES = {
     "broker": {
@@ -24,8 +25,13 @@ FILES = {
             "users": {
                 "admin": {"password": SECRETS["admin"]},
                 "orders": {"password": "SECRET-orders"},
+                "clerk": {"password_hash": HASH},
                 "absent": {"absent": True},
             },
+            "parameters": {
+                "up": {"component": "shovel", "value": {"src-uri": "amqp://SECRET-of-a-shovel@h"}}
+            },
+            "global_parameters": {"g": {"value": ["SECRET-of-a-global-parameter"]}},
         }
     },
     "load_balancer": {
@@ -37,6 +43,7 @@ FILES = {
     },
 }
 OF_BROKERS = {SECRETS["erlang_cookie"], SECRETS["config"], SECRETS["admin"], "SECRET-orders"}
+OF_BROKERS |= {HASH, "SECRET-of-a-shovel", "SECRET-of-a-global-parameter"}
 OF_BALANCERS = {SECRETS["monitor"], SECRETS["auth_pass"], "SECRET-of-a-snippet"}
 BOTH = {
     "hosts": {

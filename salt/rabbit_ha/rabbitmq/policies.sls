@@ -15,6 +15,8 @@ The cluster has its vhosts, users and policies:
     - vhosts: {{ rabbitmq.vhosts | json }}
     - users: {{ rabbitmq.users | json }}
     - policies: {{ salt['rabbit_topology.policies']() | json }}
+    - parameters: {{ rabbitmq.parameters | json }}
+    - global_parameters: {{ rabbitmq.global_parameters | json }}
     - ha: {{ rabbitmq.ha }}
     - require:
       - sls: rabbit_ha.rabbitmq.clustered

@@ -77,7 +77,12 @@ def test_settings_hold_no_secret(topology):
     secrets = {
         "rabbitmq": {
             "erlang_cookie": "S3CRETCOOKIE",
-            "users": {"admin": {"password": "s3cret1", "tags": ["administrator"]}},
+            "users": {
+                "admin": {"password": "s3cret1", "tags": ["administrator"]},
+                "orders": {"password_hash": "s3cret5"},
+            },
+            "parameters": {"up": {"component": "shovel", "value": {"uri": ["s3cret6"]}}},
+            "global_parameters": {"x": {"value": "s3cret7"}, "y": {"absent": True}},
             "config": {"default_pass": "s3cret4", "heartbeat": 30},
         },
         "haproxy": {"monitor": {"password": "s3cret2"}},
@@ -208,9 +213,15 @@ def test_no_setting_is_told_of_a_pillar_with_errors(findings, said):
 
 
 def test_secrets_are_blanked_out_of_a_text(topology):
-    pillar = {**TOPOLOGY, "haproxy": {"monitor": {"password": "s3cret"}}}
+    parameters = {"up": {"component": "shovel", "value": {"uri": ["amqp://s3cret"], "no": 3}}}
+    pillar = {
+        **TOPOLOGY,
+        "haproxy": {"monitor": {"password": "s3cret"}},
+        "rabbitmq": {"parameters": parameters},
+    }
     redacted = topology("haproxy-keeplive-node1", pillar)["rabbit_topology.redacted"]
     assert redacted("line 3: stats:s3cret is not known") == "line 3: stats:… is not known"
+    assert redacted("line 3: amqp://s3cret is not known") == "line 3: … is not known"
 
 
 def test_policies_are_as_pillar_says_with_what_presets_stand_for(topology):

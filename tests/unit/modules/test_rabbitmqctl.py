@@ -11,7 +11,7 @@ import pytest
 import salt.modules.cmdmod
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import RABBITMQ_VERSIONS, TOPOLOGY, load, recorded
+from tests.support import RABBITMQ_VERSIONS, TOPOLOGY, functions, load, recorded
 
 DONE = {"retcode": 0, "stdout": "", "stderr": "", "pid": 1}
 LOCAL, PEER = None, "rabbit@rabbitmq-node1"
@@ -217,7 +217,8 @@ def importing(run, topology, tmp_path):
         run.side_effect = look
         pillar = {**TOPOLOGY, "rabbitmq": rabbitmq}
         salt = {"cmd.run_all": run} | topology(pillar=pillar)
-        return load("_modules/rabbitmqctl.py", salt=salt), seen
+        utils = functions("rabbit_settings", load("_utils/rabbit_settings.py"))
+        return load("_modules/rabbitmqctl.py", salt=salt, utils=utils), seen
 
     return build
 
@@ -266,6 +267,69 @@ def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing,
     assert seen == []
 
 
+URI = "amqp://name:pass-in-a-uri@192.0.2.1"
+UPSTREAM = {"vhost": "v", "component": "federation-upstream", "name": "up", "value": {"uri": URI}}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            f'Error:\nValidation failed\n\n"{URI}" not a valid URI: {{unexpected_uri_scheme,"x"}}\n'
+            " (v/federation-upstream/up)",
+            "the parameter federation-upstream up in v was refused",
+        ),
+        (
+            f'Error:\n<<"Validation failed\\n\\n\\"{URI}\\" not valid\\n'
+            ' (vhost: \\"v\\" / component: \\"federation-upstream\\" / key: \\"up\\")">>',
+            "the parameter federation-upstream up in v was refused",
+        ),
+        (
+            "Error:\nValidation failed\n\ncomponent federation-upstream not found\n"
+            ' (vhost: "v" / component: "federation-upstream" / key: "up")',
+            "component federation-upstream not found, for the parameter up in v: a plugin",
+        ),
+        ('Error:\n{:not_base64, "s3cretHash"}', '{:not_base64, "…"}'),
+        (f"Error:\nsomething else about {URI}", "something else about …"),
+        ("Error:\nValidation failed\n (v/p)", "Validation failed (v/p)"),
+    ],
+)
+def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing, run, said, told):
+    rabbitmqctl, _ = importing()
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 69, "stderr": said}
+    definitions = {
+        "users": [{"name": "u", "password_hash": "s3cretHash"}, {"name": "w", "password_hash": ""}],
+        "parameters": [{"vhost": "v", "component": "c", "name": "p", "value": [1, True]}, UPSTREAM],
+        "global_parameters": [{"name": "g", "value": "up"}],
+    }
+    with pytest.raises(CommandExecutionError) as caught:
+        rabbitmqctl.import_definitions(definitions)
+    assert told in str(caught.value)
+    assert "import_definitions exited with 69" in str(caught.value)
+    assert "pass-in-a-uri" not in str(caught.value) and "s3cretHash" not in str(caught.value)
+
+
+def test_a_default_queue_type_is_set_where_the_tool_has_no_command_for_it(rabbitmqctl, run):
+    unknown = {**DONE, "retcode": 64, "stderr": "\nCommand 'update_vhost_metadata' not found. \n"}
+    run.side_effect = [unknown, DONE]
+    rabbitmqctl.set_default_queue_type('é">>', "quorum")
+    _, [*_, evaluated] = commands(run)
+    assert evaluated == (
+        "rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_vhost:update_metadata("
+        '<<195,169,34,62,62>>, fun(M) -> M#{default_queue_type => <<"quorum">>} end) end).'
+    )
+    run.side_effect = [unknown, {**DONE, "retcode": 70, "stderr": "no_such_vhost"}]
+    with pytest.raises(CommandExecutionError, match="default queue type of vhost v.*no_such_vhost"):
+        rabbitmqctl.set_default_queue_type("v", "quorum")
+
+
+def test_a_default_queue_type_is_one_there_is(rabbitmqctl, run):
+    with pytest.raises(SaltInvocationError, match="one of classic, quorum, stream, found 'fast'"):
+        rabbitmqctl.set_default_queue_type("v", "fast")
+    run.assert_not_called()
+
+
 def test_definitions_must_be_a_mapping(rabbitmqctl, run):
     with pytest.raises(SaltInvocationError, match="must be a mapping"):
         rabbitmqctl.import_definitions([])
@@ -297,6 +361,20 @@ def test_queues_are_told_with_their_messages(rabbitmqctl, run, version):
         ("delete_vhost", ["orders"], ["delete_vhost", "orders"]),
         ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost", "v", "u"]),
         ("clear_policy", ["p", "v"], ["clear_policy", "--vhost", "v", "p"]),
+        (
+            "clear_topic_permissions",
+            ["u", "v", "x"],
+            ["clear_topic_permissions", "--vhost", "v", "u", "x"],
+        ),
+        ("clear_parameter", ["c", "p", "v"], ["clear_parameter", "--vhost", "v", "c", "p"]),
+        ("clear_global_parameter", ["p"], ["clear_global_parameter", "p"]),
+        ("clear_vhost_limits", ["v"], ["clear_vhost_limits", "--vhost", "v"]),
+        ("clear_user_limits", ["u"], ["clear_user_limits", "u", "all"]),
+        (
+            "set_default_queue_type",
+            ["v", "quorum"],
+            ["update_vhost_metadata", "v", "--default-queue-type", "quorum"],
+        ),
     ],
 )
 def test_a_write_runs_one_command_and_names_it_when_it_fails(

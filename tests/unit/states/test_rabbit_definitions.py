@@ -11,7 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import DEFINITIONS, Rabbitmqctl, Rabbits, fresh_definitions
-from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, functions, load, recorded
 
 SEED = "rabbit@rabbitmq-node1"
 PASSWORD = "correct horse"
@@ -60,6 +60,7 @@ def broker(kept):
             grains={"id": "rabbitmq-node1"},
             pillar={"rabbit_ha": {"rabbitmq": {"users": users}}},
             opts={"test": test},
+            utils=functions("rabbit_definitions", load("_utils/rabbit_definitions.py")),
         )
         state.time = SimpleNamespace(sleep=lambda seconds: None)
         return state, rabbitmqctl, node
@@ -68,7 +69,7 @@ def broker(kept):
 
 
 def present(state, vhosts=VHOSTS, users=USERS, policies=None, ha="auto"):
-    return state.present("as described", vhosts, users, policies or {}, ha)
+    return state.present("as described", vhosts, users, policies or {}, ha=ha)
 
 
 def names(node, kind):
@@ -468,3 +469,296 @@ def test_what_a_deployed_node_of_each_version_exports_needs_no_write(broker, ver
     state, rabbitmqctl, _ = broker(node=node, password="throw-away")
     assert present(state)["changes"] == {}
     assert rabbitmqctl.writes == []
+
+
+ABSENT = {"absent": True}
+ORDERS = {
+    "description": "Orders",
+    "tags": ["one", "two"],
+    "default_queue_type": "quorum",
+    "limits": {"max-queues": 9},
+}
+CLERK = {
+    "tags": ["management"],
+    "permissions": {"orders": {"configure": "", "write": ".*", "read": ".*"}},
+    "topic_permissions": {"orders": {"amq.topic": {"write": "^a", "read": "^b"}}},
+    "limits": {"max-connections": 3},
+}
+PARAMETERS = {"up": {"component": "federation-upstream", "name": "upstream", "vhost": "orders"}}
+VALUE = {"uri": "amqp://name:pass-in-a-uri@192.0.2.1", "expires": 5}
+GLOBALS = {"mqtt_port_to_vhost_mapping": {}}
+EVERYTHING = {
+    "vhosts": {"orders": ORDERS},
+    "users": {"clerk": CLERK},
+    "policies": {},
+    "parameters": PARAMETERS,
+    "global_parameters": GLOBALS,
+    "ha": "quorum",
+}
+NOTHING = {
+    "vhosts": {"orders": {"description": "", "tags": [], "limits": ABSENT}},
+    "users": {
+        "clerk": {
+            "tags": ["management"],
+            "permissions": {"orders": ABSENT},
+            "topic_permissions": {"orders": {"amq.topic": ABSENT}},
+            "limits": ABSENT,
+        }
+    },
+    "policies": {},
+    "parameters": {"up": {**PARAMETERS["up"], **ABSENT}},
+    "global_parameters": {"mqtt_port_to_vhost_mapping": ABSENT},
+    "ha": "quorum",
+}
+
+
+@pytest.fixture
+def described(broker):
+    """Return a function that applies everything pillar may describe on a node of a version."""
+
+    def apply(what, node=None, version="3.10.8", test=False, lost=(), user=None, value=VALUE):
+        state, rabbitmqctl, node = broker(node=node, version=version, test=test)
+        state.__pillar__ = {
+            "rabbit_ha": {
+                "rabbitmq": {
+                    "users": {"clerk": {"password": PASSWORD} if user is None else user},
+                    "parameters": {"up": {"value": value}},
+                    "global_parameters": {"mqtt_port_to_vhost_mapping": {"value": {"a": "b"}}},
+                }
+            }
+        }
+        rabbitmqctl.lost.update(lost)
+        return state.present("as described", **what), rabbitmqctl, node
+
+    return apply
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_everything_there_may_be_is_written_in_one_import_and_read_back(described, version):
+    ret, rabbitmqctl, node = described(EVERYTHING, version=version)
+    assert ret["result"] is True, ret["comment"]
+    assert [write[0] for write in rabbitmqctl.writes] == ["import_definitions"]
+    assert set(ret["changes"]) == {
+        *("vhosts", "vhost_limits", "users", "permissions", "topic_permissions"),
+        *("parameters", "global_parameters"),
+    }
+    [vhost] = [vhost for vhost in node.definitions["vhosts"] if vhost["name"] == "orders"]
+    assert vhost["metadata"] == {
+        key: ORDERS[key] for key in ("description", "tags", "default_queue_type")
+    }
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["limits"] == {"max-connections": 3}
+    values = {item["component"]: item["value"] for item in node.definitions["parameters"]}
+    assert values == {"federation-upstream": VALUE, "vhost-limits": {"max-queues": 9}}
+    again, rabbitmqctl, _ = described(EVERYTHING, node=node)
+    assert (again["result"], again["changes"], rabbitmqctl.writes) == (True, {}, [])
+
+
+@pytest.mark.parametrize("what", [EVERYTHING, NOTHING])
+def test_test_mode_predicts_what_a_run_does_and_writes_nothing(described, what):
+    before = described(EVERYTHING)[2] if what is NOTHING else None
+    predicted, rabbitmqctl, node = described(what, node=copy.deepcopy(before), test=True)
+    assert (predicted["result"], rabbitmqctl.writes) == (None, [])
+    assert predicted["changes"] == described(what, node=before)[0]["changes"]
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_everything_goes_again_and_what_is_in_others_goes_first(described, version):
+    node = described(EVERYTHING, version=version)[2]
+    ret, rabbitmqctl, _ = described(NOTHING, node=node)
+    assert ret["result"] is True, ret["comment"]
+    assert rabbitmqctl.writes[1:] == [
+        ("clear_global_parameter", "mqtt_port_to_vhost_mapping"),
+        ("clear_parameter", "federation-upstream", "upstream", "orders"),
+        ("clear_topic_permissions", "clerk", "orders", "amq.topic"),
+        ("clear_permissions", "clerk", "orders"),
+        ("clear_user_limits", "clerk"),
+        ("clear_vhost_limits", "orders"),
+    ]
+    again, rabbitmqctl, _ = described(NOTHING, node=node)
+    assert (again["changes"], rabbitmqctl.writes) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        *("clear_global_parameter", "clear_parameter", "clear_topic_permissions"),
+        *("clear_permissions", "clear_user_limits", "clear_vhost_limits", "import_definitions"),
+    ],
+)
+def test_a_removal_that_silently_does_nothing_is_noticed(described, lost):
+    node = described(EVERYTHING)[2]
+    ret, _, _ = described(NOTHING, node=node, lost=[lost])
+    assert ret["result"] is False
+    assert "written, yet these read as before" in ret["comment"]
+
+
+def test_no_value_of_a_parameter_and_no_hash_is_in_a_return(described):
+    given = hashed("of-the-clerk")
+    node = None
+    for what, value, lost in (
+        (EVERYTHING, VALUE, ["import_definitions"]),
+        (EVERYTHING, VALUE, []),
+        (EVERYTHING, {**VALUE, "uri": "amqp://name:another-in-a-uri@192.0.2.1"}, []),
+        (NOTHING, VALUE, []),
+    ):
+        user = {"password_hash": given}
+        ret, _, node = described(what, node=node, user=user, value=value, lost=lost)
+        assert "in-a-uri" not in str(ret)
+        assert given not in str(ret)
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["password_hash"] == given
+
+
+@pytest.mark.parametrize(
+    ("digest", "algorithm"),
+    [(hashlib.sha256, "sha256"), (hashlib.sha512, "sha512"), (hashlib.md5, "md5")],
+)
+def test_a_hash_in_pillar_tells_by_its_size_how_it_was_made(described, digest, algorithm):
+    given = hashed("of-the-clerk", digest=digest)
+    user = {"password_hash": given}
+    _, _, node = described(EVERYTHING, user=user)
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["hashing_algorithm"] == f"rabbit_password_hashing_{algorithm}"
+    assert described(EVERYTHING, node=node, user=user)[0]["changes"] == {}
+
+
+def test_a_user_s_rights_and_limits_stay_when_the_password_changes(described):
+    node = described(EVERYTHING)[2]
+    before = copy.deepcopy(node.definitions)
+    ret, rabbitmqctl, _ = described(EVERYTHING, node=node, user={"password": "another one"})
+    assert list(ret["changes"]) == ["users"]
+    assert [write[0] for write in rabbitmqctl.writes] == ["import_definitions"]
+    for kind in ("permissions", "topic_permissions", "parameters"):
+        assert node.definitions[kind] == before[kind]
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["limits"] == {"max-connections": 3}
+
+
+def test_limits_that_pillar_does_not_name_stay(described):
+    node = described(EVERYTHING)[2]
+    what = copy.deepcopy(EVERYTHING)
+    what["vhosts"]["orders"]["limits"] = {"max-connections": 7}
+    what["users"]["clerk"]["limits"] = {"max-channels": 7}
+    assert described(what, node=node)[0]["result"] is True
+    [limits] = [one for one in node.definitions["parameters"] if one["component"] == "vhost-limits"]
+    assert limits["value"] == {"max-queues": 9, "max-connections": 7}
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["limits"] == {"max-connections": 3, "max-channels": 7}
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_what_pillar_does_not_name_of_a_vhost_stays_when_the_rest_is_written(described, version):
+    node = described(EVERYTHING, version=version)[2]
+    [vhost] = [vhost for vhost in node.definitions["vhosts"] if vhost["name"] == "orders"]
+    vhost["metadata"]["protected_from_deletion"] = True
+    what = {**EVERYTHING, "vhosts": {"orders": {"description": "Another"}}}
+    described(what, node=node)
+    [vhost] = [vhost for vhost in node.definitions["vhosts"] if vhost["name"] == "orders"]
+    assert vhost["metadata"] == {
+        "description": "Another",
+        "tags": ["one", "two"],
+        "default_queue_type": "quorum",
+        "protected_from_deletion": True,
+    }
+
+
+CLASSIC = {"name": "q", "vhost": "/", "durable": True, "auto_delete": False, "type": "classic"}
+
+
+@pytest.mark.parametrize(
+    ("version", "ha", "queue_type"),
+    [
+        *(("3.10.8", "auto", "classic"), ("3.10.8", "mirrored", "classic")),
+        *(("3.10.8", "quorum", "quorum"), ("4.0.5", "auto", "quorum"), ("4.3.6", "auto", "quorum")),
+        ("4.3.6", "quorum", "quorum"),
+    ],
+)
+@pytest.mark.parametrize(
+    "queues",
+    [
+        [],
+        [{**CLASSIC, "type": "quorum"}],
+        # What is gone with its client, or was never on disk, is classic with any default.
+        [{**CLASSIC, "auto_delete": True}, {**CLASSIC, "durable": False}],
+        [{**CLASSIC, "vhost": "another"}],
+    ],
+)
+def test_quorum_is_the_default_queue_type_where_queues_are_to_be_so(
+    broker, version, ha, queue_type, queues
+):
+    state, rabbitmqctl, node = broker(version=version)
+    node.definitions["queues"] = queues
+    ret = present(state, ha=ha)
+    assert ret["result"] is True, ret["comment"]
+    metadata = node.definitions["vhosts"][0].get("metadata", {})
+    assert metadata.get("default_queue_type", "classic") == queue_type
+    assert metadata["description"] == "Default virtual host"
+    by_command = ("set_default_queue_type", "/", "quorum") in rabbitmqctl.writes
+    assert by_command == (version == "3.10.8" and queue_type == "quorum")
+    assert "keeps its default queue type" not in ret["comment"]
+    assert present(broker(node=node)[0], ha=ha)["changes"] == {}
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize("test", [False, True])
+def test_a_vhost_with_queues_of_another_type_keeps_its_default_and_this_is_told(
+    broker, version, test
+):
+    state, _, node = broker(version=version, test=test)
+    node.definitions["queues"] = [CLASSIC]
+    ret = present(state, ha="quorum")
+    assert ret["result"] is (None if test else True)
+    assert "vhosts" not in ret["changes"]
+    assert "vhost / keeps its default queue type classic" in ret["comment"]
+    assert "(1: q)" in ret["comment"]
+    if not test:
+        again = present(broker(node=node)[0], ha="quorum")
+        assert (again["result"], again["changes"]) == (True, {})
+        assert "already as described. But vhost / keeps" in again["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_default_queue_type_that_pillar_names_is_refused_where_queues_are_in_its_way(
+    broker, test
+):
+    state, rabbitmqctl, node = broker(test=test)
+    node.definitions["queues"] = [CLASSIC]
+    ret = present(state, vhosts={"/": {"default_queue_type": "quorum"}})
+    assert ret["result"] is False
+    assert "vhost / keeps its default queue type classic" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+def test_a_default_queue_type_in_pillar_comes_before_ha(broker):
+    state, _, node = broker(version="4.3.6")
+    vhosts = {"/": {"default_queue_type": "classic"}, "new": {"default_queue_type": "stream"}}
+    assert present(state, vhosts=vhosts)["result"] is True
+    found = {vhost["name"]: vhost["metadata"] for vhost in node.definitions["vhosts"]}
+    assert found["new"]["default_queue_type"] == "stream"
+    assert found["/"].get("default_queue_type", "classic") == "classic"
+
+
+def test_a_vhost_s_default_queue_type_that_was_not_set_is_noticed(broker):
+    state, rabbitmqctl, _ = broker()
+    rabbitmqctl.lost.add("set_default_queue_type")
+    ret = present(state, ha="quorum")
+    assert ret["result"] is False
+    assert "written, yet these read as before" in ret["comment"]
+
+
+def test_a_policy_with_mirrors_is_refused_where_rabbitmq_has_none(broker):
+    state, rabbitmqctl, _ = broker(version="4.0.5")
+    ret = present(state, policies={"p": {"pattern": "^", "definition": ALL}})
+    assert ret["result"] is False
+    assert "policy p is to mirror queues, which RabbitMQ 4.0.5 no longer has" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize(("version", "result"), [("3.10.8", False), ("4.0.5", True)])
+def test_a_list_as_a_parameter_is_refused_where_it_breaks_the_export(described, version, result):
+    ret, rabbitmqctl, _ = described(EVERYTHING, version=version, value=[{"upstream": "x"}])
+    assert ret["result"] is result
+    if not result:
+        assert "can no longer export its definitions" in ret["comment"]
+        assert rabbitmqctl.writes == []

@@ -1,0 +1,443 @@
+"""
+What pillar describes, compared with RabbitMQ's definitions: pure functions over plain data.
+
+Used by the state ``rabbit_definitions``. Hashes of passwords and values of parameters are
+in what is to be written, and never in what is told of a change.
+
+See https://www.rabbitmq.com/docs/definitions.
+"""
+
+import base64
+import hashlib
+import hmac
+import math
+import os
+
+from salt.exceptions import SaltInvocationError
+
+# The article's way, where RabbitMQ still has mirroring.
+MIRRORED = {
+    "ha-all": {
+        "name": "ha-all",
+        "vhost": "/",
+        "pattern": "^",
+        "definition": {"ha-mode": "all"},
+        "priority": 0,
+        "apply-to": "all",
+    }
+}
+_SALT_BYTES = 4
+_SHA256 = "rabbit_password_hashing_sha256"
+_HASHES = {
+    _SHA256: hashlib.sha256,
+    "rabbit_password_hashing_sha512": hashlib.sha512,
+    "rabbit_password_hashing_md5": hashlib.md5,
+}
+# Limits of a vhost are a parameter of this component, with this name.
+VHOST_LIMITS = "vhost-limits"
+_LIMITS = "limits"
+# In the order in which they are told; what is in others goes before them.
+_KEYS = {
+    "vhosts": "{name}",
+    "vhost_limits": "{vhost}",
+    "users": "{name}",
+    "permissions": "{user} in {vhost}",
+    "topic_permissions": "{user} to exchange '{exchange}' in {vhost}",
+    "policies": "{name} in {vhost}",
+    "parameters": "{component} {name} in {vhost}",
+    "global_parameters": "{name}",
+}
+_REMOVALS = {
+    "vhosts": ("delete_vhost", "name"),
+    "vhost_limits": ("clear_vhost_limits", "vhost"),
+    "users": ("delete_user", "name"),
+    "permissions": ("clear_permissions", "user", "vhost"),
+    "topic_permissions": ("clear_topic_permissions", "user", "vhost", "exchange"),
+    "policies": ("clear_policy", "name", "vhost"),
+    "parameters": ("clear_parameter", "component", "name", "vhost"),
+    "global_parameters": ("clear_global_parameter", "name"),
+}
+
+
+def wanted(described, current, ha="auto"):
+    """
+    Put what pillar describes into the form in which it is compared.
+
+    described
+        Mapping with ``vhosts``, ``users``, ``policies``, ``parameters`` and
+        ``global_parameters`` as the state ``rabbit_definitions.present`` takes them, with
+        the secrets: passwords or their hashes, and values of parameters.
+    current
+        Mapping, the definitions as RabbitMQ exports them.
+    ha : auto
+        ``mirrored``, ``quorum`` or ``auto``.
+
+    Returns a mapping: ``items`` is a mapping from kind to a mapping from key to the item,
+    None for one that must not be there; ``notes`` is a list of sentences about what is
+    left as it is, and why.
+
+    Raises SaltInvocationError for what this RabbitMQ cannot do, and for a new user
+    without a password.
+    """
+    there = found(current)
+    version = current["rabbitmq_version"]
+    major = int(version.split(".", 1)[0])
+    if ha == "mirrored" and major >= 4:
+        raise SaltInvocationError(
+            f"pillar rabbit_ha:rabbitmq:ha is mirrored, which RabbitMQ {version} no longer has; "
+            "set it to quorum or auto"
+        )
+    quorum = ha == "quorum" or (ha == "auto" and major >= 4)
+    items = {kind: {} for kind in _KEYS}
+    notes = []
+    for name, said in described["vhosts"].items():
+        vhost, note = _vhost(name, said, there["vhosts"].get(name), current["queues"], quorum)
+        items["vhosts"][name] = vhost
+        notes += [note] if note else []
+        _add_vhost_limits(items, there, name, said)
+    for name, said in described["users"].items():
+        items["users"][name] = None
+        if not said.get("absent"):
+            items["users"][name] = _user(name, said, there["users"].get(name))
+            _add_rights(items, name, said)
+    for key, said in {**({} if quorum else MIRRORED), **described["policies"]}.items():
+        _add(items, "policies", _policy(key, said, version), said)
+    for key, said in described["parameters"].items():
+        _add(items, "parameters", _parameter(key, said, version), said)
+    for name, said in described["global_parameters"].items():
+        _add(items, "global_parameters", {"name": name, "value": said.get("value")}, said)
+    return {"items": items, "notes": notes}
+
+
+def found(current):
+    """
+    Put RabbitMQ's definitions into the form in which they are compared.
+
+    current
+        Mapping, the definitions as RabbitMQ exports them.
+
+    Returns a mapping from kind to a mapping from key to the item.
+    """
+    limits = [item for item in current["parameters"] if item["component"] == VHOST_LIMITS]
+    by_vhost = [{"vhost": item["vhost"], "limits": dict(item["value"])} for item in limits]
+    listed = {
+        **current,
+        "vhosts": map(_found_vhost, current["vhosts"]),
+        "vhost_limits": by_vhost,
+        "users": map(_found_user, current["users"]),
+        "parameters": [item for item in current["parameters"] if item not in limits],
+    }
+    return {kind: {_key(kind, item): item for item in listed.get(kind, [])} for kind in _KEYS}
+
+
+def difference(current, items):
+    """
+    Compare what is there with what is wanted.
+
+    current
+        Mapping, the definitions as RabbitMQ exports them.
+    items
+        Mapping, ``items`` of what :func:`wanted` returns.
+
+    Returns a mapping: ``writes`` is what to import, a mapping; ``commands`` what to do
+    afterwards, a list of names of functions of ``rabbitmqctl`` with their arguments;
+    ``changes`` tells old and new of each kind's items.
+    """
+    there = found(current)
+    writes, commands, changes = {}, [], {}
+    for kind in reversed(_KEYS):
+        for key, item in items[kind].items():
+            old = there[kind].get(key)
+            if item is None and old:
+                function, *arguments = _REMOVALS[kind]
+                commands.append((function, [old[name] for name in arguments]))
+                new = {"old": "present", "new": "absent"}
+            elif item is None or _same(old, item):
+                continue
+            else:
+                _write(kind, item, old, current, writes, commands)
+                new = {"old": _shown(old, item), "new": _shown(item, old)}
+            changes.setdefault(kind, {})[key] = new
+    # What is in others is removed before them, and told after them.
+    told = {kind: changes[kind] for kind in _KEYS if kind in changes}
+    return {"writes": writes, "commands": commands, "changes": told}
+
+
+def reason_for_a_backup(current, items):
+    """
+    Tell what of the wanted could destroy something.
+
+    current
+        Mapping, the definitions as RabbitMQ exports them.
+    items
+        Mapping, ``items`` of what :func:`wanted` returns.
+
+    Returns a few words, None where nothing could.
+    """
+    there = found(current)
+    if any(item is None and name in there["vhosts"] for name, item in items["vhosts"].items()):
+        return "before a vhost is deleted"
+    old = there["policies"]
+    if any(_lowers_replicas(old, old.get(key), new) for key, new in items["policies"].items()):
+        return "before a policy lowers replicas"
+    return None
+
+
+def _key(kind, item):
+    """Tell by what an item is known among those of its kind."""
+    return _KEYS[kind].format(**item)
+
+
+def _add(items, kind, item, said):
+    """Add an item to the wanted ones, or its absence."""
+    item = {key: value for key, value in item.items() if key != "absent"}
+    items[kind][_key(kind, item)] = None if said.get("absent") else item
+
+
+# Vhosts
+
+
+def _found_vhost(vhost):
+    """Bring a vhost into one form; RabbitMQ's differs from version to version."""
+    metadata = vhost.get("metadata", {})
+    return {
+        "name": vhost["name"],
+        "description": metadata.get("description", ""),
+        # RabbitMQ 3.10 has "" for none.
+        "tags": metadata.get("tags") or [],
+        "default_queue_type": metadata.get("default_queue_type")
+        or vhost.get("default_queue_type")
+        or "classic",
+    }
+
+
+def _vhost(name, said, old, queues, quorum):
+    """Describe a vhost as it is to be; returns it, or None, and a note where there is one."""
+    if said.get("absent"):
+        return None, None
+    item = {"name": name}
+    item |= {key: said[key] for key in ("description", "tags") if key in said}
+    queue_type = said.get("default_queue_type") or ("quorum" if quorum else None)
+    if not queue_type:
+        return item, None
+    # With another default type, who declares one of these without a type is refused (406).
+    others = [
+        queue["name"]
+        for queue in queues
+        if queue["vhost"] == name
+        and queue["durable"]
+        and not queue["auto_delete"]
+        and queue["type"] != queue_type
+    ]
+    if old is None or old["default_queue_type"] == queue_type or not others:
+        return {**item, "default_queue_type": queue_type}, None
+    names = ", ".join(sorted(others)[:5]) + (", …" if len(others) > 5 else "")
+    note = (
+        f"vhost {name} keeps its default queue type {old['default_queue_type']}: with "
+        f"{queue_type}, clients that declare its queues of another type again, without naming "
+        f"that, would be refused ({len(others)}: {names}). It changes by itself once these are "
+        "deleted; or use a vhost of another name, or name the type that it has in "
+        f"rabbit_ha:rabbitmq:vhosts:{name}:default_queue_type"
+    )
+    if said.get("default_queue_type"):
+        raise SaltInvocationError(note)
+    return item, note
+
+
+def _add_vhost_limits(items, there, name, said):
+    """Add a vhost's limits to the wanted items; those that pillar does not name stay."""
+    limits = said.get("limits", {})
+    if not limits or said.get("absent"):
+        return
+    old = there["vhost_limits"].get(name, {}).get("limits", {})
+    items["vhost_limits"][name] = (
+        None if limits.get("absent") else {"vhost": name, "limits": {**old, **limits}}
+    )
+
+
+# Users
+
+
+def _found_user(user):
+    """Bring a user into one form: tags were one string once."""
+    tags = user["tags"]
+    tags = tags.split(",") if isinstance(tags, str) else tags
+    return {**user, "tags": sorted(tag for tag in tags if tag)}
+
+
+def _user(name, said, old):
+    """Describe a user with the hash it has where that fits, else with another one."""
+    password, given = said.get("password"), said.get("password_hash")
+    limits = said.get("limits", {})
+    item = {
+        **(old or {"name": name}),
+        "tags": sorted(said.get("tags", [])),
+        "limits": {} if limits.get("absent") else {**(old or {}).get("limits", {}), **limits},
+    }
+    if given:
+        return {**item, "password_hash": given, "hashing_algorithm": _algorithm(given)}
+    if old and (password is None or _fits(password, old)):
+        return item
+    if password is None:
+        raise SaltInvocationError(
+            f"user {name} is to be created, but pillar gives no password: "
+            f"rabbit_ha:rabbitmq:users:{name}:password. Next, on the master: "
+            "salt-run rabbit_ha.secrets"
+        )
+    hashed = _hashed(password, os.urandom(_SALT_BYTES), _SHA256)
+    return {**item, "password_hash": hashed, "hashing_algorithm": _SHA256}
+
+
+def _algorithm(given):
+    """Tell how a password was hashed, from the size of its hash."""
+    size = len(base64.b64decode(given)) - _SALT_BYTES
+    for name, function in _HASHES.items():
+        if function().digest_size == size:
+            return name
+    raise SaltInvocationError("a password_hash in pillar is of no size that RabbitMQ knows")
+
+
+def _hashed(password, salt, algorithm):
+    """Hash a password as RabbitMQ does: base64 of the salt and the digest."""
+    digest = _HASHES[algorithm](salt + str(password).encode()).digest()
+    return base64.b64encode(salt + digest).decode()
+
+
+def _fits(password, user):
+    """Tell whether a password is the one behind a user's salted hash."""
+    algorithm = user.get("hashing_algorithm", _SHA256)
+    if algorithm not in _HASHES or not user.get("password_hash"):
+        return False
+    salt = base64.b64decode(user["password_hash"])[:_SALT_BYTES]
+    return hmac.compare_digest(_hashed(password, salt, algorithm), user["password_hash"])
+
+
+def _add_rights(items, name, said):
+    """Add a user's permissions and topic permissions to the wanted items."""
+    for vhost, rights in said.get("permissions", {}).items():
+        _add(items, "permissions", {"user": name, "vhost": vhost, **rights}, rights)
+    for vhost, exchanges in said.get("topic_permissions", {}).items():
+        for exchange, rights in exchanges.items():
+            item = {"user": name, "vhost": vhost, "exchange": exchange, **rights}
+            _add(items, "topic_permissions", item, rights)
+
+
+# Policies and parameters
+
+
+def _policy(key, said, version):
+    """Describe a policy as it is to be."""
+    item = {"name": key, "vhost": "/", **said}
+    mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
+    if mirrors and int(version.split(".", 1)[0]) >= 4:
+        raise SaltInvocationError(
+            f"policy {item['name']} is to mirror queues, which RabbitMQ {version} no longer has; "
+            "leave it out: with rabbit_ha:rabbitmq:ha: quorum or auto queues are quorum queues"
+        )
+    return {"priority": 0, "apply-to": "all", **item}
+
+
+def _parameter(key, said, version):
+    """Describe a parameter as it is to be."""
+    item = {"name": key, "vhost": "/", **said}
+    if isinstance(item.get("value"), list) and int(version.split(".", 1)[0]) < 4:
+        raise SaltInvocationError(
+            f"parameter {item['name']} of {item['component']} is a list, with which RabbitMQ "
+            f"{version} can no longer export its definitions: there it has to be set by hand"
+        )
+    return item
+
+
+def _lowers_replicas(policies, old, new):
+    """
+    Tell whether a policy, as it is to be, may leave queues with fewer replicas.
+
+    Of the policies that match a queue the one with the highest priority counts alone,
+    so a new one may take what another one gives. Whether patterns overlap is not asked.
+    """
+    if new and old and _same(old, new):
+        return False
+    if old and _replicas(old) > 1:
+        scope = ("pattern", "apply-to", "priority")
+        if new is None or _replicas(new) < _replicas(old):
+            return True
+        return any(old[key] != new[key] for key in scope)
+    return new is not None and any(
+        _replicas(other) > _replicas(new)
+        for other in policies.values()
+        if other["vhost"] == new["vhost"] and other["priority"] <= new["priority"]
+    )
+
+
+def _replicas(policy):
+    """Tell on how many nodes a policy has a queue; 1 where it does not say."""
+    definition = policy["definition"]
+    mode, params = definition.get("ha-mode"), definition.get("ha-params")
+    if mode == "all":
+        return math.inf
+    if mode == "nodes":
+        return len(params)
+    return params if mode == "exactly" else definition.get("target-group-size", 1)
+
+
+# Comparing, writing and telling
+
+
+def _same(old, item):
+    """Tell whether all that is wanted of an item is there."""
+    if old is None:
+        return False
+    return all(_equal(old.get(key), value) for key, value in item.items())
+
+
+def _equal(old, new):
+    """Compare two values; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
+    if isinstance(new, dict) and isinstance(old, list):
+        pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in old)
+        return pairs and dict(old) == new
+    return old == new
+
+
+def _write(kind, item, old, current, writes, commands):
+    """Add to what is to be imported, and done afterwards, what brings about an item."""
+    if kind == "vhosts":
+        _write_vhost(item, old, current, writes, commands)
+    elif kind == "vhost_limits":
+        limits = {"vhost": item["vhost"], "component": VHOST_LIMITS, "name": _LIMITS}
+        writes.setdefault("parameters", []).append({**limits, "value": item["limits"]})
+    else:
+        writes.setdefault(kind, []).append(item)
+    if kind == "users" and set((old or {}).get("limits", {})) - set(item["limits"]):
+        # An import only adds limits.
+        commands.append(("clear_user_limits", [item["name"]]))
+
+
+def _write_vhost(item, old, current, writes, commands):
+    """Write a vhost with all of its metadata, as what an import leaves out is emptied."""
+    by_command = {}
+    if old and int(current["rabbitmq_version"].split(".", 1)[0]) < 4:
+        # An import leaves the type of a vhost that is there as it is, and says nothing.
+        by_command = {key: item[key] for key in ("default_queue_type",) if key in item}
+    imported = {key: item[key] for key in item if key not in by_command}
+    if not _same(old, imported):
+        metadata = {"description": "", "tags": []}
+        for vhost in current["vhosts"]:
+            if vhost["name"] == item["name"]:
+                metadata |= vhost.get("metadata", {})
+        metadata |= {key: item[key] for key in item if key != "name"}
+        writes.setdefault("vhosts", []).append({"name": item["name"], "metadata": metadata})
+    if by_command and not _same(old, by_command):
+        commands.append(("set_default_queue_type", [item["name"], item["default_queue_type"]]))
+
+
+def _shown(item, other):
+    """Describe an item without the hash of its password, or its value."""
+    if item is None:
+        return None
+    secrets = {"password_hash": "password", "value": "value"}
+    shown = {key: item[key] for key in item if key not in (*secrets, "hashing_algorithm")}
+    for key, name in secrets.items():
+        if key in item:
+            same = other is not None and _equal(other.get(key), item[key])
+            shown[name] = "as it was" if same else "another"
+    return shown
