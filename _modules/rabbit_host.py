@@ -151,6 +151,32 @@ def holds_secret(path):
     )
 
 
+def rabbitmq_setting(path, key):
+    """
+    Read one line of a ``rabbitmq.conf``.
+
+    path
+        Of the file.
+    key
+        Such as ``proxy_protocol``.
+
+    Returns the value as a string; None where the file, or the line, is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.rabbitmq_setting /etc/rabbitmq/rabbitmq.conf proxy_protocol
+    """
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
+            lines = [line.partition("=") for line in handle if not line.startswith("#")]
+    except FileNotFoundError:
+        return None
+    found = [value.strip() for name, _, value in lines if name.strip() == key]
+    return found[-1] if found else None
+
+
 def service_invocation(service):
     """
     Tell which start of a systemd service this is.

@@ -12,6 +12,19 @@ import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
+# Where RabbitMQ's metrics are unless its configuration says otherwise.
+PROMETHEUS_PORT = 15692
+# What `listen rabbitmq_cluster` says of how HAProxy checks a broker.
+PROBES = {
+    "connect": [],
+    "management": ["option httpchk GET /", "http-check expect status 200"],
+    # A client's greeting; what RabbitMQ answers it with is the method connection.start.
+    "amqp": [
+        "option tcp-check",
+        "tcp-check send-binary 414d515000000901",
+        "tcp-check expect binary 000a000a",
+    ],
+}
 
 
 def settings():
@@ -355,6 +368,10 @@ def rabbitmq_config():
     else:
         listeners = {"listeners.tcp.default": port}
     computed = {**listeners, "management.tcp.port": rabbitmq["management_port"]}
+    if rabbitmq["prometheus"]["enabled"] and rabbitmq["prometheus"]["port"] != PROMETHEUS_PORT:
+        computed["prometheus.tcp.port"] = rabbitmq["prometheus"]["port"]
+    if proxy_protocol():
+        computed["proxy_protocol"] = "true"
     if len(brokers()) > 2:
         # With a majority to be had, the smaller side of a partition stops
         # rather than accepting messages that healing would throw away.
@@ -386,8 +403,10 @@ def haproxy():
 
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
     ``program`` (its path), ``arguments`` (a list: how the program is told what to read),
-    ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``check``)
-    and ``binds`` (a list of what ``listen rabbitmq_cluster`` binds to).
+    ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``management_port``,
+    ``check`` and ``options``, a list of what else its line says), ``binds`` (a list of what
+    ``listen rabbitmq_cluster`` binds to) and ``probe`` (a list of lines: what a check does).
+    Built from source, it has the option that metrics need.
 
     See http://docs.haproxy.org/2.6/configuration.html.
 
@@ -402,12 +421,18 @@ def haproxy():
     view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
     hosts = settings()["hosts"]
+    if view["prometheus"]["enabled"]:
+        options = {"USE_PROMEX": 1, **view["source"]["options"]}
+        view["source"] = {**view["source"], "options": options}
+    view["probe"] = PROBES[cluster["probe"]]
     view["servers"] = [
         {
             "host": broker["host"],
             "address": broker["address"],
             "port": settings()["rabbitmq"]["amqp_port"],
+            "management_port": settings()["rabbitmq"]["management_port"],
             "check": {**cluster["check"], **hosts[broker["host"]].get("check", {})},
+            "options": _server_options(broker["host"]),
         }
         for broker in brokers()
     ]
@@ -420,6 +445,60 @@ def haproxy():
     else:
         view["binds"] = [cluster["bind"]]
     return view
+
+
+def _server_options(host):
+    """List what a broker's server line says beside its check."""
+    cluster = settings()["haproxy"]["rabbitmq_cluster"]
+    options = []
+    version = proxy_protocol(host)
+    if cluster["probe"] == "management":
+        options.append(f"port {settings()['rabbitmq']['management_port']}")
+    elif version:
+        # A port that is named is checked without a word: RabbitMQ's reader crashes, and logs
+        # 40 lines, on the header that HAProxy would send for itself.
+        options.append(f"port {settings()['rabbitmq']['amqp_port']}")
+    if cluster["on-marked-down"]:
+        options.append(f"on-marked-down {cluster['on-marked-down']}")
+    if version:
+        options.append({"v1": "send-proxy", "v2": "send-proxy-v2"}[version])
+    return options
+
+
+def proxy_protocol(name=None):
+    """
+    Tell in which version of the PROXY protocol HAProxy tells a broker who its clients are.
+
+    name : this host
+        Host name (minion id) of a broker.
+
+    Returns ``v1``, ``v2``, or None where the broker expects none.
+
+    See https://www.rabbitmq.com/docs/networking#proxy-protocol.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.proxy_protocol
+    """
+    of_all = settings()["haproxy"]["rabbitmq_cluster"]["proxy_protocol"]
+    return settings()["hosts"].get(name or __grains__["id"], {}).get("proxy_protocol", of_all)
+
+
+def plugins():
+    """
+    List the plugins of RabbitMQ that pillar asks for.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.plugins
+    """
+    rabbitmq = settings()["rabbitmq"]
+    metrics = ["rabbitmq_prometheus"] if rabbitmq["prometheus"]["enabled"] else []
+    return list(dict.fromkeys([*rabbitmq["plugins"], *metrics]))
 
 
 def monitor_endpoint():

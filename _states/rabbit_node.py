@@ -136,6 +136,46 @@ def packages_finished(name):
     return ret
 
 
+def proxy_protocol_settled(name, service, expected):
+    """
+    Refuse to change under a running node whether it expects the PROXY protocol.
+
+    It would not read that before its next start, whereas HAProxy acts on it at once: the
+    one would say what the other does not understand, and no client would get through.
+
+    name
+        Path of ``rabbitmq.conf``.
+    service
+        Name of RabbitMQ's service.
+    expected
+        Boolean: whether pillar has HAProxy speak the PROXY protocol to this broker.
+
+    See https://www.rabbitmq.com/docs/networking#proxy-protocol.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        expects = __salt__["rabbit_host.rabbitmq_setting"](name, "proxy_protocol") == "true"
+        if expects == expected:
+            ret["comment"] = f"The node already expects {_clients(expected)}"
+        elif not __salt__["service.status"](service):
+            ret["comment"] = f"{service} does not run and will start expecting {_clients(expected)}"
+        else:
+            raise SaltInvocationError(
+                f"the node runs and expects {_clients(expects)}, pillar wants "
+                f"{_clients(expected)}. It is not changed while it runs, as HAProxy's next "
+                "connections to it would fail. Next: docs/haproxy.md, PROXY protocol, which "
+                "switches one broker after another"
+            )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=f"{__grains__['id']}: PROXY protocol: {err}")
+    return ret
+
+
+def _clients(proxied):
+    """Say how clients come."""
+    return "clients with the PROXY protocol" if proxied else "clients without the PROXY protocol"
+
+
 def plugins_enabled(name, plugins):
     """
     Enable plugins on the running node; others stay as they are.

@@ -38,7 +38,7 @@ RELEASES = {
     "Ubuntu-24.04": "noble",
 }
 TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker", "protected")
-OF_BROKERS = ("check", "node_type", "discard_local_data")
+OF_BROKERS = ("check", "proxy_protocol", "node_type", "discard_local_data")
 ANYWHERE = ("", "*", "0.0.0.0", "::", "[::]")
 
 
@@ -77,6 +77,9 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _timeouts,
         _listeners,
         _server_checks,
+        _management,
+        _proxy_protocol,
+        _promex,
     )
     checks += (_users, _permissions, _policies, _mirroring, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
@@ -330,6 +333,11 @@ def _ports(view):
     if management in taken:
         why = f"{taken[management]} port"
         yield _error("rabbitmq:management_port", management, "another port", why)
+    taken[management] = "rabbit_ha:rabbitmq:management_port's"
+    prometheus = view.rabbitmq["prometheus"]
+    if prometheus["enabled"] and prometheus["port"] in taken:
+        why = f"{taken[prometheus['port']]} port"
+        yield _error("rabbitmq:prometheus:port", prometheus["port"], "another port", why)
     if distribution > 65535:
         why = f"with which the Erlang distribution would listen on {distribution}"
         yield _error("rabbitmq:amqp_port", amqp, f"a port up to {65535 - DISTRIBUTION}", why)
@@ -338,27 +346,16 @@ def _ports(view):
 def _listeners(view):
     """HAProxy's listeners are apart from each other and from RabbitMQ's."""
     cluster = view.haproxy["rabbitmq_cluster"]["bind"]
-    monitor = view.haproxy["monitor"]["bind"]
     if not view.load_balancers:
         return
     address, port = _split(cluster)
-    monitor_address, monitor_port = _split(monitor)
-    overlap = address == monitor_address or {address, monitor_address} & set(ANYWHERE)
-    if port == monitor_port and overlap:
-        why = "the port of rabbit_ha:haproxy:rabbitmq_cluster:bind"
-        yield _error("haproxy:monitor:bind", monitor, "another port", why)
     both = [host for host in view.load_balancers if host in view.brokers]
-    if both:
-        ports = {
-            view.rabbitmq["amqp_port"]: "amqp_port",
-            view.rabbitmq["management_port"]: "management_port",
-        }
-        if monitor_port in ports and monitor_port != port:
-            why = f"the port of rabbit_ha:rabbitmq:{ports[monitor_port]} on {both[0]}"
-            yield _error("haproxy:monitor:bind", monitor, "another port", why)
-        if ports.get(port) == "management_port":
-            why = f"the port of rabbit_ha:rabbitmq:management_port on {both[0]}"
-            yield _error("haproxy:rabbitmq_cluster:bind", cluster, "another port", why)
+    listeners = {"rabbitmq_cluster": cluster, "monitor": view.haproxy["monitor"]["bind"]}
+    for name in ("management", "prometheus"):
+        if view.haproxy[name]["enabled"]:
+            listeners[name] = view.haproxy[name]["bind"]
+    for name, other, why in _collisions(view, listeners, both[0] if both else None):
+        yield _error(f"haproxy:{name}:bind", other, "another port", why)
     virtual = view.settings["virtual_address"]
     only_four = address == "0.0.0.0"
     if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
@@ -373,6 +370,45 @@ def _listeners(view):
     if each > most:
         why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _collisions(view, listeners, broker):
+    """
+    Find listeners of HAProxy whose port something else has.
+
+    Yields the listener, what it binds to, and whose port that is; each listener once.
+    ``broker`` is a load balancer that is a broker too, or None.
+    """
+    taken = {} if broker is None else _ports_of_a_broker(view)
+    for position, (name, bind) in enumerate(listeners.items()):
+        address, port = _split(bind)
+        others = [
+            other
+            for other in list(listeners)[:position]
+            if _split(listeners[other])[1] == port
+            and (address == _split(listeners[other])[0] or _anywhere(address, listeners[other]))
+        ]
+        if others:
+            yield name, bind, f"the port of rabbit_ha:haproxy:{others[0]}:bind"
+        # On its own address RabbitMQ leaves the AMQP port to the listener that brings clients.
+        elif port in taken and (name, taken[port]) != ("rabbitmq_cluster", "amqp_port"):
+            yield name, bind, f"the port of rabbit_ha:rabbitmq:{taken[port]} on {broker}"
+
+
+def _anywhere(address, bind):
+    """Tell whether one of two listeners binds all addresses."""
+    return bool({address, _split(bind)[0]} & set(ANYWHERE))
+
+
+def _ports_of_a_broker(view):
+    """Map the ports that RabbitMQ listens on to the settings that say so."""
+    ports = {
+        view.rabbitmq["amqp_port"]: "amqp_port",
+        view.rabbitmq["management_port"]: "management_port",
+    }
+    if view.rabbitmq["prometheus"]["enabled"]:
+        ports.setdefault(view.rabbitmq["prometheus"]["port"], "prometheus:port")
+    return ports
 
 
 def _split(bind):
@@ -422,6 +458,54 @@ def _server_checks(view):
     if weights and view.load_balancers and not any(weights):
         path = "haproxy:rabbitmq_cluster:check:weight"
         yield _error(path, _Said("0 on every broker"), "a broker that gets connections")
+
+
+def _management(view):
+    """What asks brokers' management UI finds one."""
+    if not view.load_balancers or "rabbitmq_management" in view.rabbitmq["plugins"]:
+        return
+    why = "without the plugin rabbitmq_management"
+    expected = "it among rabbit_ha:rabbitmq:plugins"
+    if view.haproxy["rabbitmq_cluster"]["probe"] == "management":
+        yield _error("haproxy:rabbitmq_cluster:probe", "management", expected, why)
+    if view.haproxy["management"]["enabled"]:
+        yield _error("haproxy:management:enabled", True, expected, why)
+
+
+def _proxy_protocol(view):
+    """HAProxy and brokers agree on the PROXY protocol, and HAProxy's checks fit it."""
+    if "proxy_protocol" in view.rabbitmq["config"]:
+        why = "which HAProxy is not told of"
+        expected = "rabbit_ha:haproxy:rabbitmq_cluster:proxy_protocol, for both"
+        yield _error("rabbitmq:config:proxy_protocol", _Said("a line of its own"), expected, why)
+    cluster = view.haproxy["rabbitmq_cluster"]
+    said = {"haproxy:rabbitmq_cluster:proxy_protocol": cluster["proxy_protocol"]}
+    for host in view.brokers:
+        said[f"hosts:{host}:proxy_protocol"] = view.hosts[host].get("proxy_protocol")
+    said = {path: version for path, version in said.items() if version}
+    if said and not view.load_balancers and view.roles_known:
+        path, version = next(iter(said.items()))
+        why = "without which nobody speaks it"
+        yield _error(path, version, "a load balancer, or nothing", why)
+    if said and cluster["probe"] == "amqp":
+        why = f"with the PROXY protocol (rabbit_ha:{next(iter(said))}), which checks cannot speak"
+        yield _error("haproxy:rabbitmq_cluster:probe", "amqp", "management or connect", why)
+
+
+def _promex(view):
+    """HAProxy's metrics are built in where it is built from source."""
+    source = view.haproxy["source"]
+    built = view.load_balancers and view.haproxy["install"] == "source"
+    if not built or not view.haproxy["prometheus"]["enabled"]:
+        return
+    version = tuple(int(part) for part in re.findall(r"\d+", str(source["version"]))[:2])
+    if version < (2, 4):
+        why = f"with HAProxy {source['version']}, which has no USE_PROMEX"
+        yield _error("haproxy:prometheus:enabled", True, "version 2.4 at least, or false", why)
+    elif str(source["options"].get("USE_PROMEX", 1)) in ("", "0", "False", "None"):
+        why = "with rabbit_ha:haproxy:prometheus:enabled"
+        value = source["options"]["USE_PROMEX"]
+        yield _error("haproxy:source:options:USE_PROMEX", value, "1, or no such option", why)
 
 
 # VRRP

@@ -204,7 +204,8 @@ def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secret
     assert group["name"] == configured["group"] == "rabbitmq"
     assert (configured["user"], configured["mode"]) == ("root", "0640")
     assert configured["show_changes"] is (case == "default")
-    assert configured["require"] == [{"group": group["__id__"]}]
+    settled = host.state("RabbitMQ's clients reach it as it expects them")
+    assert configured["require"] == [{"group": group["__id__"]}, {"rabbit_node": settled["__id__"]}]
     assert group["order"] < configured["order"] < host.state("RabbitMQ is installed")["order"]
 
 

@@ -88,6 +88,16 @@ def test_pillar_s_source_reaches_the_state(balancer):
     assert chunk["options"] == {"PREFIX": "/usr/local/haproxy", "USE_PCRE": 1}
 
 
+@pytest.mark.parametrize("given", [{}, {"USE_PROMEX": "yes"}])
+def test_a_build_has_the_option_that_its_metrics_need(compiled, given):
+    pillar = source(options=given)
+    without = compiled(BALANCER, source()).state("HAProxy is built from source")
+    assert "USE_PROMEX" not in without["options"]
+    pillar["rabbit_ha"]["haproxy"]["prometheus"] = {"enabled": True}
+    chunk = compiled(BALANCER, pillar).state("HAProxy is built from source")
+    assert chunk["options"]["USE_PROMEX"] == given.get("USE_PROMEX", 1)
+
+
 def test_nobody_can_log_in_as_haproxy(balancer):
     chunk = balancer().state("HAProxy has a user that nobody can log in as")
     assert (chunk["name"], chunk["gid"], chunk["shell"]) == (

@@ -7,6 +7,12 @@ RabbitMQ has a group that may read its configuration:
     - name: {{ rabbitmq.service_group }}
     - system: true
 
+RabbitMQ's clients reach it as it expects them:
+  rabbit_node.proxy_protocol_settled:
+    - name: {{ path }}
+    - service: {{ rabbitmq.service }}
+    - expected: {{ salt['rabbit_topology.proxy_protocol']() is not none }}
+
 RabbitMQ has its configuration:
   file.managed:
     - name: {{ path }}
@@ -20,11 +26,12 @@ RabbitMQ has its configuration:
     - show_changes: {{ not (secret or salt['rabbit_host.holds_secret'](path)) }}
     - require:
       - group: RabbitMQ has a group that may read its configuration
+      - rabbit_node: RabbitMQ's clients reach it as it expects them
 
 RabbitMQ knows its plugins before its first start:
   file.managed:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
-    - contents: '[{{ rabbitmq.plugins | join(',') }}].'
+    - contents: '[{{ salt['rabbit_topology.plugins']() | join(',') }}].'
     - makedirs: true
     - mode: '0644'
     # An existing list is not replaced but added to, online, further on.

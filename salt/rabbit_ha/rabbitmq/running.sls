@@ -13,6 +13,6 @@ RabbitMQ is running and starts at boot:
 RabbitMQ's plugins are enabled:
   rabbit_node.plugins_enabled:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
-    - plugins: {{ rabbitmq.plugins | json }}
+    - plugins: {{ salt['rabbit_topology.plugins']() | json }}
     - require:
       - rabbit_node: RabbitMQ is running and starts at boot

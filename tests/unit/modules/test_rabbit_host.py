@@ -209,6 +209,22 @@ def test_a_configuration_file_holds_a_secret_or_none(rabbit_host, tmp_path, text
     assert rabbit_host.holds_secret(str(tmp_path / "rabbitmq.conf")) is holds
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("proxy_protocol = true\n", "true"),
+        ("#proxy_protocol = true\nmqtt.proxy_protocol = true\n", None),
+        # RabbitMQ takes the last one.
+        ("proxy_protocol=true\nproxy_protocol = false\n", "false"),
+        ("caf\xe9", None),
+    ],
+)
+def test_a_line_of_rabbitmq_conf_is_read(rabbit_host, tmp_path, text, value):
+    (tmp_path / "rabbitmq.conf").write_text(text, encoding="latin-1")
+    assert rabbit_host.rabbitmq_setting(f"{tmp_path}/rabbitmq.conf", "proxy_protocol") == value
+    assert rabbit_host.rabbitmq_setting(f"{tmp_path}/none.conf", "proxy_protocol") is None
+
+
 def test_a_configuration_file_that_is_not_there_holds_none(rabbit_host, tmp_path):
     assert rabbit_host.holds_secret(str(tmp_path / "rabbitmq.conf")) is False
 

@@ -57,6 +57,12 @@ class Units(Breakable):
         super().__init__()
         self._started, self._needs_reload = started, needs_reload
         self._unfinished = list(unfinished)
+        # What rabbitmq.conf says.
+        self.settings = {}
+
+    def rabbitmq_setting(self, path, key):
+        assert path == CONF
+        return self.settings.get(key)
 
     def unfinished_packages(self):
         return self._unfinished
@@ -132,6 +138,36 @@ def host(topology):
         return Host(topology, **kwargs)
 
     return build
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(("expected", "said"), [(True, {}), (False, {"proxy_protocol": "true"})])
+def test_the_proxy_protocol_is_not_changed_under_a_running_node(host, expected, said, test):
+    here = host(test=test)
+    here.units.settings = said
+    ret = here.states.proxy_protocol_settled(CONF, SERVICE, expected)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith("rabbitmq-node2: PROXY protocol: the node runs")
+    assert "docs/haproxy.md" in ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "runs"),
+    [
+        (True, {"proxy_protocol": "true"}, True),
+        (False, {}, True),
+        (False, {"proxy_protocol": "false"}, True),
+        (True, {}, False),
+        (False, {"proxy_protocol": "true"}, False),
+    ],
+)
+def test_the_proxy_protocol_is_settled_or_is_with_the_next_start(host, expected, said, runs):
+    here = host()
+    here.units.settings = said
+    here.rabbits[ME].vm = runs
+    ret = here.states.proxy_protocol_settled(CONF, SERVICE, expected)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert ("already" in ret["comment"]) is runs
 
 
 def test_a_host_with_another_name_is_named(host):
