@@ -122,6 +122,80 @@ def test_the_number_of_erlang_vms_does_not_grow_with_what_is_described(
     assert len(rabbitmqctl.calls) <= 2
 
 
+SHOVEL = {"src-uri": "amqp://name:s3cretOfAShovel@192.0.2.1", "src-queue": "q"}
+CLERK = {
+    "password_hash": "AAAAABia0BrGUJTyw/lHoO435KAUpCr1bZuraftDBHwofwSN",
+    "hashing_algorithm": "rabbit_password_hashing_sha256",
+    "tags": ["management"],
+    "limits": {"max-connections": 5},
+}
+MORE = {
+    "vhosts": {"/": {"description": "Default virtual host", "limits": {"max-queues": 9}}},
+    "users": {
+        "clerk": {
+            "tags": ["management"],
+            "topic_permissions": {"/": {"amq.topic": {"write": "^a", "read": "^b"}}},
+            "limits": CLERK["limits"],
+        }
+    },
+    "parameters": {"s": {"component": "shovel", "value": None}},
+    "global_parameters": {"g": {"value": None}},
+}
+
+
+def exported_with_more(version, shovel=SHOVEL):
+    """What a node exports that has a bit of everything, as it does on that version."""
+    exported = recorded(version, "export_definitions")
+    document = json.loads(exported["stdout"])
+    rights = {"user": "clerk", "vhost": "/", "exchange": "amq.topic", "write": "^a", "read": "^b"}
+    document["users"].append({"name": "clerk", **CLERK})
+    document["topic_permissions"].append(rights)
+    limits = {"vhost": "/", "component": "vhost-limits", "name": "limits"}
+    document["parameters"] += [
+        {**limits, "value": {"max-queues": 9}},
+        {"vhost": "/", "component": "shovel", "name": "s", "value": shovel},
+    ]
+    pairs = [["a", "s3cretOfAll"]] if version != "4.3.6" else {"a": "s3cretOfAll"}
+    document["global_parameters"].append({"name": "g", "value": pairs})
+    return {**exported, "stdout": json.dumps(document)}
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_everything_there_may_be_takes_two_erlang_vms_when_nothing_is_to_do(
+    minion, pillar, run_state, rabbitmqctl, version, test
+):
+    rabbitmqctl.answers(answers(version, export_definitions=exported_with_more(version)))
+    pillar["rabbitmq"]["users"]["clerk"] = {"password_hash": CLERK["password_hash"]}
+    pillar["rabbitmq"]["parameters"] = {"s": {"value": SHOVEL}}
+    pillar["rabbitmq"]["global_parameters"] = {"g": {"value": {"a": "s3cretOfAll"}}}
+    low = {**defined(), **MORE, "users": {**USERS, **MORE["users"]}}
+    [ret] = run_state(minion(test=test, **pillar), low)
+    assert (ret["result"], ret["changes"]) == (True, {}), ret["comment"]
+    assert len(rabbitmqctl.calls) <= 2
+
+
+def test_a_parameter_s_value_is_in_no_argument_log_or_return_also_when_it_is_refused(
+    minion, pillar, run_state, rabbitmqctl, caplog
+):
+    another = {**SHOVEL, "src-queue": "another"}
+    said = f'Validation failed\n\n"{SHOVEL["src-uri"]}" not a valid URI\n (//shovel/s)'
+    refused = {"stdout": "", "stderr": f"Error:\n{said}\n", "retcode": 69}
+    exported = exported_with_more("3.10.8", another)
+    rabbitmqctl.answers(answers("3.10.8", export_definitions=exported, import_definitions=refused))
+    pillar["rabbitmq"]["parameters"] = {"s": {"value": SHOVEL}}
+    caplog.set_level("DEBUG", logger="salt")
+    [ret] = run_state(minion(**pillar), {**defined(), "parameters": MORE["parameters"]})
+    assert ret["result"] is False
+    assert "the parameter shovel s in / was refused" in ret["comment"]
+    [sent] = [call["imported"] for call in rabbitmqctl.calls if call["imported"]]
+    [parameter] = sent["parameters"]
+    assert parameter["value"] == SHOVEL
+    arguments = str([(call["argv"], call["environment"]) for call in rabbitmqctl.calls])
+    for text in (arguments, str(ret), caplog.text):
+        assert "s3cretOfAShovel" not in text
+
+
 def without_users():
     """What the tool says on a node that has no user yet."""
     exported = recorded("3.10.8", "export_definitions")
