@@ -1,0 +1,242 @@
+"""HAProxy with all its options at once, and back to the article's values."""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import pathlib
+import socket
+import time
+import urllib.request
+
+import pika.exceptions
+import pytest
+
+from tests.integration.lab import BROKERS, HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
+from tests.sls.conftest import BOTH, FQDN, SECRETS, Compiled, numbered, pillar_of
+
+BALANCERS = {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}
+ADDRESSES = {
+    BROKERS[0]: "192.168.123.36",
+    BROKERS[1]: "192.168.123.162",
+    BROKERS[2]: "192.168.123.104",
+}
+FILES = "/etc/haproxy/haproxy.cfg /etc/haproxy/conf/*"
+EXTRA = "listen extra\n    bind :7000\n    server one 192.168.123.36:5672\n"
+OPTIONS = {
+    "global": {"hard-stop-after": "5s"},
+    "defaults": {"timeout": {"tunnel": "1h"}},
+    "rabbitmq_cluster": {
+        "balance": "leastconn",
+        "probe": "management",
+        "on-marked-down": "shutdown-sessions",
+        "check": {"inter": 1000},
+    },
+    "management": {"enabled": True},
+    "prometheus": {"enabled": True},
+}
+PASSWORD = {"monitor": {"password": SECRETS["monitor"]}}
+# What HAProxy is to judge: load balancer and pillar.
+JUDGED = {
+    "default": (HOLDER, pillar_of()),
+    "both roles": ("both1", pillar_of(BOTH)),
+    "domain": (f"{HOLDER}.example.org", pillar_of(FQDN)),
+    "seven brokers": ("balancer1", pillar_of(numbered(7, 3))),
+    "all options": (HOLDER, pillar_of(haproxy={**OPTIONS, **PASSWORD})),
+    **{
+        f"{probe}, {version}": (
+            HOLDER,
+            pillar_of(
+                haproxy={
+                    **PASSWORD,
+                    "rabbitmq_cluster": {"probe": probe, "proxy_protocol": version},
+                }
+            ),
+        )
+        for probe, version in (("amqp", None), ("connect", "v1"), ("management", "v2"))
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def optioned(deployed):
+    """The hosts with all options; with the article's values again afterwards."""
+    before = {host: digests(deployed, host) for host in BALANCERS}
+    said = {
+        "haproxy": {**OPTIONS, "snippets": {"text": {"extra": EXTRA}}},
+        "rabbitmq": {"prometheus": {"enabled": True}},
+    }
+    with deployed.pillar_changed(said):
+        deploy(deployed)
+        yield deployed
+    deploy(deployed)
+    # What pillar does not name stays.
+    for broker in BROKERS:
+        deployed.exec(broker, "rabbitmq-plugins", "disable", "--offline", "rabbitmq_prometheus")
+    assert {host: digests(deployed, host) for host in BALANCERS} == before
+    deployed.wait_until_well()
+
+
+def deploy(lab):
+    done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def digests(lab, host):
+    """HAProxy's files, without what is in them."""
+    return lab.exec(host, "sh", "-c", f"sha256sum {FILES} 2>/dev/null", check=False).stdout
+
+
+def asked(lab, host, command):
+    """What HAProxy answers at its socket."""
+    script = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        "s.connect('/run/haproxy-rabbit_ha.sock'); "
+        f"s.sendall(b'{command}\\n'); print(s.makefile().read())"
+    )
+    return lab.exec(host, "python3", "-c", script).stdout
+
+
+def statistics(lab, host, proxy):
+    """A proxy's rows of HAProxy's statistics, by server."""
+    rows = csv.DictReader(io.StringIO(asked(lab, host, "show stat").removeprefix("# ")))
+    return {row["svname"]: row for row in rows if row["pxname"] == proxy}
+
+
+def got(url, user=None, password=None):
+    request = urllib.request.Request(url)
+    if user:
+        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def is_lost(connection):
+    """Tell whether a connection was closed from the other end."""
+    with contextlib.suppress(pika.exceptions.AMQPError, OSError):
+        # One that is known to be closed cannot be asked.
+        if connection.is_open:
+            connection.process_data_events(0)
+    return not connection.is_open
+
+
+@contextlib.contextmanager
+def connections(lab, number=3):
+    """Connections through the address, closed afterwards as far as they are left."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            manager = lab.amqp()
+            opened.append(manager.__enter__())
+            stack.callback(_leave, manager)
+        yield opened
+
+
+def _leave(manager):
+    with contextlib.suppress(pika.exceptions.AMQPError, OSError):
+        manager.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("case", JUDGED)
+def test_haproxy_finds_nothing_wrong_with_what_pillar_makes(deployed, tmp_path, case):
+    minion, pillar = JUDGED[case]
+    text = Compiled(tmp_path, minion, pillar, "Debian").render("haproxy/files/haproxy.cfg.j2")
+    folder = pathlib.Path(deployed.status()["hosts"][STANDBY]["root"]) / "root" / "judged"
+    (folder / "conf").mkdir(parents=True, exist_ok=True)
+    (folder / "haproxy.cfg").write_text(text)
+    (folder / "conf" / "extra.cfg").write_text(EXTRA)
+    files = ["-f", "/root/judged/haproxy.cfg", "-f", "/root/judged/conf"]
+    done = deployed.exec(STANDBY, "haproxy", "-c", *files, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "ALERT" not in said and "WARNING" not in said, said
+
+
+def test_with_all_options_a_second_run_changes_nothing(optioned):
+    done = optioned.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
+    assert done.returncode == 0, done.stdout
+    (states,) = json.loads(done.stdout)["data"].values()
+    assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+    optioned.wait_until_well()
+
+
+def management(lab, path):
+    """Ask the management API, through the address."""
+    password = lab.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
+    return json.loads(got(f"http://{VIRTUAL_ADDRESS}:15672/api/{path}", "admin", password))
+
+
+def test_management_answers_at_the_address(optioned):
+    assert "RabbitMQ" in got(f"http://{VIRTUAL_ADDRESS}:15672/")
+    # The same client stays with the same broker.
+    assert len({management(optioned, "overview")["node"] for _ in range(3)}) == 1
+
+
+def test_metrics_are_those_of_haproxy_and_of_each_broker(optioned):
+    for address in BALANCERS.values():
+        text = got(f"http://{address}:8405/metrics")
+        for broker in BROKERS:
+            assert f'haproxy_server_status{{proxy="rabbitmq_cluster",server="{broker}"' in text
+    for broker, address in ADDRESSES.items():
+        text = got(f"http://{address}:15692/metrics")
+        assert f'rabbitmq_identity_info{{rabbitmq_node="rabbit@{broker}"' in text
+
+
+def test_what_pillar_says_is_in_effect_and_so_is_the_snippet(optioned):
+    for host, address in BALANCERS.items():
+        assert statistics(optioned, host, "rabbitmq_cluster")["BACKEND"]["algo"] == "leastconn"
+        assert statistics(optioned, host, "rabbitmq_management")["BACKEND"]["algo"] == "source"
+        with socket.create_connection((address, 7000), timeout=5):
+            pass
+        # The package's unit reads the folder, and goes on doing so after a reload.
+        found = optioned.salt(host, "rabbit_failover.running_arguments", "haproxy")[host]
+        assert "/etc/haproxy/conf" in found
+
+
+def test_a_reload_s_old_process_does_not_outlive_hard_stop_after(optioned):
+    with connections(optioned, 1) as [connection]:
+        optioned.exec(HOLDER, "systemctl", "reload", "haproxy")
+        started = time.monotonic()
+        assert not is_lost(connection)
+        wait_until(lambda: is_lost(connection), 20, lambda: "it is still open")
+        assert time.monotonic() - started > 3
+
+
+def test_connections_to_a_broker_that_hangs_are_closed_at_once(optioned):
+    def states():
+        return {name: row["status"] for name, row in rows().items()}
+
+    def rows():
+        return statistics(optioned, HOLDER, "rabbitmq_cluster")
+
+    wait_until(
+        lambda: all(states()[broker] == "UP" for broker in BROKERS), 20, lambda: str(states())
+    )
+    with connections(optioned) as opened:
+        # As many as there are brokers: leastconn gives one to each.
+        assert [rows()[broker]["scur"] for broker in BROKERS] == ["1", "1", "1"]
+        optioned.command("freeze", BROKERS[2])
+        try:
+            started = time.monotonic()
+            wait_until(lambda: any(map(is_lost, opened)), 20, lambda: str(states()))
+            assert time.monotonic() - started < 10
+            assert sum(map(is_lost, opened)) == 1
+            assert states()[BROKERS[2]] == "DOWN"
+        finally:
+            optioned.command("thaw", BROKERS[2])
+    optioned.wait_until_well()
+
+
+def test_a_snippet_that_haproxy_refuses_replaces_nothing(optioned):
+    before = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
+    broken = {"broken": "listen broken\n    bind :7001\n    nonsense\n"}
+    with optioned.pillar_changed({"haproxy": {"snippets": {"text": broken}}}):
+        states = optioned.salt(HOLDER, "state.apply", "rabbit_ha.haproxy")[HOLDER]
+    [failed] = [s for s in states.values() if s["__id__"] == "HAProxy has its configuration"]
+    assert failed["result"] is False
+    assert "unknown keyword 'nonsense'" in failed["comment"]
+    assert "so nothing was replaced" in failed["comment"]
+    after = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
+    assert after == before
