@@ -82,6 +82,15 @@ class Lab:
         )
         return json.loads(done.stdout)
 
+    def applied(self, host, sls):
+        """Apply an SLS of RabbitMQ's as the orchestration does; returns its states by their IDs."""
+        orchestrated = 'pillar={"rabbit_ha_orchestrated": true}'
+        # A join and what comes before it take their time.
+        arguments = ("state.apply", f"rabbit_ha.rabbitmq.{sls}", orchestrated, "--timeout=300")
+        returned = self.salt(host, *arguments)[host]
+        assert isinstance(returned, dict), returned
+        return {state["__id__"]: state for state in returned.values()}
+
     def rabbitmqctl(self, host, *arguments):
         """Run rabbitmqctl in a host; returns its decoded JSON."""
         done = self.exec(host, "rabbitmqctl", "--silent", *arguments, "--formatter", "json")
@@ -151,12 +160,13 @@ class Lab:
         ]
 
     @contextlib.contextmanager
-    def amqp(self):
-        """Open a connection through the virtual address, as the administrator."""
-        password = self.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
+    def amqp(self, user="admin", password=None, vhost="/"):
+        """Open a connection through the virtual address, as the administrator unless told."""
+        password = password or self.secret("broker")["rabbitmq"]["users"][user]["password"]
         parameters = pika.ConnectionParameters(
             host=VIRTUAL_ADDRESS,
-            credentials=pika.PlainCredentials("admin", password),
+            virtual_host=vhost,
+            credentials=pika.PlainCredentials(user, password),
             socket_timeout=3,
             # HAProxy may still offer a broker that has just died.
             connection_attempts=5,

@@ -10,21 +10,11 @@ from tests.integration.lab import BROKERS
 SEED, SECOND, THIRD = BROKERS
 NODES = [f"rabbit@{broker}" for broker in BROKERS]
 DATA = "/var/lib/rabbitmq/mnesia"
-ORCHESTRATED = 'pillar={"rabbit_ha_orchestrated": true}'
-# A join and what comes before it take their time.
-WAIT = "--timeout=300"
-
-
-def _applied(lab, host, sls):
-    """Apply an SLS as the orchestration does; returns its states by their IDs."""
-    returned = lab.salt(host, "state.apply", f"rabbit_ha.rabbitmq.{sls}", ORCHESTRATED, WAIT)[host]
-    assert isinstance(returned, dict), returned
-    return {state["__id__"]: state for state in returned.values()}
 
 
 def _membership(lab, host):
     """Have a broker find its place; returns the state that sees to it."""
-    return _applied(lab, host, "clustered")["RabbitMQ is a member of the cluster"]
+    return lab.applied(host, "clustered")["RabbitMQ is a member of the cluster"]
 
 
 def _members(lab, host=SEED):
@@ -47,21 +37,21 @@ def test_a_member_becomes_a_ram_node_and_a_disc_node_again(healthy):
             said = healthy.salt(THIRD, "state.apply", "rabbit_ha.rabbitmq.clustered")[THIRD]
             assert "node_type: found 'ram', which RabbitMQ 4.3 (forky) no longer has" in str(said)
             return
-        states = _applied(healthy, THIRD, "clustered")
+        states = healthy.applied(THIRD, "clustered")
         changes = {"node_type": {"old": "disc", "new": "ram"}}
         assert states["RabbitMQ is a ram node"]["changes"] == changes
         assert _members(healthy) == (NODES, [NODES[2]])
-        assert _changed(_applied(healthy, THIRD, "clustered")) == {}
-    states = _applied(healthy, THIRD, "clustered")
+        assert _changed(healthy.applied(THIRD, "clustered")) == {}
+    states = healthy.applied(THIRD, "clustered")
     assert states["RabbitMQ is a disc node"]["result"] is True
     assert _members(healthy) == (NODES, [])
 
 
 def test_the_cluster_is_renamed_and_gets_its_name_back(healthy):
     with healthy.pillar_changed({"rabbitmq": {"cluster_name": "orders"}}):
-        assert _changed(_applied(healthy, SEED, "policies")).keys() == {"The cluster has its name"}
+        assert _changed(healthy.applied(SEED, "policies")).keys() == {"The cluster has its name"}
         assert healthy.rabbitmqctl(THIRD, "cluster_status")["cluster_name"] == "orders"
-    _applied(healthy, SEED, "policies")
+    healthy.applied(SEED, "policies")
     assert healthy.rabbitmqctl(THIRD, "cluster_status")["cluster_name"] == "rabbitmq_cluster1"
 
 
@@ -96,7 +86,7 @@ def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(healthy
     assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
     assert _members(healthy)[0] == _members(healthy, THIRD)[0] == NODES
     assert _replicas(healthy, quorum_queue) == NODES
-    assert _changed(_applied(healthy, THIRD, "clustered")) == {}
+    assert _changed(healthy.applied(THIRD, "clustered")) == {}
 
 
 def test_a_member_that_runs_is_not_forgotten(healthy):
