@@ -105,7 +105,9 @@ def wanted(described, current, ha="auto"):
     for key, said in described["parameters"].items():
         _add(items, "parameters", _parameter(key, said, version), said)
     for name, said in described["global_parameters"].items():
-        _add(items, "global_parameters", {"name": name, "value": said.get("value")}, said)
+        item = {"name": name, "value": said.get("value")}
+        _refuse_lists_like_text(f"global parameter {name}", item["value"], version)
+        _add(items, "global_parameters", item, said)
     return {"items": items, "notes": notes}
 
 
@@ -345,7 +347,29 @@ def _parameter(key, said, version):
             f"parameter {item['name']} of {item['component']} is a list, with which RabbitMQ "
             f"{version} can no longer export its definitions: there it has to be set by hand"
         )
+    what = f"parameter {item['name']} of {item['component']}"
+    _refuse_lists_like_text(what, item.get("value"), version)
     return item
+
+
+def _refuse_lists_like_text(what, value, version):
+    """
+    Refuse a value that RabbitMQ 4.3 makes something else of, or cannot export any more.
+
+    It takes lists of bytes and of lists for text: [1, 2] reads back as two characters,
+    and after ["a", 1] there is no export.
+    """
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    number = tuple(map(int, version.split(".")[:2]))
+    for one in below:
+        is_byte = isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255
+        if isinstance(value, list) and number >= (4, 3) and (is_byte or isinstance(one, list)):
+            raise SaltInvocationError(
+                f"the value of {what} has a list with a number up to 255 or a list in it, which "
+                f"RabbitMQ {version} takes for text and may not be able to export: there it has to "
+                "be another value, such as the number as text"
+            )
+        _refuse_lists_like_text(what, one, version)
 
 
 def _lowers_replicas(policies, old, new):

@@ -762,3 +762,24 @@ def test_a_list_as_a_parameter_is_refused_where_it_breaks_the_export(described, 
     if not result:
         assert "can no longer export its definitions" in ret["comment"]
         assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [
+        ({"x": [1, 2]}, False),
+        ({"x": ["a", 1]}, False),
+        ({"x": {"y": [["a", "b"]]}}, False),
+        ({"x": ["a", "b"]}, True),
+        ({"x": ["a", 5672]}, True),
+        ({"x": ["a", True, {"b": 1}]}, True),
+        ({"x": 1}, True),
+    ],
+)
+def test_a_list_that_rabbitmq_4_3_takes_for_text_is_refused(described, value, result):
+    ret, rabbitmqctl, _ = described(EVERYTHING, version="4.3.6", value=value)
+    assert ret["result"] is result
+    assert bool(rabbitmqctl.writes) is result
+    if not result:
+        assert "takes for text" in ret["comment"]
+        assert described(EVERYTHING, version="4.0.5", value=value)[0]["result"] is True
