@@ -240,3 +240,43 @@ def test_a_snippet_that_haproxy_refuses_replaces_nothing(optioned):
     assert "so nothing was replaced" in failed["comment"]
     after = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
     assert after == before
+
+
+def test_with_the_proxy_protocol_a_broker_sees_its_clients_addresses(optioned):
+    broker = BROKERS[2]
+    with optioned.pillar_changed({"hosts": {broker: {"proxy_protocol": "v2"}}}):
+        refused = optioned.salt(broker, "state.apply", "rabbit_ha.rabbitmq.configured")[broker]
+        failed = {s["__id__"] for s in refused.values() if s["result"] is False}
+        assert "RabbitMQ's clients reach it as it expects them" in failed
+        switch(optioned, broker)
+        with connections(optioned):
+            wait_until(lambda: len(peers(optioned)) == 3, 20, lambda: str(peers(optioned)))
+            # leastconn gives one to each; the others take HAProxy for their client.
+            expected = {f"rabbit@{one}": BALANCERS[HOLDER] for one in BROKERS[:2]}
+            assert peers(optioned) == {**expected, f"rabbit@{broker}": own_address()}
+        done = optioned.salt_run("rabbit_ha.verify", "messages=100")
+        assert done.returncode == 0, done.stdout
+    switch(optioned, broker)
+    optioned.wait_until_well()
+
+
+def peers(lab):
+    """Whom each node takes for its client."""
+    return {one["node"]: one.get("peer_host") for one in management(lab, "connections")}
+
+
+def own_address():
+    """The address that this process reaches the virtual one from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((VIRTUAL_ADDRESS, 1))
+        return probe.getsockname()[0]
+
+
+def switch(lab, broker):
+    """Have a broker and HAProxy change their protocol together, as docs/haproxy.md says."""
+    lab.exec(broker, "systemctl", "stop", "rabbitmq-server")
+    for target, sls in (("haproxy-*", "rabbit_ha.haproxy"), (broker, "rabbit_ha.rabbitmq")):
+        returns = lab.salt(target, "state.apply", sls)
+        failed = [s for r in returns.values() for s in r.values() if s["result"] is False]
+        assert not failed, failed
+    lab.wait_until_well()
