@@ -265,6 +265,28 @@ def _missing_secrets():
 # Steps of the deployment
 
 
+def keep_others_out():
+    """
+    Require that no other deployment is under way on this master, and let none begin.
+
+    It lasts until the process that called this ends, as an orchestration does with
+    its last step, or when it is killed.
+
+    Returns a mapping with ``problems`` (a list of sentences).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run rabbit_ha.keep_others_out
+    """
+    try:
+        __utils__["rabbit_run_lock.acquire"](os.path.join(__opts__["cachedir"], "rabbit_ha.lock"))
+    except CommandExecutionError as err:
+        return {"problems": [str(err)]}
+    return {"problems": []}
+
+
 def ready(patience=300, interval=2):
     """
     Tell whether a deployment can begin: pillar is complete, all hosts answer and are free.

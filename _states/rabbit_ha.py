@@ -9,12 +9,19 @@ def ready(name, errors=()):
     """
     Require that pillar is complete and that all hosts answer, before anything is touched.
 
+    Except in test mode, no other deployment may be under way, and none can begin
+    until this one has ended.
+
     name
         Says what for; shown in the output only.
     errors
         List of the errors in the pillar that the orchestration was made from. With
         any of them this step fails, whatever pillar says by now.
     """
+    if not __opts__["test"]:
+        alone = __salt__["saltutil.runner"]("rabbit_ha.keep_others_out")
+        if not isinstance(alone, dict) or alone["problems"]:
+            return _result(name, alone, "")
     found = __salt__["saltutil.runner"]("rabbit_ha.ready")
     if not isinstance(found, dict):
         return _result(name, found, "")

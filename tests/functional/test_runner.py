@@ -1,7 +1,9 @@
 """The runner through Salt's own client: pillar really compiled, files really written."""
 
+import fcntl
 import getpass
 import os
+import pathlib
 import stat
 import subprocess
 import sys
@@ -59,3 +61,15 @@ def test_on_problems_salt_run_shows_each_and_exits_with_1(master, tmp_path):
     assert ran.returncode == 1, ran.stderr
     assert "NOT OK: 7 problems" in ran.stdout
     assert "rabbit_ha:rabbitmq:users:admin:password: found nothing" in ran.stdout
+
+
+def test_no_deployment_begins_while_another_is_under_way(master):
+    with open(pathlib.Path(master["cachedir"], "rabbit_ha.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 7, since yesterday\n")
+        lock.flush()
+        [problem] = run(master, "rabbit_ha.keep_others_out")["problems"]
+    assert "another run is under way on this master: process 7, since yesterday" in problem
+    assert run(master, "rabbit_ha.keep_others_out") == {"problems": []}
+    # As the steps of one orchestration may.
+    assert run(master, "rabbit_ha.keep_others_out") == {"problems": []}

@@ -1,7 +1,9 @@
 """After the deployment: what is there, what a second run does, what it gave away."""
 
 import base64
+import fcntl
 import json
+import pathlib
 import re
 import urllib.request
 
@@ -86,6 +88,16 @@ def test_orchestration_again_changes_nothing(deployed):
     assert done.returncode == 0, done.stdout
     (states,) = json.loads(done.stdout)["data"].values()
     assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+
+
+def test_a_second_orchestration_is_refused_while_one_is_under_way(deployed):
+    cache = pathlib.Path(deployed.status()["master"]["config_dir"], "cache")
+    with (cache / "rabbit_ha.lock").open("r+") as lock:
+        # The run that took it last is over, and so is its lock.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        done = deployed.salt_run("state.orchestrate", "orch.rabbit_ha")
+    assert done.returncode != 0
+    assert "another run is under way on this master: process " in done.stdout
 
 
 def test_highstate_after_the_orchestration_changes_nothing(deployed):

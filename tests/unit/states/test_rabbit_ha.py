@@ -42,6 +42,23 @@ def test_ready_passes_when_all_hosts_answer(states, test):
     assert ret["comment"] == "2 hosts answer, pillar is complete"
 
 
+def test_ready_keeps_other_runs_out_but_not_in_test_mode(states):
+    for test, asked in (
+        (False, ["rabbit_ha.keep_others_out", "rabbit_ha.ready"]),
+        (True, ["rabbit_ha.ready"]),
+    ):
+        module, runner = states({"problems": [], "hosts": []}, test)
+        module.ready("all")
+        assert [call.args[0] for call in runner.call_args_list] == asked
+
+
+def test_ready_asks_no_host_while_another_run_is_under_way(states):
+    module, runner = states({"problems": ["another run is under way: process 7"]})
+    ret = module.ready("all")
+    assert (ret["result"], ret["comment"]) == (False, "another run is under way: process 7")
+    runner.assert_called_once_with("rabbit_ha.keep_others_out")
+
+
 def test_ready_shows_warnings(states):
     module, _ = states({"problems": [], "warnings": ["x: found y"], "hosts": ["a"]})
     ret = module.ready("all")
