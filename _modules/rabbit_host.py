@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 # systemd's words, in microseconds since the host booted.
 _STARTED = "ExecMainStartTimestampMonotonic"
 _CHANGED = "StateChangeTimestampMonotonic"
+UNITS = "/etc/systemd/system"
 DPKG_JOURNAL = "/var/lib/dpkg/updates"
 UNFINISHED = (["half-installed"], ["unpacked"], ["half-configured"])
 
@@ -217,7 +218,12 @@ def unit_needs_reload(service):
 
         salt-call rabbit_host.unit_needs_reload haproxy
     """
-    return _unit_properties(service, "NeedDaemonReload")["NeedDaemonReload"] == "yes"
+    unit = _unit_properties(service, "LoadState", "NeedDaemonReload", "DropInPaths")
+    if unit["LoadState"] != "loaded":
+        return False
+    # systemd 252 does not see a drop-in whose folder was not there when it read its units.
+    there = glob.glob(os.path.join(UNITS, f"{glob.escape(service)}.service.d", "*.conf"))
+    return unit["NeedDaemonReload"] == "yes" or not set(there) <= set(unit["DropInPaths"].split())
 
 
 def _unit_properties(service, *names):

@@ -84,11 +84,35 @@ def test_the_newest_of_files_and_of_what_is_in_folders_counts(rabbit_host, tmp_p
     assert rabbit_host.last_written([files[2]]) is None
 
 
+def unit_as_read(reload="no", drop_ins="", load="loaded"):
+    """What ``systemctl show`` prints of a unit."""
+    return printed(f"LoadState={load}\nNeedDaemonReload={reload}\nDropInPaths={drop_ins}")
+
+
 @pytest.mark.parametrize(("answer", "needs"), [("yes", True), ("no", False)])
 def test_systemd_tells_whether_a_unit_s_files_changed(rabbit_host, run, answer, needs):
-    run.return_value = printed(f"NeedDaemonReload={answer}")
+    run.return_value = unit_as_read(answer)
     assert rabbit_host.unit_needs_reload("haproxy") is needs
     assert run.call_args.args[0][-1] == "haproxy"
+
+
+def test_a_drop_in_that_systemd_has_not_seen_is_one_to_read(
+    rabbit_host, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(rabbit_host, "UNITS", str(tmp_path))
+    folder = tmp_path / "haproxy.service.d"
+    folder.mkdir()
+    for name in ("one.conf", "two.conf"):
+        (folder / name).touch()
+    run.return_value = unit_as_read(drop_ins=f"{folder}/one.conf")
+    assert rabbit_host.unit_needs_reload("haproxy") is True
+    run.return_value = unit_as_read(drop_ins=f"/lib/a.conf {folder}/one.conf {folder}/two.conf")
+    assert rabbit_host.unit_needs_reload("haproxy") is False
+
+
+def test_a_unit_that_is_not_there_needs_no_reading(rabbit_host, run):
+    run.return_value = unit_as_read(reload="yes", load="not-found")
+    assert rabbit_host.unit_needs_reload("haproxy") is False
 
 
 def test_a_systemctl_that_fails_names_host_and_service(rabbit_host, run):
