@@ -20,8 +20,9 @@ def write_definitions(reason, at=None):
     """
     Write a node's definitions to a dated file that only root can read.
 
-    The last ten of them are kept. ``rabbitmqctl import_definitions FILE`` brings
-    one back.
+    The last ten of them are kept; the last one is not written again when it says the
+    same for the same reason, so that tries that fail push none out.
+    ``rabbitmqctl import_definitions FILE`` brings one back.
 
     reason
         Why, in a few words; becomes a part of the file's name.
@@ -46,6 +47,9 @@ def write_definitions(reason, at=None):
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     path = os.path.join(_folder(), f"{_PREFIX}{now}-{words}.json")
     try:
+        for last in list_definitions()[-1:]:
+            if last.endswith(f"Z-{words}.json") and _read(last) == definitions:
+                return last
         with salt.utils.files.set_umask(0o077):
             os.makedirs(_folder(), mode=0o700, exist_ok=True)
             with open(path, "x", encoding="utf-8") as handle:
@@ -78,6 +82,15 @@ def list_definitions():
     except FileNotFoundError:
         return []
     return [os.path.join(_folder(), name) for name in names]
+
+
+def _read(path):
+    """Read definitions that were kept; None where the file is not whole."""
+    with salt.utils.files.fopen(path, encoding="utf-8") as handle:
+        try:
+            return json.load(handle)
+        except ValueError:
+            return None
 
 
 def _folder():

@@ -32,10 +32,15 @@ NODE_NOT_RUNNING = "node not running"
 COOKIE_MISMATCH = "cookie mismatch"
 SEED_UNREACHABLE = "seed unreachable"
 FORGOTTEN = "forgotten by the cluster"
+NOT_LISTED_BY_A_LONE_NODE = "not listed by a node that stands alone"
 GHOST = "ghost in the cluster"
 OTHER_CLUSTER = "other cluster"
 PARTITIONED = "partitioned"
 DOES_NOT_FIT = "older or newer than the cluster allows"
+# Global parameters that a node has by itself.
+BUILT_IN = ("cluster_name", "cluster_tags", "internal_cluster_id")
+# So many brokers that are no members are asked by a seed that has formed a cluster.
+STRANGERS_ASKED = 2
 
 
 def verdict(contacts):
@@ -64,7 +69,7 @@ def verdict(contacts):
     local = __salt__["rabbitmqctl.node_state"]()
     if local["state"] == "cookie mismatch":
         detail = f"{me} runs with another Erlang cookie than the one in its file"
-        return _verdict(COOKIE_MISMATCH, contact=me, detail=detail)
+        return _verdict(COOKIE_MISMATCH, contact=me, members=members_on_disk(), detail=detail)
     if local["state"] in ("node not running", "unreachable"):
         return _judge_stopped_node(me, contacts, local)
     if local["status"] is None:
@@ -89,7 +94,7 @@ def _judge_stopped_node(me, contacts, local):
     if remembered:
         contact, there, _ = _other_side(me, contacts, remembered)
         if contact in remembered and me not in there["members"]:
-            return _forgotten(me, contact, there)
+            return forgotten_by(contact, there["members"])
     return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
 
 
@@ -107,7 +112,7 @@ def _judge_stopped_app(me, contacts):
         detail = f"{contact} lists {me}, whose app is down"
         return _verdict(APP_STOPPED_MEMBER, detail=detail, **common)
     if contact in (on_disk or __salt__["rabbitmqctl.known_members"]()):
-        return _forgotten(me, contact, there)
+        return forgotten_by(contact, there["members"])
     detail = f"the app of {me} is down and {contact} does not list it"
     return _verdict(APP_STOPPED_NOT_A_MEMBER, detail=detail, **common)
 
@@ -122,16 +127,38 @@ def _judge_running(me, contacts, status):
         )
     if any(status.get("partitions", {}).values()):
         return _partitioned(me, here, set(status["running_nodes"]))
-    is_seed = bool(contacts) and contacts[0] == me
-    if is_seed and (len(contacts) == 1 or len(here) > 1):
-        return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
+    if contacts and contacts[0] == me:
+        return _judge_running_seed(me, contacts, here, status)
     contact, there, refused_by = _other_side(me, contacts, here)
-    if there is None and not (is_seed and not refused_by):
+    if there is None:
         return _no_other_side(me, contacts, here, refused_by)
-    if is_seed and (there is None or there["members"] == {contact}):
-        # The others have not formed a cluster: the seed waits for them.
-        return _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
     return _compared(me, here, status, contact, there)
+
+
+def _judge_running_seed(me, contacts, here, status):
+    """Judge the seed, which runs: others join it, unless they have a cluster without it."""
+    is_seed = _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
+    if len(here) == 1:
+        contact, there, refused_by = _other_side(me, contacts, here)
+        if refused_by and there is None:
+            return _no_other_side(me, contacts, here, refused_by)
+        return _compared(me, here, status, contact, there) if there else is_seed
+    running = set(status["running_nodes"])
+    strangers = [node for node in contacts if node not in here or node not in running]
+    for contact in strangers[:STRANGERS_ASKED]:
+        _, there, _ = _other_side(me, [me, contact], here)
+        if there and me not in there["members"]:
+            if contact in here:
+                return forgotten_by(contact, there["members"])
+            members = ", ".join(sorted(there["members"]))
+            detail = f"{me} is in one cluster ({', '.join(sorted(here))}), {contact} in another "
+            return _verdict(
+                OTHER_CLUSTER,
+                contact=contact,
+                members=there["members"],
+                detail=f"{detail}({members})",
+            )
+    return is_seed
 
 
 def _members(status):
@@ -143,19 +170,19 @@ def _other_side(me, contacts, known):
     """
     Ask the first contact that answers; members that the node knows go first.
 
+    A contact that stands alone is a cluster to join only where it is the seed. One that
+    the node knows as a member, as after it lost its data, counts only where no other answers.
+
     Returns the contact, a mapping ``members``, ``running`` (sets), ``version`` and
     ``flags`` (the enabled feature flags) or None, and the contact that refused the
     cookie, or None.
     """
-    refused = None
+    refused, lone = None, None
     for contact in sorted((n for n in contacts if n != me), key=lambda n: n not in known):
         found = __salt__["rabbitmqctl.node_state"](contact)
         if found["state"] == "running":
             status = found["status"]
             members = _members(status)
-            if members == {contact} and contact not in {contacts[0], *known}:
-                # It waits for the seed as this node does: no cluster to join.
-                continue
             flags = status.get("feature_flags", [])
             view = {
                 "members": members,
@@ -163,10 +190,14 @@ def _other_side(me, contacts, known):
                 "version": status["versions"].get(contact, {}).get("rabbitmq_version"),
                 "flags": {flag["name"] for flag in flags if flag.get("state") == "enabled"},
             }
-            return contact, view, None
+            if members != {contact} or (contact == contacts[0] and contact not in known):
+                return contact, view, None
+            # Else it waits for the seed as this node does, or has lost its data.
+            if contact in known:
+                lone = lone or (contact, view, None)
         if found["state"] == "cookie mismatch":
             refused = refused or contact
-    return None, None, refused
+    return lone or (None, None, refused)
 
 
 def _no_other_side(me, contacts, here, refused_by):
@@ -178,14 +209,42 @@ def _no_other_side(me, contacts, here, refused_by):
     return _verdict(SEED_UNREACHABLE, members=here, detail=f"{me} reaches none of {others}")
 
 
-def _forgotten(me, contact, there):
-    """Judge a node that remembers a cluster which no longer lists it."""
+def forgotten_by(contact, members):
+    """
+    Judge the local node, which counts a contact as a member and is not listed by it.
+
+    A contact that stands alone proves nothing: it may be the one that lost its data. Then
+    all that the local node has counts as content.
+
+    contact
+        Erlang node name of the contact.
+    members
+        The members that the contact lists.
+
+    Returns what :func:`verdict` returns.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.forgotten_by rabbit@rabbitmq-node1 '[rabbit@rabbitmq-node1]'
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    content = queues_on_disk(contact)
+    if set(members) == {contact}:
+        return _verdict(
+            NOT_LISTED_BY_A_LONE_NODE,
+            contact=contact,
+            members=members,
+            detail=f"{me} lists {contact}, which stands alone: it lost its data, or forgot {me}",
+            content=[*content, f"what {contact} lost, if it did"],
+        )
     return _verdict(
         FORGOTTEN,
         contact=contact,
-        members=there["members"],
+        members=members,
         detail=f"{me} lists {contact}, which does not list it",
-        content=queues_on_disk(contact),
+        content=content,
     )
 
 
@@ -198,7 +257,7 @@ def _compared(me, here, status, contact, there):
             return _verdict(JOINED, detail=f"{me} and {contact} list each other", **common)
         return _partitioned(me, here, set(status["running_nodes"]), there["running"])
     if contact in here:
-        return _forgotten(me, contact, there)
+        return forgotten_by(contact, there["members"])
     if here != {me}:
         return _verdict(
             OTHER_CLUSTER, detail=f"{me} is a member of another cluster: {sorted(here)}", **common
@@ -341,7 +400,8 @@ def queues_on_disk(contact):
     """
     List the classic queues that only the local node's disk has, whether it runs or not.
 
-    Quorum queues and mirrors are on other members too.
+    Quorum queues are on other members too, and so is a mirrored queue. One that was declared
+    anew elsewhere since, or whose mirror has no messages, is not what this disk has.
 
     contact
         Erlang node name of the member that knows the cluster's queues.
@@ -360,20 +420,35 @@ def queues_on_disk(contact):
     for path in glob.glob(places):
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
             named = dict(line.split(": ", 1) for line in handle.read().splitlines() if ": " in line)
-        vhosts.setdefault(named.get("VHOST"), set()).add(named.get("QUEUE"))
+        files = glob.glob(os.path.join(os.path.dirname(path), "*"))
+        held = any(os.path.getsize(file) for file in files)
+        vhosts.setdefault(named.get("VHOST"), {})[named.get("QUEUE")] = held
     if not vhosts:
         return []
-    known = {
-        vhost["name"] for vhost in __salt__["rabbitmqctl.export_definitions"](contact)["vhosts"]
-    }
+    definitions = __salt__["rabbitmqctl.export_definitions"](contact)
+    known = {vhost["name"] for vhost in definitions["vhosts"]}
     found = []
     for vhost, queues in sorted(vhosts.items()):
-        if vhost in known:
-            # A mirror's queue is served by the others now.
-            elsewhere = __salt__["rabbitmqctl.list_queues"](vhost, contact)
-            queues = queues - {queue["name"] for queue in elsewhere}
-        found += [f"queue {queue} in {vhost}" for queue in sorted(queues)]
+        listed = __salt__["rabbitmqctl.list_queues"](vhost, contact) if vhost in known else []
+        messages = {queue["name"]: queue["messages"] for queue in listed}
+        for queue, held in sorted(queues.items()):
+            served = messages.get(queue) and _is_mirrored(queue, vhost, definitions["policies"])
+            if queue not in messages or (held and not served):
+                found.append(f"queue {queue} in {vhost}")
     return found
+
+
+def _is_mirrored(queue, vhost, policies):
+    """Tell whether the policy that applies to a classic queue mirrors it."""
+    applying = [
+        policy
+        for policy in policies
+        if policy["vhost"] == vhost
+        and policy["apply-to"] in ("all", "queues", "classic_queues")
+        and re.search(policy["pattern"], queue)
+    ]
+    first = max(applying, key=lambda policy: policy["priority"], default={"definition": {}})
+    return "ha-mode" in first["definition"]
 
 
 def local_content():
@@ -411,7 +486,9 @@ def _is_fresh():
     The usual answer before a join; it starts no VM. Any other is left to be asked for.
     """
     try:
-        return not _named(_api("definitions")) and not _api("queues")
+        definitions = _api("definitions")
+        # What guest may not see among the queues, the definitions have.
+        return not (_named(definitions) or definitions["queues"] or _api("queues"))
     except (OSError, ValueError, KeyError):
         # No such plugin, or no such user any more.
         return False
@@ -442,6 +519,11 @@ def _named(definitions):
             # Built in; 4.3 exports one of them.
             if not (kind == "exchanges" and item["name"].startswith("amq."))
         ]
+    found += [
+        f"global parameter {item['name']}"
+        for item in definitions.get("global_parameters", [])
+        if item["name"] not in BUILT_IN
+    ]
     return found
 
 

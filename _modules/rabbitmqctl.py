@@ -192,9 +192,9 @@ def node_state(node=None, timeout=15):
     reads = __context__.setdefault(CACHE, {})
     key = ("node_state", node)
     if key not in reads:
-        away = _why_away(node) if node else None
+        away = _away(node) if node else None
         if away:
-            return {"state": UNREACHABLE, "status": None, "said": away}
+            return away
         answer = _run(
             ["cluster_status", "--formatter", "json", "--timeout", str(timeout)],
             node=node,
@@ -204,18 +204,27 @@ def node_state(node=None, timeout=15):
     return reads[key]
 
 
-def _why_away(node, timeout=3):
+def _away(node, timeout=3):
     """
-    Tell why a node's host cannot be reached, without starting a VM; None where it can.
+    Ask a node's host whether the node runs, without starting a VM.
 
-    A VM that cannot reach a host waits much longer than this for it, or for its
-    name.
+    A VM that cannot reach a host, or its name, waits much longer than this.
+
+    Returns what :func:`node_state` does, or None for a node that its host knows of.
+
+    See https://www.erlang.org/doc/apps/erts/erl_dist_protocol.html (PORT_PLEASE2_REQ).
     """
-    host = node.split("@", 1)[1]
+    name, host = node.split("@", 1)
+    request = b"z" + name.encode()
     try:
-        socket.create_connection((host, EPMD_PORT), timeout=timeout).close()
+        with socket.create_connection((host, EPMD_PORT), timeout=timeout) as connection:
+            connection.sendall(len(request).to_bytes(2, "big") + request)
+            answer = connection.recv(2)
     except OSError as err:
-        return f"{host}, port {EPMD_PORT} (epmd): {err}"
+        said = f"{host}, port {EPMD_PORT} (epmd): {err}"
+        return {"state": UNREACHABLE, "status": None, "said": said}
+    if answer[:1] == b"w" and answer[1:] not in (b"", b"\0"):
+        return {"state": DOWN, "status": None, "said": f"epmd on {host} knows of no node {name}"}
     return None
 
 

@@ -2,6 +2,7 @@
 Membership, node types and name of the RabbitMQ cluster.
 """
 
+import contextlib
 import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -15,6 +16,12 @@ _WAY_OUT = {
     "forgotten by the cluster": (
         "Save what is needed; rabbit_ha:hosts:{host}:discard_local_data: true then allows, once, "
         "to set this node's data aside and to join anew"
+    ),
+    "not listed by a node that stands alone": (
+        "If {contact} lost its data, this node's counts: stop rabbitmq-server there, start it "
+        "here, then salt-run state.orchestrate orch.rabbit_ha has it join. Only if {contact} has "
+        "what counts: rabbit_ha:hosts:{host}:discard_local_data: true sets this node's data "
+        "aside, once, and has it join anew"
     ),
     "other cluster": "Correct the topology in pillar, or take this node out of its cluster by hand",
     "partitioned": "Then run again",
@@ -33,6 +40,9 @@ _PREDICTED = {
     "standalone, with content": "would have joined {contact} and discarded what is here",
     "ghost in the cluster": "would have had {contact} forget the old node, then joined",
     "forgotten by the cluster": "would have set this node's data aside and joined {contact}",
+    "not listed by a node that stands alone": (
+        "would have set this node's data aside and joined {contact}"
+    ),
 }
 
 
@@ -194,53 +204,84 @@ def _start_app(found, wanted, changes):
     """Start the app; what the node holds shows only then."""
     try:
         __salt__["rabbitmqctl.start_app"](timeout=wanted["boot_timeout"])
-    except CommandExecutionError:
-        if found["verdict"] == "app stopped, member":
-            raise
-        # It waits in vain for members that do not list it.
-        content = __salt__["rabbit_membership.queues_on_disk"](found["contact"])
-        forgotten = {**found, "verdict": "forgotten by the cluster", "content": content}
-        if content and not wanted["may_discard"]:
+    except CommandExecutionError as err:
+        # One that waits in vain for members which do not list it knows them by now.
+        known = __salt__["rabbitmqctl.known_members"]()
+        if found["verdict"] == "app stopped, member" or found["contact"] not in known:
+            raise CommandExecutionError(
+                f"{found['verdict']}: {err}. It may only be slow (rabbit_ha:rabbitmq:join_timeout "
+                f"is {wanted['boot_timeout']} s). Next: journalctl -u {wanted['service']}, then "
+                "run again"
+            ) from err
+        forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])
+        if forgotten["content"] and not wanted["may_discard"]:
             raise CommandExecutionError(_refusal(forgotten, wanted)) from None
         _set_aside(forgotten, wanted, changes)
     changes["app"] = "started"
+
+
+@contextlib.contextmanager
+def _app_stopped():
+    """Stop the app for a while; it is started again however that goes."""
+    try:
+        __salt__["rabbitmqctl.stop_app"]()
+        yield
+    except CommandExecutionError as err:
+        try:
+            __salt__["rabbitmqctl.start_app"]()
+        except CommandExecutionError as second:
+            raise CommandExecutionError(f"{err}; after that {second}") from err
+        raise
+    __salt__["rabbitmqctl.start_app"]()
 
 
 def _join(found, wanted, changes):
     """Join the contact; on failure leave the app running."""
     reason = "before discarding local data" if found["content"] else "before joining"
     changes["backup"] = __salt__["rabbit_backup.write_definitions"](reason)
-    __salt__["rabbitmqctl.stop_app"]()
-    try:
+    if __salt__["rabbit_topology.node_name"]() in found["members"]:
+        _replace_ghost(found, wanted, changes)
+        return
+    _discard(wanted, changes)
+    with _app_stopped():
         __salt__["rabbitmqctl.join_cluster"](found["contact"], wanted["ram"])
-    finally:
-        __salt__["rabbitmqctl.start_app"]()
     changes["cluster"] = {"old": "alone", "new": f"with {found['contact']}"}
-    if found["content"]:
-        changes["discarded"] = found["content"]
+
+
+def _discard(wanted, changes):
+    """Look once more at what the node holds, right before that is deleted."""
+    content = __salt__["rabbit_membership.local_content"]()
+    if content and not wanted["may_discard"]:
+        way_out = _WAY_OUT["standalone, with content"].format(host=__grains__["id"])
+        raise CommandExecutionError(
+            f"a client has just made what joining would delete: {', '.join(content)}. {way_out}"
+        )
+    if content:
+        changes["discarded"] = content
 
 
 def _replace_ghost(found, wanted, changes):
     """Have the contact forget this node as it was before it lost its data, then join."""
     me, contact = __salt__["rabbit_topology.node_name"](), found["contact"]
-    changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
+    backup = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
+    changes.setdefault("backup", backup)
+    _discard(wanted, changes)
     # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
     lost = __salt__["rabbitmqctl.shrink"](me, contact)
     if lost:
         queues = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in lost]
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
     # A member that runs is not forgotten.
-    __salt__["rabbitmqctl.stop_app"]()
-    try:
+    with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
-    finally:
-        __salt__["rabbitmqctl.start_app"]()
     changes["cluster"] = {"old": "listed, but without its data", "new": f"with {contact}"}
 
 
 def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
+    if __salt__["rabbitmqctl.is_running"]():
+        changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
@@ -277,6 +318,7 @@ _ACTIONS = {
     "standalone, with content": _join,
     "ghost in the cluster": _replace_ghost,
     "forgotten by the cluster": _set_aside,
+    "not listed by a node that stands alone": _set_aside,
 }
 
 
@@ -310,11 +352,8 @@ def node_type(name):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{me} would have become a {name} node")
             return ret
-        __salt__["rabbitmqctl.stop_app"]()
-        try:
+        with _app_stopped():
             __salt__["rabbitmqctl.change_cluster_node_type"](name)
-        finally:
-            __salt__["rabbitmqctl.start_app"]()
         if _type_of(me) != name:
             raise CommandExecutionError(f"changed, yet it still is a {current} node")
         ret["comment"] = f"{me} has become a {name} node"

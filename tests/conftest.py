@@ -4,7 +4,7 @@ import copy
 import inspect
 import logging
 import socket
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import pytest
 import salt._logging
@@ -24,18 +24,28 @@ def pytest_configure():
 
 @pytest.fixture
 def epmd(monkeypatch):
-    """The hosts of other brokers answer on epmd's port; put an OSError in ``error`` if not."""
+    """
+    epmd on the hosts of other brokers, which knows of the node that it is asked for.
+
+    Put an OSError in ``error`` for a host that does not answer, another byte than zero in
+    ``result`` for a node that does not run.
+    """
 
     class Epmd:
         def __init__(self):
             self.error = None
+            self.result = b"\0"
             self.asked = []
 
         def connect(self, address, timeout=None):
             self.asked.append(address)
             if self.error:
                 raise self.error
-            return Mock(spec=socket.socket)
+            connection = MagicMock(spec=socket.socket)
+            connection.__enter__.return_value = connection
+            connection.sendall = lambda request: self.asked.append(request)
+            connection.recv.return_value = b"w" + self.result
+            return connection
 
     answering = Epmd()
     monkeypatch.setattr(socket, "create_connection", answering.connect)

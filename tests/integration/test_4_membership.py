@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.integration.amqp import consume, publish
-from tests.integration.lab import BROKERS
+from tests.integration.lab import BROKERS, wait_until
 
 SEED, SECOND, THIRD = BROKERS
 NODES = [f"rabbit@{broker}" for broker in BROKERS]
@@ -150,3 +150,136 @@ def test_while_the_seed_is_down_a_member_is_judged_by_another_one(healthy):
         assert NODES[1] in state["comment"]
     finally:
         healthy.exec(SEED, "systemctl", "start", "rabbitmq-server")
+
+
+def _rabbitmqctl(lab, host, *commands):
+    """Run commands of rabbitmqctl in a host, one after another."""
+    for command in commands:
+        lab.exec(host, "rabbitmqctl", *command.split(" ", 1))
+
+
+def _refused(lab, host, *phrases):
+    """Have a broker find its place, in test mode and for real; see that it is refused."""
+    for mode in ("true", "false"):
+        test = f"test={mode}"
+        ret = lab.salt(host, "state.apply", "rabbit_ha.rabbitmq.clustered", test, "--timeout=300")
+        states = {state["__id__"]: state for state in ret[host].values()}
+        state = states["RabbitMQ is a member of the cluster"]
+        assert (state["result"], state["changes"]) == (False, {}), state
+        assert all(phrase in state["comment"] for phrase in phrases), state["comment"]
+
+
+def test_a_join_that_was_interrupted_is_finished(healthy):
+    _rabbitmqctl(healthy, THIRD, "stop_app", "reset")
+    state = _membership(healthy, THIRD)
+    assert state["result"] is True, state["comment"]
+    assert state["changes"]["cluster"] == {"old": "alone", "new": f"with {NODES[0]}"}
+    assert _members(healthy)[0] == NODES
+
+
+def test_another_cookie_than_the_node_s_is_refused_and_the_node_goes_on(healthy):
+    cookie = "/var/lib/rabbitmq/.erlang.cookie"
+    swap = "cp -p {0} {0}.kept && chmod u+w {0} && echo -n OTHERCOOKIE >{0} && chmod 400 {0}"
+    healthy.exec(THIRD, "sh", "-c", swap.format(cookie))
+    try:
+        arguments = json.dumps(NODES)
+        verdict = healthy.salt(THIRD, "rabbit_membership.verdict", arguments)[THIRD]
+    finally:
+        healthy.exec(THIRD, "mv", f"{cookie}.kept", cookie)
+    assert verdict["verdict"] == "cookie mismatch"
+    assert NODES[2] in verdict["detail"]
+    assert _members(healthy, THIRD)[0] == NODES
+
+
+def test_an_unreachable_seed_is_named_after_the_time_that_pillar_gives(healthy):
+    _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
+    with healthy.pillar_changed({"rabbitmq": {"join_timeout": 5}}):
+        for host in (SECOND, SEED):
+            healthy.exec(host, "systemctl", "stop", "rabbitmq-server")
+        try:
+            _refused(healthy, THIRD, "seed unreachable", f"On {NODES[0]}", "systemctl status")
+            assert _members(healthy, THIRD)[0] == [NODES[2]]
+        finally:
+            for host in (SEED, SECOND):
+                healthy.exec(host, "systemctl", "start", "rabbitmq-server")
+    assert _membership(healthy, THIRD)["result"] is True
+
+
+def test_a_seed_that_others_have_a_cluster_without_is_refused(healthy):
+    for host in (SECOND, THIRD):
+        _rabbitmqctl(healthy, host, "stop_app", "reset", "start_app")
+    _rabbitmqctl(healthy, THIRD, "stop_app", f"join_cluster {NODES[1]}", "start_app")
+    # The seed has content: what the deployment made.
+    _refused(healthy, SEED, "standalone, with content", "user admin")
+    _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
+    for host in (SECOND, THIRD):
+        assert _membership(healthy, host)["result"] is True
+    assert _members(healthy)[0] == NODES
+
+
+def test_a_member_of_another_cluster_is_refused(healthy):
+    for host in (SECOND, THIRD):
+        _rabbitmqctl(healthy, host, "stop_app", "reset", "start_app")
+    _rabbitmqctl(healthy, THIRD, "stop_app", f"join_cluster {NODES[1]}", "start_app")
+    # Of that cluster pillar knows one broker only.
+    verdict = healthy.salt(THIRD, "rabbit_membership.verdict", json.dumps([NODES[0], NODES[2]]))
+    assert verdict[THIRD]["verdict"] == "other cluster"
+    assert NODES[1] in verdict[THIRD]["detail"]
+    _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
+    for host in (SECOND, THIRD):
+        assert _membership(healthy, host)["result"] is True
+
+
+def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healthy, quorum_queue):
+    healthy.exec(SEED, "sh", "-c", f"systemctl stop rabbitmq-server && rm -rf {DATA}")
+    healthy.exec(SEED, "systemctl", "start", "rabbitmq-server")
+    assert (_membership(healthy, SECOND)["result"], _members(healthy, SEED)[0]) == (True, NODES[:1])
+    healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
+    try:
+        # Nobody but the emptied seed is there to be asked.
+        _refused(healthy, SECOND, "it lost its data, or forgot", "this node's counts")
+    finally:
+        healthy.exec(THIRD, "systemctl", "start", "rabbitmq-server")
+    wait_until(
+        lambda: _membership(healthy, SECOND)["result"], 60, lambda: _membership(healthy, SECOND)
+    )
+    state = _membership(healthy, SEED)
+    assert state["result"] is True, state["comment"]
+    assert _members(healthy, SEED)[0] == _members(healthy, THIRD)[0] == NODES
+    assert _replicas(healthy, quorum_queue) == NODES
+
+
+def test_both_sides_of_a_partition_are_left_alone(healthy):
+    if _members(healthy)[1] is None:
+        # Khepri knows no such partitions: a side without majority stops writing.
+        return
+    for host in BROKERS:
+        # A partition is noticed after seconds, not a minute, and nobody pauses for it.
+        _rabbitmqctl(
+            healthy,
+            host,
+            "eval net_kernel:set_net_ticktime(4,0).",
+            "eval application:set_env(rabbit,cluster_partition_handling,ignore).",
+        )
+    try:
+        healthy.command("cut", THIRD, SEED, SECOND)
+
+        def running(host):
+            return healthy.rabbitmqctl(host, "cluster_status")["running_nodes"]
+
+        wait_until(lambda: running(THIRD) == [NODES[2]], 60, lambda: running(THIRD))
+        wait_until(lambda: NODES[2] not in running(SEED), 60, lambda: running(SEED))
+        healthy.command("heal", THIRD)
+
+        def partitions():
+            return healthy.rabbitmqctl(THIRD, "cluster_status")["partitions"]
+
+        wait_until(lambda: any(partitions().values()), 60, partitions)
+        majority = f"are the majority: restart rabbitmq-server on {NODES[2]}"
+        _refused(healthy, THIRD, "partitioned", NODES[0], NODES[1], majority)
+    finally:
+        healthy.command("heal")
+        for host in (THIRD, SECOND, SEED):
+            healthy.exec(host, "systemctl", "restart", "rabbitmq-server")
+    state = _membership(healthy, THIRD)
+    assert (state["result"], state["changes"]) == (True, {})

@@ -44,16 +44,32 @@ def test_only_its_owner_reads_the_copy(backup, tmp_path):
 
 
 def test_the_last_ten_are_kept(backup):
-    written = [backup.write_definitions("before a join") for _ in range(12)]
+    written = [backup.write_definitions(f"before join {number}") for number in range(12)]
     assert backup.list_definitions() == written[2:]
+
+
+def test_what_says_the_same_for_the_same_reason_is_written_once(backup, rabbits):
+    first = backup.write_definitions("before a join")
+    assert backup.write_definitions("before a join") == first
+    other = backup.write_definitions("before forgetting")
+    rabbits[ME].definitions["users"] = []
+    changed = backup.write_definitions("before forgetting")
+    assert backup.list_definitions() == [first, other, changed]
+
+
+def test_a_copy_that_is_not_whole_is_not_taken_for_one(backup):
+    with open(backup.write_definitions("before a join"), "w") as handle:
+        handle.write("{")
+    backup.write_definitions("before a join")
+    assert len(backup.list_definitions()) == 2
 
 
 def test_other_files_in_the_folder_stay(backup, tmp_path):
     backup.write_definitions("one")
     other = tmp_path / "backups" / "notes.txt"
     other.write_text("mine")
-    for _ in range(11):
-        backup.write_definitions("again")
+    for number in range(11):
+        backup.write_definitions(f"again {number}")
     assert other.read_text() == "mine"
 
 

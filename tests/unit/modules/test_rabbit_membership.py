@@ -399,3 +399,63 @@ def test_waiting_ends_after_its_timeout(judge):
     module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
     assert module.await_verdict(CONTACTS, timeout=60)["verdict"] == "seed unreachable"
     assert sum(slept) == 60
+
+
+def test_the_seed_of_one_cluster_is_told_of_another_one(judge):
+    four = "rabbit@rabbitmq-node4"
+    rabbits = Rabbits(*CONTACTS, four, clustered=[SEED, four])
+    rabbits[ME].members = rabbits[THIRD].members = {ME, THIRD}
+    found = judge(rabbits, me=SEED).verdict([*CONTACTS, four])
+    assert (found["verdict"], found["contact"]) == ("other cluster", ME)
+    assert f"({SEED}, {four}), {ME} in another ({ME}, {THIRD})" in found["detail"]
+
+
+def test_a_seed_that_runs_and_that_the_others_forgot_is_forgotten(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].members = rabbits[THIRD].members = {ME, THIRD}
+    assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "forgotten by the cluster"
+
+
+@pytest.mark.parametrize("joined", [CONTACTS, CONTACTS[:2]])
+def test_a_seed_whose_cluster_is_well_or_grows_is_the_seed(judge, joined):
+    rabbits = Rabbits(*CONTACTS, clustered=joined)
+    found = judge(rabbits, me=SEED).verdict(CONTACTS)
+    assert (found["verdict"], found["members"]) == ("seed", sorted(joined))
+
+
+def test_a_seed_with_members_that_are_down_is_the_seed(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].vm = False
+    rabbits[THIRD].reachable = False
+    assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "seed"
+
+
+def test_a_seed_of_many_asks_two_strangers_at_most(judge):
+    others = [f"rabbit@other{number}" for number in range(9)]
+    rabbits = Rabbits(*CONTACTS, *others, clustered=CONTACTS)
+    module = judge(rabbits, me=SEED)
+    asked = []
+    state = module.__salt__["rabbitmqctl.node_state"]
+    module.__salt__["rabbitmqctl.node_state"] = lambda node=None: asked.append(node) or state(node)
+    assert module.verdict([*CONTACTS, *others])["verdict"] == "seed"
+    assert asked == [None, *others[:2]]
+
+
+def test_a_global_parameter_is_content(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    parameters = rabbits[ME].definitions["global_parameters"]
+    parameters += [{"name": "cluster_tags", "value": []}, {"name": "mine", "value": {}}]
+    assert judge(rabbits).verdict(CONTACTS)["content"] == ["global parameter mine"]
+
+
+def test_a_member_with_another_cookie_in_its_file_is_no_node_that_stands_alone(judge, tmp_path):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    module = judge(rabbits, pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
+    folder = tmp_path / "mnesia" / ME
+    folder.mkdir(parents=True)
+    names = ",".join(f"'{name}'" for name in CONTACTS)
+    (folder / "cluster_nodes.config").write_text(f"{{[{names}],[{names}]}}.\n")
+    mismatch = {"state": "cookie mismatch", "status": None, "said": ""}
+    module.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
+    found = module.verdict(CONTACTS)
+    assert (found["verdict"], found["members"]) == ("cookie mismatch", sorted(CONTACTS))

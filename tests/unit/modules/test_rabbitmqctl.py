@@ -518,6 +518,18 @@ def test_a_peer_whose_host_is_away_is_unreachable_without_starting_a_vm(rabbitmq
     run.assert_not_called()
 
 
+@pytest.mark.parametrize("result", [b"\1", b"\4"])
+def test_a_peer_that_does_not_run_is_told_by_epmd_without_starting_a_vm(
+    rabbitmqctl, run, epmd, result
+):
+    epmd.result = result
+    found = rabbitmqctl.node_state(PEER)
+    assert found["state"] == "node not running"
+    assert found["said"] == "epmd on rabbitmq-node1 knows of no node rabbit"
+    assert epmd.asked == [("rabbitmq-node1", 4369), b"\0\7zrabbit"]
+    run.assert_not_called()
+
+
 def test_a_peer_that_was_away_is_asked_again(rabbitmqctl, run, epmd):
     epmd.error = OSError("no route")
     rabbitmqctl.node_state(PEER)

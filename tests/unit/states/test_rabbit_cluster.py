@@ -74,11 +74,12 @@ class Broker:
         names = ",".join(f"'{name}'" for name in members)
         (self.node_dir / "cluster_nodes.config").write_text(f"{{[{names}],[{names}]}}.\n")
 
-    def keeps_queue(self, name):
+    def keeps_queue(self, name, messages="messages"):
         """Write what a classic queue leaves on the disk."""
         folder = self.node_dir / "msg_stores" / "vhosts" / "A" / "queues" / name.upper()
         folder.mkdir(parents=True)
         (folder / ".queue_name").write_text(f"VHOST: /\nQUEUE: {name}\n")
+        (folder / "journal.jif").write_text(messages)
 
     @property
     def writes(self):
@@ -484,13 +485,41 @@ def test_a_forgotten_broker_with_a_queue_of_its_own_is_left_alone(broker, test):
     assert host.writes == []
 
 
-def test_a_forgotten_broker_s_mirror_of_a_queue_that_others_serve_is_no_loss(broker):
+MIRRORED = {
+    "name": "ha-all",
+    "vhost": "/",
+    "pattern": "^",
+    "apply-to": "all",
+    "priority": 0,
+    "definition": {"ha-mode": "all"},
+}
+
+
+@pytest.mark.parametrize(
+    ("policies", "elsewhere", "here", "result"),
+    [
+        ([MIRRORED], 3, "messages", True),
+        # Nothing is on this disk that could be lost.
+        ([], 0, "", True),
+        ([MIRRORED], 0, "", True),
+        # Declared anew by a client, or a mirror that was not synchronised.
+        ([], 3, "messages", False),
+        ([MIRRORED], 0, "messages", False),
+        ([{**MIRRORED, "pattern": "^ha"}], 3, "messages", False),
+        ([MIRRORED, {**MIRRORED, "name": "x", "priority": 1, "definition": {}}], 3, "more", False),
+        ([{**MIRRORED, "vhost": "other"}], 3, "messages", False),
+    ],
+)
+def test_a_forgotten_broker_s_mirror_of_a_queue_that_others_serve_is_no_loss(
+    broker, policies, elsewhere, here, result
+):
     rabbits = forgotten()
-    rabbits[SEED].queues.append({"name": "orders", "vhost": "/", "messages": 3})
+    rabbits[SEED].queues.append({"name": "orders", "vhost": "/", "messages": elsewhere})
+    rabbits[SEED].definitions["policies"] += policies
     host = broker(rabbits)
     host.remembers(*CONTACTS)
-    host.keeps_queue("orders")
-    assert host.joined()["result"] is True
+    host.keeps_queue("orders", here)
+    assert host.joined()["result"] is result
 
 
 def test_a_forgotten_broker_s_queues_are_let_go_where_pillar_allows_it(broker):
@@ -500,6 +529,20 @@ def test_a_forgotten_broker_s_queues_are_let_go_where_pillar_allows_it(broker):
     ret = host.joined(discard_local_data=True)
     assert ret["result"] is True
     assert ret["changes"]["discarded"] == ["queue orders in /"]
+
+
+def app_that_does_not_start(host, rabbits, known, said="timeout_waiting_for_leader"):
+    """Have the app of a broker fail to start at first, knowing members meanwhile."""
+    tries = []
+
+    def start_app(timeout=330):
+        tries.append(timeout)
+        if len(tries) == 1:
+            host.states.__salt__["rabbitmqctl.known_members"] = lambda: set(known)
+            raise CommandExecutionError(said)
+        rabbits[ME].app = True
+
+    host.states.__salt__["rabbitmqctl.start_app"] = start_app
 
 
 @pytest.mark.parametrize(("queue", "result"), [(None, True), ("orders", False)])
@@ -512,18 +555,142 @@ def test_an_app_that_waits_for_members_that_forgot_it_is_treated_as_forgotten(
     host = broker(rabbits)
     if queue:
         host.keeps_queue(queue)
-    tries = []
-
-    def start_app(timeout=330):
-        tries.append(timeout)
-        if len(tries) == 1:
-            raise CommandExecutionError("timeout_waiting_for_leader")
-        rabbits[ME].app = True
-
-    host.states.__salt__["rabbitmqctl.start_app"] = start_app
+    app_that_does_not_start(host, rabbits, CONTACTS)
     ret = host.joined()
     assert ret["result"] is result
     assert ("set_aside" in ret["changes"]) is result
+
+
+@pytest.mark.parametrize("known", [[], [ME], [ME, "rabbit@elsewhere"]])
+def test_an_app_that_is_slow_to_start_is_not_taken_for_forgotten(broker, known):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].app = False
+    rabbits[ME].queues.append({"name": "quorum", "vhost": "/", "messages": 1000})
+    host = broker(rabbits)
+    app_that_does_not_start(host, rabbits, known, "start_app exited with 75: timed out")
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is False
+    assert "timed out. It may only be slow" in ret["comment"]
+    assert "set_aside" not in ret["changes"]
+    assert rabbits[ME].queues
+
+
+def emptied(who, **away):
+    """A cluster of which one broker lost its data and stands alone; others may be away."""
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[who].members = {who}
+    for name in CONTACTS:
+        if away.get(f"node{name[-1]}"):
+            rabbits[name].vm = rabbits[name].app = False
+    return rabbits
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    ("rabbits", "me"),
+    [
+        (lambda: emptied(SEED, node3=True), ME),
+        (lambda: emptied(THIRD, node1=True), ME),
+        (lambda: emptied(ME, node1=True, node3=True), SEED),
+        (lambda: emptied(SEED, node2=True, node3=True), ME),
+    ],
+    ids=["seed emptied", "third emptied", "the seed survived", "the survivor is stopped"],
+)
+def test_a_survivor_keeps_its_data_when_the_one_that_answers_lost_its_own(
+    broker, rabbits, me, test
+):
+    rabbits = rabbits()
+    host = broker(rabbits, me=me, test=test)
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "which stands alone: it lost its data, or forgot" in ret["comment"]
+    assert "this node's counts: stop rabbitmq-server there, start it here" in ret["comment"]
+    assert (ret["changes"], host.writes) == ({}, [])
+
+
+def test_a_survivor_is_a_member_while_another_one_lists_it(broker):
+    host = broker(emptied(SEED))
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert THIRD in ret["comment"]
+
+
+def test_the_emptied_seed_joins_the_survivor(broker):
+    rabbits = emptied(SEED, node3=True)
+    ret = broker(rabbits, me=SEED).joined()
+    assert ret["result"] is True
+    assert rabbits[SEED].members == set(CONTACTS)
+
+
+def test_a_broker_that_its_only_peer_forgot_is_let_go_where_pillar_allows_it(broker):
+    rabbits = emptied(SEED, node2=True, node3=True)
+    host = broker(rabbits)
+    host.remembers(SEED, ME)
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is True
+    assert "set_aside" in ret["changes"]
+
+
+def test_what_a_client_makes_between_the_verdict_and_the_join_is_not_deleted(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    host = broker(rabbits)
+    write = host.states.__salt__["rabbit_backup.write_definitions"]
+
+    def write_late(reason, at=None):
+        path = write(reason, at)
+        rabbits[ME].queues.append({"name": "late", "vhost": "/", "messages": 1})
+        return path
+
+    host.states.__salt__["rabbit_backup.write_definitions"] = write_late
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "a client has just made what joining would delete: queue late in /" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_stop_that_fails_halfway_leaves_the_app_running(broker, listed):
+    rabbits = ghost() if listed else Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    host = broker(rabbits)
+
+    def stop_app():
+        rabbits[ME].app = False
+        raise CommandExecutionError("stop_app: timed out")
+
+    host.states.__salt__["rabbitmqctl.stop_app"] = stop_app
+    ret = host.joined()
+    assert ret["result"] is False
+    assert ret["comment"].endswith("stop_app: timed out")
+    assert rabbits[ME].app
+
+
+def test_a_join_and_then_a_start_that_fail_are_both_told(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=[SEED, THIRD]))
+    for step in ("join_cluster", "start_app"):
+        host.rabbitmqctl.fails[step] = CommandExecutionError(f"{step} failed")
+    assert host.joined()["comment"].endswith("join_cluster failed; after that start_app failed")
+
+
+def test_an_emptied_broker_that_was_used_since_replaces_its_entry_where_pillar_allows_it(broker):
+    rabbits = ghost()
+    rabbits[ME].queues.append({"name": "new", "vhost": "/", "messages": 1})
+    host = broker(rabbits)
+    assert host.joined()["result"] is False
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is True
+    assert ret["changes"]["discarded"] == ["queue new in / (1 messages)"]
+    assert ("forget_cluster_node", ME, SEED, False) in host.writes
+    assert len(host.backups) == 2
+
+
+def test_tries_that_fail_push_no_backup_out(broker):
+    host = broker(with_content())
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("exited with 70")
+    for _ in range(3):
+        assert host.joined(discard_local_data=True)["result"] is False
+    assert len(host.backups) == 1
 
 
 def test_a_broker_joins_as_the_kind_of_node_it_shall_be(broker):
