@@ -186,6 +186,7 @@ def test_another_cookie_than_the_node_s_is_refused_and_the_node_goes_on(healthy)
         verdict = healthy.salt(THIRD, "rabbit_membership.verdict", arguments)[THIRD]
     finally:
         healthy.exec(THIRD, "mv", f"{cookie}.kept", cookie)
+    assert isinstance(verdict, dict), verdict
     assert verdict["verdict"] == "cookie mismatch"
     assert NODES[2] in verdict["detail"]
     assert _members(healthy, THIRD)[0] == NODES
