@@ -419,8 +419,11 @@ def _split(bind):
 
 def _timeouts(view):
     """HAProxy does not cut connections that only have heartbeats to say."""
-    given = str(view.rabbitmq["config"].get("heartbeat", HEARTBEAT))
-    heartbeat = int(given) if given.isdigit() else HEARTBEAT
+    heartbeat = _seconds_of(_line(view, "heartbeat", HEARTBEAT))
+    if heartbeat is None:
+        found = _Said("no whole number of seconds")
+        yield _error("rabbitmq:config:heartbeat", found, "seconds as a whole number, 0 for none")
+        return
     timeouts = view.haproxy["defaults"]["timeout"]
     for event in ("client", "server", "tunnel"):
         limit = timeouts.get(event)
@@ -434,6 +437,16 @@ def _timeouts(view):
             why = f"which is below the heartbeat of {heartbeat} s"
             expected = f"at least {heartbeat}s, better {2 * heartbeat}s"
             yield _error(path, limit, expected, why)
+
+
+def _line(view, key, default):
+    """Tell what RabbitMQ reads in a line of its configuration, as a text: without a comment."""
+    return str(view.rabbitmq["config"].get(key, default)).split("#", 1)[0].strip()
+
+
+def _seconds_of(text):
+    """Turn what RabbitMQ takes for a whole number into one; None where it is none."""
+    return int(text) if re.fullmatch(r"\+?[0-9]+", text) else None
 
 
 def _seconds(duration):
