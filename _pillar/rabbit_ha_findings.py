@@ -97,7 +97,7 @@ def findings(pillar, defaults, schema, host=None, grains=None):
             },
             "policies": __utils__["rabbit_settings.policies"](settings),
         }
-        wrong = {one["path"] for one in found if one["severity"] == "error"}
+        wrong = {one["place"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)
     told = {one["message"]: one for one in map(_told, found)}
     return sorted(told.values(), key=lambda one: (one["path"], one["message"]))
@@ -110,9 +110,11 @@ def _told(one):
     why = f", {one['why']}" if one["why"] else ""
     sentence = f"{one['path']}: found {one['found']}{why}; expected {one['expected']}"
     kept = {key: str(one[key]) for key in ("severity", "path", "found", "expected")}
+    kept["message"] = sentence
+    told = {key: __utils__["rabbit_pillar_shape.printable"](kept[key]) for key in kept}
     if "missing_secret" in one:
-        kept["missing_secret"] = one["missing_secret"]
-    return {**kept, "message": sentence}
+        told["missing_secret"] = one["missing_secret"]
+    return told
 
 
 def _decrypted(pillar):

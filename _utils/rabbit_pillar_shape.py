@@ -9,6 +9,7 @@ master has. No finding shows the value of a secret.
 import copy
 import difflib
 import ipaddress
+import math
 import os.path
 import re
 import warnings
@@ -34,8 +35,9 @@ def findings(pillar, schema):
 
     Returns a mapping: ``findings`` is a list of mappings with ``severity``
     (``error`` or ``warning``), ``path``, ``found``, ``expected`` and ``why``, all
-    strings; ``sound`` is a copy of pillar without the wrong values, which any
-    further check can rely on, None when nothing is left.
+    strings, and ``place``, the path with all that pillar has in it; ``sound`` is a copy
+    of pillar without the wrong values, which any further check can rely on, None when
+    nothing is left.
 
     Raises ImportError where ``jsonschema`` is missing.
     """
@@ -44,7 +46,9 @@ def findings(pillar, schema):
     for where, one in [*_encrypted(pillar), *_compared(pillar, schema)]:
         if one["severity"] == ERROR:
             sound = _without(sound, where)
-        found.append(one)
+        place = ":".join(map(str, [ROOT, *where]))
+        path = ":".join([ROOT, *_parts(where, pillar, schema)])
+        found.append({**one, "path": path, "place": place})
     return {"findings": found, "sound": _compacted(sound)}
 
 
@@ -70,11 +74,78 @@ def shown(value, secret=False):
     if isinstance(value, str):
         if secret:
             return f"a value of {len(value)} characters"
-        plain = re.sub(r"//[^/@\s]*@", "//…@", value)
-        return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…")
+        # Of a URL neither who asks nor what for: both may hold passwords, encoded or not.
+        plain = re.sub(r"//.*@", "//…@", value, flags=re.DOTALL)
+        plain = re.sub(r"(://[^?]*)\?.+", r"\1?…", plain, flags=re.DOTALL)
+        return repr(_cut(plain))
     if isinstance(value, int | float):
         return "a value" if secret else str(value)
     return f"a {type(value).__name__}"
+
+
+def printable(text):
+    """
+    Write the characters of a text that cannot be seen as YAML writes them in quotes.
+
+    text
+        A string.
+
+    Returns a string of one line.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def _cut(text):
+    """Keep what a message shows of a text."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _parts(where, pillar, schema):
+    """List the keys on the way to what was found, as texts without secrets in them."""
+    parts, node, value = [], schema["properties"][ROOT], pillar
+    for key in where:
+        node = _resolved(node, schema)
+        if node.get("writeOnly") or not node:
+            # Inside of a secret, or of what nothing is known of.
+            break
+        try:
+            value = value[key]
+        except (KeyError, TypeError):
+            value = None
+        known = node.get("properties", {})
+        if key in known or "items" in node:
+            parts.append(str(key))
+        else:
+            parts.append(_cut(_name(key, value, node, schema)))
+        node = known.get(key) or node.get("items") or node.get("additionalProperties") or {}
+    return parts
+
+
+def _name(key, value, node, schema):
+    """
+    Write a key that the schema does not name, without a secret in it.
+
+    ``{password:secret}``, ``{password=secret}`` and ``{secret}`` are keys for YAML, whose
+    value is nothing.
+    """
+    names = node.get("additionalProperties")
+    free = isinstance(names, dict) and not names.get("writeOnly")
+    if value is not None and free:
+        return str(key)
+    name = _without_value(key)
+    known = {place[-1] for place in _places(schema, schema)}
+    hidden = value is None and not names and _holds_secret(node, schema) and name not in known
+    near = map(_plain, node.get("properties", {}))
+    if hidden and not difflib.get_close_matches(_plain(name), near, 1, 0.8):
+        return "…"
+    return name if name == str(key) else f"{name}…"
+
+
+def _without_value(key):
+    """Take what may be a value out of a key: what is after a colon, = or a space."""
+    return re.split(r"[:=\s]", str(key), maxsplit=1)[0]
 
 
 def _without(data, where):
@@ -108,14 +179,14 @@ def _compared(pillar, schema):
     Compare pillar with the schema.
 
     Yields pairs: the path, as a list, to what no further check is to see, and a
-    finding without its sentence.
+    finding without its path.
     """
     for error in _validator(schema).iter_errors({ROOT: pillar}):
         if _is_encrypted(error.instance):
             continue
         where = list(error.absolute_path)[1:]
         if "propertyNames" in error.absolute_schema_path:
-            described = _wrong_name(error)
+            described = _wrong_name(error, _parts([*where, error.instance], pillar, schema)[-1])
         else:
             described = _DESCRIBED.get(error.validator, _wrong_value)(error, where, schema)
         severity = WARNING if error.validator in _KEYWORDS else ERROR
@@ -125,7 +196,6 @@ def _compared(pillar, schema):
                 place,
                 {
                     "severity": severity,
-                    "path": ":".join(map(str, [ROOT, *place])),
                     "found": found,
                     "expected": expected,
                     "why": why,
@@ -145,12 +215,35 @@ def _validator(schema):
         if isinstance(instance, dict) and set(instance) - set(schema["properties"]):
             yield jsonschema.ValidationError("has unknown keys")
 
+    def pattern(validator, wanted, instance, schema):
+        if isinstance(instance, str) and not re.search(_as_in_ecma(wanted), instance):
+            yield jsonschema.ValidationError("does not match")
+
     keywords = dict(zip(_KEYWORDS, (values_without_effect, unknown_keys), strict=True))
-    extended = jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords)
+    base = jsonschema.Draft202012Validator
+    types = base.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+    keywords["pattern"] = pattern
+    extended = jsonschema.validators.extend(base, keywords, type_checker=types)
     checker = jsonschema.FormatChecker(formats=())
     for name, check in _FORMATS.items():
         checker.checks(name)(check)
     return extended(schema, format_checker=checker)
+
+
+def _as_in_ecma(pattern):
+    """Write a pattern of the schema for Python, whose $ is before a last line break too."""
+    parts = r"\\.|\[(?:\\.|[^\]\\])*\]|\$"
+    return re.sub(parts, lambda part: r"\Z" if part[0] == "$" else part[0], pattern)
+
+
+def _is_integer(checker, value):
+    """No float: programs are told 5672.0 as it is."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker, value):
+    """A number as JSON has it: finite."""
+    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _encrypted(data, where=()):
@@ -167,7 +260,6 @@ def _encrypted(data, where=()):
             [*where],
             {
                 "severity": ERROR,
-                "path": ":".join(map(str, [ROOT, *where])),
                 "found": "a PGP message" if _PGP in data else "a NaCl box",
                 "expected": "what is in it, decrypted on the master (see docs/secrets.md)",
                 "why": "which nothing decrypted",
@@ -202,14 +294,17 @@ def _unknown_key(error, where, schema):
     known = error.schema["properties"]
     for key in error.instance:
         if key not in known:
-            yield [key], "an unknown key", _meant(str(key), known, where, schema), ""
+            name = _without_value(key)
+            glued = name != str(key) and name in known
+            why = "without a colon and a space after it" if glued else ""
+            yield [key], "an unknown key", _meant(name, known, where, schema), why
 
 
-def _wrong_name(error):
-    """Describe the key of a mapping that cannot be a name."""
+def _wrong_name(error, name):
+    """Describe the key of a mapping that cannot be a name; ``name`` is what can be shown of it."""
     key = error.instance
     why = _made_by_yaml(key, {"type": "string"})
-    yield [key], shown(key), error.schema["x-expected"], why
+    yield [key], shown(name if isinstance(key, str) else key), error.schema["x-expected"], why
 
 
 def _twice(error, where, schema):
@@ -241,12 +336,16 @@ def _made_by_yaml(value, schema):
     types = schema.get("type", "string")
     types = [types] if isinstance(types, str) else types
     wants_number = {"integer", "number"} & set(types)
+    if isinstance(value, str) and value.endswith("\n"):
+        return "which ends in a line break: YAML's | keeps it, |- does not"
     if isinstance(value, bool) and "string" in types:
         return "which YAML makes of on, off, yes and no too: put it in quotes"
     if isinstance(value, int | float) and "string" in types and not wants_number:
         return "a number: put it in quotes"
     if isinstance(value, str) and wants_number and "string" not in types:
         return "a string"
+    if isinstance(value, float) and "integer" in types:
+        return "a number with a decimal point"
     if isinstance(value, str) and types == ["boolean"]:
         return "a string"
     return ""

@@ -261,6 +261,10 @@ WRONG_SECRETS = [
     [{"value": LEAK}],
     98765432109876543210,
     9876.54321,
+    {f"password:{LEAK}": None},
+    {f"password={LEAK}": None},
+    {f"value {LEAK}": None},
+    {"password": {LEAK: None}},
 ]
 
 
@@ -277,6 +281,8 @@ def test_no_message_shows_a_secret_wherever_a_wrong_one_is_put(path, wrong):
 
 JUNK = [None, True, 0, -1, 1.5, "", "junk", "a b", [], ["junk"], [None], [[]], {}, {"junk": 1}]
 JUNK += [{1: 2}, {None: None}, {"": {}}, "☃\n", "x" * 5000, float("nan"), {"a": {"b": {"c": []}}}]
+# What Python takes and others do not: $ before a line break, digits that are no numbers.
+JUNK += ["120s\n", "5672\n", "²", "٣٠٠", "30s", {"a\nb": {}}]
 
 
 def places(node, path=()):
