@@ -40,6 +40,37 @@ RELEASES = {
 TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker", "protected")
 OF_BROKERS = ("check", "proxy_protocol", "node_type", "discard_local_data")
 ANYWHERE = ("", "*", "0.0.0.0", "::", "[::]")
+_UNTOLD = "which HAProxy is not told of"
+_CONTENT = "with which a new broker is not empty, and so refuses to join"
+# Keys of rabbitmq.conf, or how they begin, whose meaning pillar says elsewhere; where, and
+# what is wrong with a line of their own.
+SAID_ELSEWHERE = {
+    "proxy_protocol": ("haproxy:rabbitmq_cluster:proxy_protocol, for both", _UNTOLD),
+    "listeners.tcp.default": ("rabbitmq:amqp_port, for both", _UNTOLD),
+    "listeners.tcp.host": ("rabbitmq:amqp_port, for both", _UNTOLD),
+    "management.tcp.port": ("rabbitmq:management_port, for both", _UNTOLD),
+    "management.listener.port": ("rabbitmq:management_port, for both", _UNTOLD),
+    "default_user": ("rabbitmq:users", _CONTENT),
+    "default_users.": ("rabbitmq:users", _CONTENT),
+    "default_vhost": ("rabbitmq:vhosts", _CONTENT),
+    "load_definitions": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+    "management.load_definitions": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+    "definitions.import_backend": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+    "definitions.local.path": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+    "definitions.https.url": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+}
+# What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
+PLUGINS = """
+    amqp1_0 amqp_client auth_backend_cache auth_backend_http auth_backend_internal_loopback
+    auth_backend_ldap auth_backend_oauth2 auth_mechanism_ssl aws consistent_hash_exchange
+    event_exchange exchange_federation federation federation_common federation_management
+    federation_prometheus jms_topic_exchange management management_agent mqtt
+    peer_discovery_aws peer_discovery_common peer_discovery_consul peer_discovery_etcd
+    peer_discovery_k8s prelaunch prometheus queue_federation random_exchange
+    recent_history_exchange sharding shovel shovel_management shovel_prometheus stomp stream
+    stream_common stream_management top tracing trust_store web_dispatch web_mqtt
+    web_mqtt_examples web_stomp web_stomp_examples
+"""
 
 
 def findings(settings, topology, wrong, host=None, grains=None):
@@ -81,6 +112,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _proxy_protocol,
         _promex,
     )
+    checks += (_config, _plugins)
     checks += (_users, _permissions, _policies, _mirroring, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
@@ -112,6 +144,18 @@ class _View:
             for path in wrong
         )
         self.priorities_known = not any(path.endswith(":keepalived:priority") for path in wrong)
+
+    def is_before(self, *version):
+        """Tell whether this is a broker whose RabbitMQ is known to be older than a version."""
+        return self._is_known() and self.version < version
+
+    def is_from(self, *version):
+        """Tell whether this is a broker whose RabbitMQ is known to be of a version, or newer."""
+        return self._is_known() and self.version >= version
+
+    def _is_known(self):
+        """Tell whether this is a broker whose version of RabbitMQ is known."""
+        return self.host in self.brokers and self.version is not None
 
     def is_sound(self, path):
         """Tell whether nothing at a path or below it is wrong by itself."""
@@ -200,6 +244,9 @@ def _names(view):
             why = f"whose short name {seen[short]} has too"
             yield _error(f"hosts:{host}", host, "a short name of its own", why)
         seen.setdefault(short, host)
+        if short == "localhost" or re.fullmatch(r"[0-9]+(\.[0-9]+)+", host):
+            why = f"with which its node would be rabbit@{short}"
+            yield _error(f"hosts:{host}", host, "a name of its own", why)
         if host != host.lower():
             why = "which Erlang tells from lower case, and DNS does not"
             yield _warning(f"hosts:{host}", host, "lower case", why)
@@ -213,19 +260,34 @@ def _addresses(view):
         if not data.get("address"):
             continue
         path = f"hosts:{host}:address"
-        address = ipaddress.ip_address(data["address"])
+        address = _address(data["address"])
         if address in seen:
             why = f"which {seen[address]} has too"
             yield _error(path, data["address"], "an address of its own", why)
         seen.setdefault(address, host)
-        if address.is_loopback or address.is_unspecified or address.is_multicast:
+        if _is_nobodys(address):
             yield _error(path, data["address"], "an address that other hosts reach")
+        elif address.version == 6 and address.is_link_local:
+            why = "which says nothing without the interface"
+            yield _error(path, data["address"], "an address that other hosts reach", why)
         elif network and address.version == network.version and address not in network:
             why = f"which is outside rabbit_ha:network {network}"
             yield _warning(path, data["address"], "an address in that network", why)
         elif network and _is_edge(address, network):
             why = f"which {network} keeps for itself"
             yield _error(path, data["address"], "the address of a host", why)
+
+
+def _address(text):
+    """Read an address; one of IPv4 that is written as IPv6 is the same as without that."""
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_nobodys(address):
+    """Tell whether an address is none that one host can have for others."""
+    reserved = address.version == 4 and address.is_reserved
+    return address.is_loopback or address.is_unspecified or address.is_multicast or reserved
 
 
 def _is_edge(address, network):
@@ -270,8 +332,7 @@ def _virtual_addresses(view):
     owners = {}
     for host, data in view.hosts.items():
         if data.get("address"):
-            owners.setdefault(ipaddress.ip_address(data["address"]), host)
-    networks = _networks(view, owners)
+            owners.setdefault(_address(data["address"]), host)
     told = set()
     for host in view.load_balancers or [None]:
         seen = {}
@@ -280,29 +341,38 @@ def _virtual_addresses(view):
             if host and host not in view.members(name):
                 continue
             for path, text in view.virtual_addresses(name, host):
-                address = ipaddress.ip_interface(text.split()[0]).ip
-                first = first or (address, path)
-                for one in _virtual_address(path, text, address, first, seen, owners, networks):
+                interface = ipaddress.ip_interface(text.split()[0])
+                first = first or (interface.version, path)
+                for one in _virtual_address(view, path, text, first, seen, owners):
                     if path not in told:
                         yield one
                     told.add(path)
-                seen.setdefault(address, path)
+                seen.setdefault(_address(interface.ip), path)
             where = f"keepalived:instances:{name}:virtual_addresses"
             if not first and name != view.keepalived["instance"] and where not in told:
                 told.add(where)
                 yield _error(where, None, "the addresses of this VRRP instance")
 
 
-def _virtual_address(path, text, address, first, seen, owners, networks):
+def _virtual_address(view, path, text, first, seen, owners):
     """One virtual address is nobody's own, in no other place, and can be reached."""
-    if address in owners:
+    interface = ipaddress.ip_interface(text.split()[0])
+    address = _address(interface.ip)
+    networks = _networks(view, owners)
+    known = [interface.network, *(networks if view.settings["network"] else [])]
+    edges = [network for network in known if _is_edge(address, network)]
+    if _is_nobodys(address):
+        yield _error(path, text, "an address that clients reach")
+    elif address in owners:
         yield _error(path, text, "an address that no host has", f"the address of {owners[address]}")
     elif address in seen:
         why = f"which is at rabbit_ha:{seen[address]} too"
         yield _error(path, text, "an address of its own", why)
-    elif address.version != first[0].version:
-        why = f"an address of IPv{address.version}, whereas rabbit_ha:{first[1]} is not"
+    elif interface.version != first[0]:
+        why = f"an address of IPv{interface.version}, whereas rabbit_ha:{first[1]} is not"
         yield _error(path, text, "one family of addresses in one VRRP instance", why)
+    elif edges:
+        yield _error(path, text, "the address of a host", f"which {edges[0]} keeps for itself")
     elif owners and not any(address in network for network in networks):
         why = "which is outside the network of every host"
         yield _warning(path, text, "an address beside theirs, or a route to it", why)
@@ -356,6 +426,8 @@ def _listeners(view):
             listeners[name] = view.haproxy[name]["bind"]
     for name, other, why in _collisions(view, listeners, both[0] if both else None):
         yield _error(f"haproxy:{name}:bind", other, "another port", why)
+    for name, bind in listeners.items():
+        yield from _bound(view, f"haproxy:{name}:bind", bind)
     virtual = view.settings["virtual_address"]
     only_four = address == "0.0.0.0"
     if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
@@ -370,6 +442,31 @@ def _listeners(view):
     if each > most:
         why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _bound(view, path, bind):
+    """HAProxy listens on an address that each load balancer can have."""
+    text = _split(bind)[0].strip("[]")
+    # What keepalived is told in its own words may be an address; so may a second interface
+    # of the only load balancer have one.
+    told_more = any(view.keepalived["snippets"].values())
+    if text in ANYWHERE or told_more or len(view.load_balancers) < 2:
+        return
+    address = _address(text)
+    shared = [
+        _address(ipaddress.ip_interface(virtual.split()[0]).ip)
+        for name in view.instances
+        for host in view.members(name)
+        for _, virtual in view.virtual_addresses(name, host)
+    ]
+    if address not in shared and not address.is_loopback:
+        owners = [
+            host
+            for host in view.load_balancers
+            if view.hosts[host].get("address") and _address(view.hosts[host]["address"]) == address
+        ]
+        why = f"which only {owners[0]} has" if owners else "which is no virtual address"
+        yield _error(path, bind, "a virtual address, or none: all of the host's", why)
 
 
 def _collisions(view, listeners, broker):
@@ -487,10 +584,6 @@ def _management(view):
 
 def _proxy_protocol(view):
     """HAProxy and brokers agree on the PROXY protocol, and HAProxy's checks fit it."""
-    if "proxy_protocol" in view.rabbitmq["config"]:
-        why = "which HAProxy is not told of"
-        expected = "rabbit_ha:haproxy:rabbitmq_cluster:proxy_protocol, for both"
-        yield _error("rabbitmq:config:proxy_protocol", _Said("a line of its own"), expected, why)
     cluster = view.haproxy["rabbitmq_cluster"]
     said = {"haproxy:rabbitmq_cluster:proxy_protocol": cluster["proxy_protocol"]}
     for host in view.brokers:
@@ -529,6 +622,7 @@ def _vrrp_group(view):
     for name in view.instances:
         for key in ("virtual_router_id", "advert_int", "version", "unicast"):
             yield from _alike(view, name, key)
+        yield from _same_authentication(view, name)
         yield from _same_addresses(view, name)
         priorities = {host: view.vrrp(name, host, "priority") for host in view.members(name)}
         yield from _apart(view, priorities, _error)
@@ -551,6 +645,23 @@ def _alike(view, name, key):
         if value != first[0]:
             why = f"whereas {first[1]} has {_shown(first[0])}"
             yield _error(path, value, "the same on all load balancers", why)
+
+
+def _same_authentication(view, name):
+    """Load balancers that do not take each other's advertisements all hold the address."""
+    first = {}
+    for host in view.members(name):
+        said = view.vrrp(name, host, "authentication")[0]
+        for key in ("auth_type", "auth_pass"):
+            path = view.vrrp(name, host, key)[1]
+            # A password of another host may be in that host's pillar only.
+            if view.vrrp(name, host, "version")[0] != 2 or not said.get(key):
+                continue
+            value, other = first.setdefault(key, (said[key], host))
+            if said[key] != value and view.is_sound(path):
+                found = _Said("a password") if key == "auth_pass" else said[key]
+                why = f"whereas {other} has another one for {name}"
+                yield _error(path, found, "the same on all load balancers", why)
 
 
 def _shown(value):
@@ -728,6 +839,31 @@ def _unicast(view):
 # RabbitMQ
 
 
+def _config(view):
+    """Lines of rabbitmq.conf are none that pillar says elsewhere, or that stop RabbitMQ."""
+    for key in view.rabbitmq["config"]:
+        path = f"rabbitmq:config:{key}"
+        for name, (place, why) in SAID_ELSEWHERE.items():
+            if key == name or (name.endswith(".") and key.startswith(name)):
+                yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
+        delay = key.startswith("cluster_formation.randomized_startup_delay_range.")
+        version_1 = key == "classic_queue.default_version" and _line(view, key, "") == "1"
+        if (delay or version_1) and view.is_from(4, 0):
+            found = _Said("version 1" if version_1 else "a line")
+            why = f"with which RabbitMQ {_version(view)} does not start"
+            yield _error(path, found, "the key to be left out", why)
+
+
+def _plugins(view):
+    """Plugins whose names are close to RabbitMQ's own are spelt like these."""
+    for index, plugin in enumerate(view.rabbitmq["plugins"]):
+        near = difflib.get_close_matches(plugin.removeprefix("rabbitmq_"), PLUGINS.split(), 1, 0.9)
+        if near and plugin != f"rabbitmq_{near[0]}":
+            why = "which RabbitMQ does not bring with it"
+            expected = f"rabbitmq_{near[0]}, the nearest, or a plugin of your own"
+            yield _warning(f"rabbitmq:plugins:{index}", plugin, expected, why)
+
+
 def _users(view):
     """Users can do something, and one of them can do everything."""
     users = view.rabbitmq["users"]
@@ -740,6 +876,10 @@ def _users(view):
         if user.get("password") and user.get("password_hash"):
             found = _Said("a hash, and a password")
             yield _error(f"{path}:password_hash", found, "one of the two")
+        if str(user.get("password") or "").endswith(("\n", "\r")):
+            why = "which is part of the password: YAML's | keeps it, |- does not"
+            found = _Said("a line break at its end")
+            yield _warning(f"{path}:password", found, "a password without it", why)
         for index, tag in enumerate(user.get("tags", [])):
             near = difflib.get_close_matches(tag.lower(), TAGS, 1, 0.7)
             if tag not in TAGS and near:
@@ -808,10 +948,21 @@ def _policies(view):
         if "replicas" in said and said.get("preset") != "exactly":
             yield _error(f"{path}:replicas", said["replicas"], "preset: exactly beside it")
         single = policy["apply-to"] in ("classic_queues", "quorum_queues", "streams")
-        if single and view.host in view.brokers and view.version and view.version < (3, 12):
+        if single and view.is_before(3, 12):
             why = f"which RabbitMQ {_version(view)} does not know"
             yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
+        yield from _too_new(view, f"{path}:definition", policy["definition"])
         yield from _mirrors(view, path, said, policy["definition"])
+
+
+def _too_new(view, path, definition):
+    """What a policy sets is known to this RabbitMQ."""
+    why = f"which RabbitMQ {_version(view)} does not know" if view.version else ""
+    if "target-group-size" in definition and view.is_before(3, 13):
+        found = _Said("a key")
+        yield _error(f"{path}:target-group-size", found, "the key to be left out", why)
+    if definition.get("delivery-limit") == -1 and view.is_before(4, 0):
+        yield _error(f"{path}:delivery-limit", -1, "a limit, or no such key", why)
 
 
 def _parameters(view):
@@ -828,8 +979,7 @@ def _parameters(view):
         if component == "vhost-limits":
             expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
             yield _error(f"{path}:component", component, expected)
-        old = view.version and view.version < (4, 0) and view.host in view.brokers
-        if old and isinstance(parameter.get("value"), list):
+        if view.is_before(4, 0) and isinstance(parameter.get("value"), list):
             found = _Said("a list")
             why = f"with which RabbitMQ {_version(view)} can no longer export its definitions"
             yield _error(f"{path}:value", found, "a mapping, or a parameter set by hand", why)
@@ -860,7 +1010,7 @@ def _mirrors(view, path, said, definition):
 
 def _mirroring(view):
     """Mirroring is asked for only where RabbitMQ still has it, and queues are not quorum ones."""
-    gone = view.host in view.brokers and view.version and view.version >= (4, 0)
+    gone = view.is_from(4, 0)
     why = gone and f"which RabbitMQ {_version(view)} no longer has"
     if gone and view.rabbitmq["ha"] == "mirrored":
         yield _error("rabbitmq:ha", "mirrored", "quorum or auto", why)
@@ -885,7 +1035,7 @@ def _ram(view):
     if ram and len(ram) == len(view.brokers) and view.roles_known:
         found = _Said("node_type ram on every broker")
         yield _error("hosts", found, "disc on at least one broker")
-    if view.host in ram and view.version and view.version >= (4, 3):
+    if view.host in ram and view.is_from(4, 3):
         why = f"which RabbitMQ {_version(view)} no longer has"
         yield _error(f"hosts:{view.host}:node_type", "ram", "disc", why)
 

@@ -443,8 +443,25 @@ def _is_bind(value):
     address, colon, port = value.rpartition(":")
     anywhere = address in ("", "*", "::")
     right = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
-    bare = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
-    return bool(colon) and right and (anywhere or _parses(bare))
+    if address.startswith("[") and address.endswith("]"):
+        parses = _parses(address[1:-1], ipaddress.IPv6Address)
+    else:
+        parses = _parses(address)
+    return bool(colon) and right and (anywhere or parses)
+
+
+def _is_duration(value):
+    """A time that HAProxy can hold: 2^31 - 1 milliseconds, some 24 days, at most."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return True
+    parts = re.fullmatch(r"([0-9]+)(us|ms|s|m|h|d|)", str(value))
+    units = {"us": 1e-3, "ms": 1, "": 1, "s": 1e3, "m": 6e4, "h": 36e5, "d": 864e5}
+    return not parts or int(parts[1]) * units[parts[2]] < 2**31
+
+
+def _is_auth_pass(value):
+    """At most eight bytes, which is all that keepalived takes."""
+    return not isinstance(value, str) or len(value.encode(errors="surrogatepass")) <= 8
 
 
 def _is_host_name(value):
@@ -513,6 +530,8 @@ _FORMATS = {
     "x-network": _is_network,
     "x-virtual-address": _is_virtual_address,
     "x-bind": _is_bind,
+    "x-duration": _is_duration,
+    "x-auth-pass": _is_auth_pass,
     "x-host-name": _is_host_name,
     "x-pcre": _is_pcre,
 }

@@ -309,8 +309,8 @@ def instances_of(settings, host):
         Host name (minion id); None for what no host says otherwise.
 
     Returns a mapping from name to a mapping with the keys of ``keepalived``, and with
-    ``said_at``, a mapping from each key, and from ``auth_pass``, to the place below
-    ``rabbit_ha`` that says it. ``version`` is 3 where the addresses need it.
+    ``said_at``, a mapping from each key, those of ``authentication`` too, to the place
+    below ``rabbit_ha`` that says it. ``version`` is 3 where the addresses need it.
     """
     shared = settings["keepalived"]
     own = settings["hosts"].get(host, {}).get("keepalived", {})
@@ -334,8 +334,7 @@ def _instance(settings, host, name):
         vrrp |= said
         said_at |= dict.fromkeys(said, place)
         authentication |= said.get("authentication", {})
-        if "auth_pass" in said.get("authentication", {}):
-            said_at["auth_pass"] = f"{place}:authentication"
+        said_at |= dict.fromkeys(said.get("authentication", {}), f"{place}:authentication")
     vrrp["authentication"] = authentication
     if first:
         addresses = [text for text in vrrp["virtual_addresses"] if text]
