@@ -21,6 +21,14 @@ import salt.utils.data
 import salt.utils.yaml
 from salt.exceptions import SaltException
 
+# In place of what is wrong with regular expressions.
+_UNJUDGED = {
+    "severity": "warning",
+    "path": "rabbit_ha",
+    "found": "no PCRE2 on the master",
+    "expected": "its library libpcre2-8, which checks regular expressions",
+    "why": "",
+}
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 SCHEMA = "salt://rabbit_ha/pillar.schema.json"
 
@@ -82,8 +90,13 @@ def findings(pillar, defaults, schema, host=None, grains=None):
     ``message``, all strings; one for a secret that is not there has
     ``missing_secret`` too, a list of keys. No secret is in them.
     """
-    shape = __utils__["rabbit_pillar_shape.findings"](pillar, schema)
-    found = shape["findings"]
+    judged = __utils__["rabbit_pcre.is_there"]()
+    fault = __utils__["rabbit_pcre.fault"] if judged else lambda expression: None
+    shape = __utils__["rabbit_pillar_shape.findings"](pillar, schema, fault)
+    found = [one for one in shape["findings"] if "refused_by" not in one]
+    expressions = [one for one in shape["findings"] if "refused_by" in one]
+    if not judged:
+        found.append(_UNJUDGED)
     if isinstance(shape["sound"], dict):
         os_family = (grains or {}).get("os_family")
         settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"], os_family)
@@ -96,6 +109,7 @@ def findings(pillar, defaults, schema, host=None, grains=None):
                 for name in load_balancers or [None]
             },
             "policies": __utils__["rabbit_settings.policies"](settings),
+            "expressions": expressions,
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)

@@ -83,8 +83,9 @@ def findings(settings, topology, wrong, host=None, grains=None):
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
-        None where there is no load balancer; and ``policies``, as
-        ``rabbit_settings.policies`` returns them.
+        None where there is no load balancer; ``policies``, as
+        ``rabbit_settings.policies`` returns them; and ``expressions``, the findings of
+        ``rabbit_pillar_shape`` that only some versions of Erlang make.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -112,7 +113,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _proxy_protocol,
         _promex,
     )
-    checks += (_config, _plugins)
+    checks += (_config, _plugins, _expressions)
     checks += (_users, _permissions, _policies, _mirroring, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
@@ -133,6 +134,7 @@ class _View:
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
+        self.expressions = topology["expressions"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -862,6 +864,18 @@ def _plugins(view):
             why = "which RabbitMQ does not bring with it"
             expected = f"rabbitmq_{near[0]}, the nearest, or a plugin of your own"
             yield _warning(f"rabbitmq:plugins:{index}", plugin, expected, why)
+
+
+def _expressions(view):
+    """Regular expressions are what this RabbitMQ's Erlang takes, as far as that is known."""
+    for one in view.expressions:
+        newer = one["refused_by"] == "newer"
+        why = f"{one['why']}, with Erlang {'28 and newer' if newer else 'up to 27'}"
+        # What the archives with RabbitMQ 4.3 have is Erlang 29, the others have 27 at most.
+        if view.is_from(4, 3) if newer else view.is_before(4, 3):
+            yield {**one, "why": why}
+        elif view.host in view.brokers and view.version is None:
+            yield {**one, "severity": "warning", "why": why}
 
 
 def _users(view):

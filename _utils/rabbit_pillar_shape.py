@@ -12,7 +12,6 @@ import ipaddress
 import math
 import os.path
 import re
-import warnings
 
 ROOT = "rabbit_ha"
 ERROR = "error"
@@ -24,7 +23,7 @@ _PGP = "-----BEGIN PGP MESSAGE-----"
 _NACL = re.compile(r"^NACL\[.*\]$")
 
 
-def findings(pillar, schema):
+def findings(pillar, schema, fault):
     """
     Compare pillar with the schema.
 
@@ -32,19 +31,22 @@ def findings(pillar, schema):
         What is below the pillar key ``rabbit_ha``, of any type.
     schema
         Mapping read from ``salt/rabbit_ha/pillar.schema.json``.
+    fault
+        Function that tells what is wrong with a regular expression, as ``rabbit_pcre.fault``.
 
     Returns a mapping: ``findings`` is a list of mappings with ``severity``
     (``error`` or ``warning``), ``path``, ``found``, ``expected`` and ``why``, all
     strings, and ``place``, the path with all that pillar has in it; ``sound`` is a copy
     of pillar without the wrong values, which any further check can rely on, None when
-    nothing is left.
+    nothing is left. A finding of a regular expression that only some versions of Erlang
+    refuse has ``refused_by``, as ``fault`` tells it.
 
     Raises ImportError where ``jsonschema`` is missing.
     """
     found = []
     sound = copy.deepcopy(pillar)
-    for where, one in [*_encrypted(pillar), *_compared(pillar, schema)]:
-        if one["severity"] == ERROR:
+    for where, one in [*_encrypted(pillar), *_compared(pillar, schema, fault)]:
+        if one["severity"] == ERROR and "refused_by" not in one:
             sound = _without(sound, where)
         place = ":".join(map(str, [ROOT, *where]))
         path = ":".join([ROOT, *_parts(where, pillar, schema)])
@@ -174,17 +176,21 @@ def _compacted(data):
     return data
 
 
-def _compared(pillar, schema):
+def _compared(pillar, schema, fault):
     """
     Compare pillar with the schema.
 
     Yields pairs: the path, as a list, to what no further check is to see, and a
     finding without its path.
     """
-    for error in _validator(schema).iter_errors({ROOT: pillar}):
+    faults = {}
+    for error in _validator(schema, fault, faults).iter_errors({ROOT: pillar}):
         if _is_encrypted(error.instance):
             continue
         where = list(error.absolute_path)[1:]
+        if error.validator_value == "x-pcre":
+            yield where, _wrong_expression(error, faults[error.instance])
+            continue
         if "propertyNames" in error.absolute_schema_path:
             described = _wrong_name(error, _parts([*where, error.instance], pillar, schema)[-1])
         else:
@@ -203,8 +209,20 @@ def _compared(pillar, schema):
             )
 
 
-def _validator(schema):
-    """Build a validator: JSON Schema, with our formats and our keywords for warnings."""
+def _wrong_expression(error, fault):
+    """Describe a regular expression that RabbitMQ would refuse."""
+    one = {"severity": ERROR, "found": shown(error.instance), "why": fault["why"]}
+    if fault["refused_by"] != "all":
+        one["refused_by"] = fault["refused_by"]
+    return {**one, "expected": error.schema["x-expected"]}
+
+
+def _validator(schema, fault, faults):
+    """
+    Build a validator: JSON Schema, with our formats and our keywords for warnings.
+
+    What is wrong with regular expressions it puts into the mapping ``faults``.
+    """
     import jsonschema
 
     def values_without_effect(validator, values, instance, schema):
@@ -227,6 +245,14 @@ def _validator(schema):
     checker = jsonschema.FormatChecker(formats=())
     for name, check in _FORMATS.items():
         checker.checks(name)(check)
+
+    @checker.checks("x-pcre")
+    def is_pcre(value):
+        found = fault(value) if isinstance(value, str) else None
+        if found:
+            faults[value] = found
+        return not found
+
     return extended(schema, format_checker=checker)
 
 
@@ -276,8 +302,6 @@ def _wrong_value(error, where, schema):
     """Describe a value of a wrong type, or outside what is allowed."""
     secret = _holds_secret(error.schema, schema)
     why = _made_by_yaml(error.instance, error.schema)
-    if error.validator_value == "x-pcre":
-        why = _fault_of_pcre(error.instance)
     yield [], shown(error.instance, secret), error.schema["x-expected"], why
 
 
@@ -472,50 +496,6 @@ def _is_host_name(value):
     return len(value) <= 253 and all(label.fullmatch(part) for part in value.split("."))
 
 
-def _is_pcre(value):
-    """A regular expression, as far as Python can tell."""
-    return not isinstance(value, str) or not _fault_of_pcre(value)
-
-
-def _fault_of_pcre(value):
-    """
-    Tell what is wrong with a regular expression, or nothing, as a string.
-
-    Erlang's are PCRE, which knows more than Python: only what is wrong in both,
-    such as a bracket that is not closed, counts.
-    """
-    text = re.sub(r"\\Q.*?(\\E|$)", "x", value, flags=re.DOTALL)
-    text = re.sub(r"\A(\(\*[A-Z0-9_]+(=\d+)?\))+", "", text)
-    text = re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", text)
-    while True:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                re.compile(text)
-            return ""
-        except (re.error, OverflowError, RecursionError) as err:
-            said = str(err).split(" at position", 1)[0]
-            if said.startswith("multiple repeat"):
-                # PCRE takes a{2}{3}, but not a**.
-                return said if set(text[err.pos - 1 : err.pos + 1]) <= set("*+?") else ""
-            if said.startswith("bad escape \\"):
-                # \K, \h, \p and the like are PCRE's own. Look at what comes after.
-                text = f"{text[: err.pos]}xx{text[err.pos + 2 :]}"
-                continue
-            return said if said.startswith(_WRONG_IN_PCRE_TOO) else ""
-
-
-_WRONG_IN_PCRE_TOO = (
-    "nothing to repeat",
-    "unterminated character set",
-    "missing ), unterminated subpattern",
-    "unbalanced parenthesis",
-    "bad character range",
-    "bad escape (end of pattern)",
-    "min repeat greater than max repeat",
-)
-
-
 def _parses(text, parser=ipaddress.ip_address):
     """Tell whether a function of ``ipaddress`` takes a text."""
     try:
@@ -533,5 +513,4 @@ _FORMATS = {
     "x-duration": _is_duration,
     "x-auth-pass": _is_auth_pass,
     "x-host-name": _is_host_name,
-    "x-pcre": _is_pcre,
 }

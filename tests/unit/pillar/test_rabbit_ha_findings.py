@@ -354,6 +354,19 @@ def test_where_nothing_could_be_checked_no_secret_is_said_to_be_there():
     assert "missing_secrets" not in ext_pillar(pillar_of(), served=False)["rabbit_ha_findings"]
 
 
+def test_a_master_without_pcre_says_that_it_does_not_check_expressions():
+    pillar = pillar_of(rabbitmq={"policies": {"p": {"pattern": "*", "definition": {"expires": 1}}}})
+    pillar["rabbit_ha"]["rabbitmq"]["users"] = {"admin": {"password": "x"}}
+    found = ext_pillar(pillar, **{"rabbit_pcre.is_there": lambda: False})["rabbit_ha_findings"]
+    assert (found["errors"], found["warnings"]) == (
+        [],
+        [
+            "rabbit_ha: found no PCRE2 on the master; expected its library libpcre2-8, "
+            "which checks regular expressions"
+        ],
+    )
+
+
 def test_a_pillar_of_others_is_left_alone():
     assert ext_pillar({"other": {"key": 1}}) == {}
 
@@ -370,7 +383,7 @@ def test_a_master_that_does_not_serve_the_schema_cannot_check():
 
 
 def test_a_master_without_jsonschema_cannot_check():
-    def findings(pillar, schema):
+    def findings(pillar, schema, fault):
         raise ImportError("No module named 'jsonschema'")
 
     found = ext_pillar(pillar_of(), **{"rabbit_pillar_shape.findings": findings})
