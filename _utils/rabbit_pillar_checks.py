@@ -40,8 +40,11 @@ RELEASES = {
 TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker", "protected")
 OF_BROKERS = ("check", "proxy_protocol", "node_type", "discard_local_data")
 ANYWHERE = ("", "*", "0.0.0.0", "::", "[::]")
+# On every link, whatever its network is.
+LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 _UNTOLD = "which HAProxy is not told of"
 _CONTENT = "with which a new broker is not empty, and so refuses to join"
+_DEFINITIONS = ("rabbitmq:vhosts, users, policies and parameters", _CONTENT)
 # Keys of rabbitmq.conf, or how they begin, whose meaning pillar says elsewhere; where, and
 # what is wrong with a line of their own.
 SAID_ELSEWHERE = {
@@ -53,11 +56,11 @@ SAID_ELSEWHERE = {
     "default_user": ("rabbitmq:users", _CONTENT),
     "default_users.": ("rabbitmq:users", _CONTENT),
     "default_vhost": ("rabbitmq:vhosts", _CONTENT),
-    "load_definitions": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
-    "management.load_definitions": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
-    "definitions.import_backend": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
-    "definitions.local.path": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
-    "definitions.https.url": ("rabbitmq:vhosts, users, policies and parameters", _CONTENT),
+    "load_definitions": _DEFINITIONS,
+    "management.load_definitions": _DEFINITIONS,
+    "definitions.import_backend": _DEFINITIONS,
+    "definitions.local.path": _DEFINITIONS,
+    "definitions.https.url": _DEFINITIONS,
 }
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
 PLUGINS = """
@@ -375,7 +378,7 @@ def _virtual_address(view, path, text, first, seen, owners):
         yield _error(path, text, "one family of addresses in one VRRP instance", why)
     elif edges:
         yield _error(path, text, "the address of a host", f"which {edges[0]} keeps for itself")
-    elif owners and not any(address in network for network in networks):
+    elif owners and not any(address in net for net in [*networks, LINK_LOCAL]):
         why = "which is outside the network of every host"
         yield _warning(path, text, "an address beside theirs, or a route to it", why)
 
