@@ -137,5 +137,5 @@ def test_a_decrypted_secret_is_checked_like_any_other(master, monkeypatch):
     monkeypatch.setitem(SECRETS, "load_balancer", {**SECRETS["load_balancer"], "keepalived": auth})
     assert compiled(master(), "load_balancer")["rabbit_ha_findings"]["errors"] == [
         "rabbit_ha:keepalived:authentication:auth_pass: found a value of 17 characters; expected a "
-        'string of at most 8 characters, without spaces and ! # " $ \\ { } ~ @'
+        'string of at most 8 bytes (an ä has 2), without spaces and ! # " $ \\ { } ~ @'
     ]
