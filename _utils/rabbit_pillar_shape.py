@@ -360,8 +360,6 @@ def _made_by_yaml(value, schema):
     types = schema.get("type", "string")
     types = [types] if isinstance(types, str) else types
     wants_number = {"integer", "number"} & set(types)
-    if isinstance(value, str) and value.endswith("\n"):
-        return "which ends in a line break: YAML's | keeps it, |- does not"
     if isinstance(value, bool) and "string" in types:
         return "which YAML makes of on, off, yes and no too: put it in quotes"
     if isinstance(value, int | float) and "string" in types and not wants_number:
@@ -372,6 +370,8 @@ def _made_by_yaml(value, schema):
         return "a number with a decimal point"
     if isinstance(value, str) and types == ["boolean"]:
         return "a string"
+    if isinstance(value, str) and "string" in types and value.strip() and value.endswith("\n"):
+        return "which ends in a line break: YAML's | keeps it, |- does not"
     return ""
 
 
