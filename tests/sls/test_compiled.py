@@ -255,6 +255,18 @@ def test_haproxy_has_its_folder_before_the_package_starts_it(compiled):
     assert ids.index(folders) < ids.index("HAProxy is installed")
 
 
+@pytest.mark.parametrize("install", ["package", "source"])
+def test_haproxy_has_the_user_that_pillar_names_before_it_is_configured(compiled, install):
+    haproxy = {"install": install, "global": {"user": "lb", "group": "balancing"}}
+    pillar = pillar_of(haproxy={**haproxy, "monitor": {"password": SECRETS["monitor"]}})
+    host = compiled("haproxy-keeplive-node1", pillar)
+    user = host.state("HAProxy has a user that nobody can log in as")
+    assert (user["name"], user["gid"]) == ("lb", "balancing")
+    assert host.state("HAProxy has a group of its own")["name"] == "balancing"
+    order = ["HAProxy has a user that nobody can log in as", "HAProxy has its configuration"]
+    assert [name for name in host.ids() if name in order] == order
+
+
 def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):
     pillar = pillar_of(keepalived={"snippets": {"text": {"more": "SECRETsnippet"}}})
     state = compiled("haproxy-keeplive-node1", pillar).state("keepalived has its configuration")

@@ -19,3 +19,7 @@ keepalived has a user without rights for its check:
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
     - home: /nonexistent
     - createhome: false
+    # An account that is there already is somebody's, and stays as it is.
+    - unless:
+      - fun: user.info
+        name: {{ keepalived.script_user }}
