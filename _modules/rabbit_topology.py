@@ -404,9 +404,9 @@ def haproxy():
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
     ``program`` (its path), ``arguments`` (a list: how the program is told what to read),
     ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``management_port``,
-    ``check`` and ``options``, a list of what else its line says), ``binds`` (a list of what
-    ``listen rabbitmq_cluster`` binds to) and ``probe`` (a list of lines: what a check does).
-    Built from source, it has the option that metrics need.
+    ``check`` and ``options``, a list of what else its line says), ``binds`` (a mapping from
+    each listener to a list of what it binds to) and ``probe`` (a list of lines: what a check
+    does). Built from source, it has the option that metrics need.
 
     See http://docs.haproxy.org/2.6/configuration.html.
 
@@ -436,15 +436,26 @@ def haproxy():
         }
         for broker in brokers()
     ]
+    listeners = ("rabbitmq_cluster", "management", "prometheus", "monitor")
+    binds = {name: [view[name]["bind"]] for name in listeners}
+    addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
     if "broker" in roles():
-        # RabbitMQ has the port on the host's own address; `transparent` lets
-        # HAProxy bind an address that the host does not hold right now.
+        # RabbitMQ has the port on the host's own address.
         port = cluster["bind"].rsplit(":", 1)[1]
-        addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
-        view["binds"] = [f"{address}:{port} transparent" for address in addresses]
-    else:
-        view["binds"] = [cluster["bind"]]
+        binds["rabbitmq_cluster"] = [f"{address}:{port}" for address in addresses]
+    view["binds"] = {
+        name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
+    }
     return view
+
+
+def _bind(bind, virtual_addresses):
+    """Add what lets HAProxy bind an address that the host does not hold right now."""
+    address = bind.rsplit(":", 1)[0].strip("[]")
+    if address in ("", "*"):
+        return bind
+    moves = ipaddress.ip_address(address) in map(ipaddress.ip_address, virtual_addresses)
+    return f"{bind} transparent" if moves else bind
 
 
 def _server_options(host):

@@ -32,8 +32,9 @@ OPTIONS = {
         "probe": "management",
         "on-marked-down": "shutdown-sessions",
         "check": {"inter": 1000},
+        "bind": f"{VIRTUAL_ADDRESS}:5672",
     },
-    "management": {"enabled": True},
+    "management": {"enabled": True, "bind": f"{VIRTUAL_ADDRESS}:15672"},
     "prometheus": {"enabled": True},
 }
 PASSWORD = {"monitor": {"password": SECRETS["monitor"]}}
@@ -159,6 +160,15 @@ def test_with_all_options_a_second_run_changes_nothing(optioned):
     assert done.returncode == 0, done.stdout
     (states,) = json.loads(done.stdout)["data"].values()
     assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+    optioned.wait_until_well()
+
+
+def test_the_backup_starts_though_it_does_not_hold_the_address_that_it_binds(optioned):
+    assert optioned.holders() == [HOLDER]
+    optioned.exec(STANDBY, "systemctl", "restart", "haproxy")
+    listening = optioned.exec(STANDBY, "ss", "-Hltn").stdout
+    for port in (5672, 15672):
+        assert f" {VIRTUAL_ADDRESS}:{port} " in listening
     optioned.wait_until_well()
 
 

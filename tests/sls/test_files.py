@@ -228,6 +228,19 @@ def test_where_a_broker_runs_too_haproxy_binds_the_virtual_address_only(compiled
     ]
 
 
+def test_each_listener_can_bind_an_address_that_moves(compiled):
+    said = with_options()
+    for number, listener in enumerate(("rabbitmq_cluster", "management", "prometheus", "monitor")):
+        said["rabbit_ha"]["haproxy"][listener]["bind"] = f"192.168.123.123:700{number}"
+    found = haproxy(compiled, "haproxy-keeplive-node2", said)
+    assert {name: found[name]["bind"] for name in found if name.startswith("listen ")} == {
+        "listen rabbitmq_cluster": ["192.168.123.123:7000 transparent"],
+        "listen rabbitmq_management": ["192.168.123.123:7001 transparent"],
+        "listen prometheus": ["192.168.123.123:7002 transparent"],
+        "listen monitor": ["192.168.123.123:7003 transparent"],
+    }
+
+
 @pytest.mark.parametrize(
     ("minion", "router_id", "state", "priority"),
     [
