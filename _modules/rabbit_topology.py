@@ -516,7 +516,7 @@ def monitor_endpoint():
     """
     Tell where this host itself reaches HAProxy's monitor listener.
 
-    Returns a mapping with ``address`` and ``port``, both strings.
+    Returns a mapping with ``address``, without brackets, and ``port``, both strings.
 
     CLI Example:
 
@@ -525,8 +525,9 @@ def monitor_endpoint():
         salt-call rabbit_topology.monitor_endpoint
     """
     address, port = settings()["haproxy"]["monitor"]["bind"].rsplit(":", 1)
-    anywhere = address in ("", "*", "0.0.0.0")
-    return {"address": "127.0.0.1" if anywhere else address, "port": port}
+    address = address.strip("[]")
+    local = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+    return {"address": local.get(address, address), "port": port}
 
 
 def keepalived():

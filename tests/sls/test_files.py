@@ -493,7 +493,15 @@ def check_script(compiled, pillar=None):
 
 @pytest.mark.parametrize(
     ("bind", "endpoint"),
-    [(":8100", "127.0.0.1/8100"), ("*:81", "127.0.0.1/81"), ("192.0.2.9:82", "192.0.2.9/82")],
+    [
+        (":8100", "127.0.0.1/8100"),
+        ("*:81", "127.0.0.1/81"),
+        ("192.0.2.9:82", "192.0.2.9/82"),
+        # What connects, bash included, takes no brackets.
+        ("[::]:8100", "::1/8100"),
+        (":::8100", "::1/8100"),
+        ("[2001:db8::9]:8100", "2001:db8::9/8100"),
+    ],
 )
 def test_keepalived_s_check_asks_haproxy_s_monitor_where_it_listens(compiled, bind, endpoint):
     pillar = pillar_of(haproxy={"monitor": {"bind": bind, "password": SECRETS["monitor"]}})
