@@ -417,7 +417,7 @@ def haproxy():
         salt-call rabbit_topology.haproxy
     """
     view = dict(settings()["haproxy"])
-    view["program"] = f"/usr{'/local' if view['install'] == 'source' else ''}/sbin/haproxy"
+    view["program"] = _program("haproxy", view["install"])
     view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
     hosts = settings()["hosts"]
@@ -447,6 +447,11 @@ def haproxy():
         name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
     }
     return view
+
+
+def _program(name, install):
+    """Tell where a program is: the package's, or the link to the build that is used."""
+    return f"/usr{'/local' if install == 'source' else ''}/sbin/{name}"
 
 
 def _bind(bind, virtual_addresses):
@@ -535,7 +540,8 @@ def keepalived():
     Compute what ``keepalived.conf`` says on this load balancer.
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
-    concrete: ``router_id``; ``address``, this host's own; ``notify_script``, its path;
+    concrete: ``program``, its path; ``arguments``, a list: how the program is told what to
+    read; ``router_id``; ``address``, this host's own; ``notify_script``, its path;
     ``include``, the pattern of the files in ``config_dir``; and ``instances``, a mapping
     from name to what each VRRP instance says: ``state``, ``priority``, ``interface``,
     ``virtual_addresses`` (as keepalived takes them) and the like, ``authenticates``
@@ -560,6 +566,8 @@ def keepalived():
         vrrp["authenticates"] = vrrp["version"] == 2
         vrrp["auth_pass_at"] = f"rabbit_ha:{vrrp['said_at']['auth_pass']}:auth_pass"
         vrrp["peers"] = unicast_peers() if vrrp["unicast"] else []
+    view["program"] = _program("keepalived", view["install"])
+    view["arguments"] = ["--dont-fork", "--use-file", view["config_file"]]
     view["address"] = host().get("address")
     view["notify_script"] = os.path.join(os.path.dirname(view["script"]), "vrrp_state.sh")
     # From where the main file is, so that keepalived can judge both anywhere else.

@@ -376,14 +376,26 @@ def test_a_password_may_be_a_host_s_or_an_instance_s_own(compiled):
     assert "SECRET" not in str(compiled("haproxy-keeplive-node1", pillar).low())
 
 
-@pytest.mark.skipif(not shutil.which("keepalived"), reason="needs keepalived to judge the file")
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_keepalived_finds_its_configuration_valid(compiled, tmp_path, options):
-    host = compiled("haproxy-keeplive-node1", pillar_of(keepalived={**options, "interface": "lo"}))
-    path = tmp_path / "keepalived.conf"
-    path.write_text(host.render("keepalived/files/keepalived.conf.j2"))
+def test_the_program_that_is_named_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_path):
+    """keepalived itself judges in integration/test_7_keepalived.py."""
+    main, more = tmp_path / "keepalived.conf", tmp_path / "conf"
+    main.write_text(
+        compiled("haproxy-keeplive-node1").render("keepalived/files/keepalived.conf.j2")
+    )
+    more.mkdir()
+    (more / "more.conf").write_text("vrrp_script x {\n    user nobody\n}\n")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$1 $2"\ncat "$3" "${3%/*}/conf/more.conf"\nexit 4\n')
+    program.chmod(0o755)
     script = ROOT / "salt/rabbit_ha/keepalived/files/check_configuration.sh"
-    subprocess.run([script, path, tmp_path / "conf"], check=True)
+    done = subprocess.run(
+        ["sh", script, main, more, program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (4, "")
+    first, *copied = done.stdout.splitlines()
+    assert first == "--config-test --use-file"
+    assert "    script_user root" in copied and "    user root" in copied
+    assert "script_user keepalived_script" in main.read_text()
 
 
 def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):

@@ -11,6 +11,11 @@ systemd brings a keepalived that died back:
     - makedirs: true
     - mode: '0644'
 
+keepalived has a folder for its configuration:
+  file.directory:
+    - name: {{ salt['file.dirname'](keepalived.config_file) }}
+    - makedirs: true
+
 keepalived has a user without rights for its check:
   user.present:
     - name: {{ keepalived.script_user }}
