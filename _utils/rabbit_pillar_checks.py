@@ -78,6 +78,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _listeners,
         _server_checks,
         _management,
+        _management_page,
         _proxy_protocol,
         _promex,
     )
@@ -470,6 +471,22 @@ def _management(view):
         yield _error("haproxy:rabbitmq_cluster:probe", "management", expected, why)
     if view.haproxy["management"]["enabled"]:
         yield _error("haproxy:management:enabled", True, expected, why)
+
+
+def _management_page(view):
+    """The page that HAProxy's check asks for is where it asks, and not on two listeners."""
+    config = view.rabbitmq["config"]
+    said = _Said("a line of its own")
+    prefix = str(config.get("management.path_prefix", "")).strip("/ ")
+    asked = view.load_balancers and view.haproxy["rabbitmq_cluster"]["probe"] == "management"
+    if prefix and asked:
+        why = "with rabbit_ha:haproxy:rabbitmq_cluster:probe: management, which asks for /"
+        expected = "no such line, or probe: connect or amqp"
+        yield _error("rabbitmq:config:management.path_prefix", said, expected, why)
+    port = view.rabbitmq["management_port"]
+    if str(config.get("management.ssl.port", "")).strip() == str(port):
+        why = "rabbit_ha:rabbitmq:management_port's, where HTTP without TLS stays"
+        yield _error("rabbitmq:config:management.ssl.port", said, "another port", why)
 
 
 def _proxy_protocol(view):
