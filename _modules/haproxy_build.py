@@ -105,8 +105,8 @@ def plan(version=None, url=None, checksum=None, options=None):
         ``sha256=…`` or ``sha512=…``.
     options
         Mapping of make variables, such as ``TARGET``, ``USE_PCRE`` and ``PREFIX``;
-        they come over the default set of that version. A value that is false or
-        empty turns an option off.
+        they come over the default set of that version. A value that is false, 0 or
+        empty turns an option off, and so does ``no`` or ``off`` for one of ``USE_…``.
 
     Returns a mapping with ``version``, ``url``, ``checksum``, ``options`` (all of
     them, mapping of strings), ``left_out`` (options from pillar that this version
@@ -163,6 +163,7 @@ def _options(version, given):
             f"rabbit_ha:haproxy:source:options has {', '.join(wrong)}; expected names of make "
             "variables, such as USE_PCRE2"
         )
+    given = {name: _value(name, value) for name, value in given.items()}
     gone, complete = [], {}
     for name, (first, end) in _OPTIONS.items():
         if (first and number < first) or (end and number >= end):
@@ -170,7 +171,7 @@ def _options(version, given):
                 gone.append(name)
         elif not any(given.get(other) for other in _INSTEAD.get(name, ())):
             complete[name] = "1"
-    complete |= {name: _value(value) for name, value in given.items()}
+    complete |= given
     complete["ARCH"] = complete.get("ARCH") or __grains__.get("cpuarch") or os.uname().machine
     complete["TARGET"] = complete.get("TARGET") or target(version)
     known = known_targets(version)
@@ -182,11 +183,12 @@ def _options(version, given):
     return dict(sorted(complete.items())), gone
 
 
-def _value(value):
-    """Write a value as HAProxy's Makefile takes it: empty turns an option off."""
+def _value(name, value):
+    """Write a value as HAProxy's Makefile takes it: empty turns an option off, any word on."""
     if value is True:
         return "1"
-    return "" if value in (None, False, 0, "0") else str(value)
+    text = "" if value in (None, False, 0, "0") else str(value)
+    return "" if name.startswith("USE_") and text.lower() in ("no", "off", "false") else text
 
 
 def fetch_source(url, checksum):

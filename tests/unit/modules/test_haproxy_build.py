@@ -128,7 +128,7 @@ def test_what_a_version_no_longer_has_is_left_out_and_named(haproxy):
     assert "USE_SYSTEMD" not in found["options"]
 
 
-@pytest.mark.parametrize("value", [False, None, 0, "0", ""])
+@pytest.mark.parametrize("value", [False, None, 0, "0", "", "no", "off", "False"])
 def test_an_option_can_be_turned_off(haproxy, value):
     found = haproxy.plan("2.6.12", options={"USE_ZLIB": value})
     assert found["options"]["USE_ZLIB"] == ""
@@ -140,6 +140,22 @@ def test_pcre_of_the_article_takes_the_place_of_pcre2(haproxy):
     assert "USE_PCRE2" not in found["options"]
     assert "libpcre3-dev" in found["dependencies"]
     assert "libpcre2-dev" not in found["dependencies"]
+
+
+@pytest.mark.parametrize("value", [False, 0, "0", "no", ""])
+def test_pcre_turned_off_leaves_pcre2_in_its_place(haproxy, value):
+    found = haproxy.plan("2.6.12", options={"USE_PCRE": value})
+    assert (found["options"]["USE_PCRE"], found["options"]["USE_PCRE2"]) == ("", "1")
+    assert "libpcre2-dev" in found["dependencies"]
+    assert "libpcre3-dev" not in found["dependencies"]
+
+
+def test_only_a_switch_is_turned_off_by_a_word(haproxy):
+    assert options(haproxy, "2.6.12", EXTRAVERSION="no")["EXTRAVERSION"] == "no"
+
+
+def test_what_is_turned_off_is_not_left_out_of_a_version_without_it(haproxy):
+    assert haproxy.plan("3.2.26", options={"USE_SYSTEMD": "0"})["left_out"] == []
 
 
 def test_any_other_make_variable_is_passed_on(haproxy):
