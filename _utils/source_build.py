@@ -385,8 +385,11 @@ def record(path):
         The build's folder.
 
     Returns a mapping with ``path``, ``version``, ``checksum`` and ``options``; None
-    when that is no complete build.
+    when that is no complete build, such as one without a program to run.
     """
+    programs = glob.glob(os.path.join(glob.escape(path), "sbin", "*"))
+    if not any(os.access(program, os.X_OK) for program in programs):
+        return None
     try:
         with salt.utils.files.fopen(os.path.join(path, RECORD)) as handle:
             built = json.load(handle)

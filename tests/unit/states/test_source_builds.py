@@ -113,6 +113,23 @@ def test_in_test_mode_a_bare_host_would_be_built_on_and_nothing_is_fetched(host)
     assert not os.path.lexists(host().link)
 
 
+@pytest.mark.parametrize("used", [True, False], ids=["in use", "not in use"])
+@pytest.mark.parametrize("broken", [os.remove, lambda path: os.chmod(path, 0o644)])
+def test_a_build_without_its_program_is_built_again(host, used, broken):
+    host().installed()
+    path = host().current()["path"]
+    if not used:
+        host().installed("2.6.13")
+    broken(f"{path}/sbin/{host().program}")
+    foreseen = host(test=True).installed()
+    assert "would have been built from" in foreseen["comment"]
+    ret = host().installed()
+    assert ret["result"] is True, ret["comment"]
+    assert host().current()["path"] == path
+    assert os.access(f"{path}/sbin/{host().program}", os.X_OK)
+    assert host().installed()["changes"] == {}
+
+
 def test_another_version_is_built_beside_and_the_one_before_can_be_had_back(host):
     host().installed("2.6.11")
     before = host().current()["path"]
