@@ -10,6 +10,7 @@ done is ever found there, whenever the work is interrupted.
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -357,7 +358,10 @@ def workspace(prefix):
     prefix
         What the names of this program's builds begin with.
 
-    Removes what earlier, interrupted attempts left.
+    Removes what earlier, interrupted attempts left. The folder is locked, so that no
+    other run takes it for such.
+
+    Raises CommandExecutionError when it cannot be made.
     """
     for left in leftovers(prefix):
         shutil.rmtree(left, ignore_errors=True)
@@ -365,12 +369,37 @@ def workspace(prefix):
     try:
         os.makedirs(parent, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=_workspace_prefix(prefix), dir=parent)
+        lock = _lock(folder)
     except OSError as err:
         raise disk_error(err, parent) from err
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(folder):
+    """Lock a folder as long as this process lives; raises BlockingIOError where another has."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_locked(folder):
+    """Tell whether a build is at work in a folder."""
+    try:
+        os.close(_lock(folder))
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Gone meanwhile, or no folder.
+        return False
+    return False
 
 
 def _workspace_prefix(prefix):
@@ -400,7 +429,7 @@ def record(path):
 
 def leftovers(prefix):
     """
-    List the folders that interrupted builds left.
+    List the folders that interrupted builds left; one that is at work keeps its own.
 
     prefix
         What the names of this program's builds begin with.
@@ -408,7 +437,8 @@ def leftovers(prefix):
     Returns a list of paths.
     """
     folder = os.path.join(os.path.dirname(prefix), _workspace_prefix(os.path.basename(prefix)))
-    return sorted(glob.glob(f"{glob.escape(folder)}*"))
+    found = sorted(glob.glob(f"{glob.escape(folder)}*"))
+    return [path for path in found if not _is_locked(path)]
 
 
 # The states

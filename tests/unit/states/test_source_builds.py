@@ -320,6 +320,15 @@ def test_what_is_left_after_a_kill_is_removed_though_the_build_is_in_use(host):
     assert not left.exists()
 
 
+def test_a_build_that_is_under_way_is_not_disturbed(host):
+    host().installed()
+    with load("_utils/source_build.py").workspace(host().prefix) as folder:
+        for test in (True, False):
+            ret = host(test=test).installed()
+            assert (ret["result"], ret["changes"]) == (True, {})
+        assert os.path.isdir(folder)
+
+
 # Back to the package
 
 

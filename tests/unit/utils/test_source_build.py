@@ -6,6 +6,7 @@ import inspect
 import os
 import pathlib
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -13,7 +14,7 @@ import salt.modules.cp
 from salt.exceptions import CommandExecutionError, MinionError, SaltInvocationError
 
 from tests import fake_source
-from tests.support import load
+from tests.support import ROOT, load
 
 SHA256 = "0" * 64
 
@@ -301,3 +302,37 @@ def test_a_build_without_its_record_is_none_and_is_built_anew(build, tmp_path):
     assert build.record(path) is None
     assert a_build(build, tmp_path, "2.6.12") == path
     assert build.record(path)
+
+
+def test_a_folder_that_is_built_in_is_nobody_s_leftover(build, tmp_path):
+    prefix = str(tmp_path / "local" / "haproxy")
+    with build.workspace(prefix) as first:
+        assert build.leftovers(prefix) == []
+        with build.workspace(prefix) as second:
+            assert os.path.isdir(first) and first != second
+    assert os.listdir(tmp_path / "local") == []
+
+
+def test_a_folder_whose_builder_was_killed_is_a_leftover(build, tmp_path):
+    prefix = str(tmp_path / "local" / "haproxy")
+    builder = (
+        f"from tests.support import ROOT, load; b = load('_utils/source_build.py')\n"
+        f"with b.workspace({prefix!r}): print('ready', flush=True); input()"
+    )
+    command = [sys.executable, "-c", builder]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        [left] = (tmp_path / "local").iterdir()
+        assert build.leftovers(prefix) == []
+        process.kill()
+    assert build.leftovers(prefix) == [str(left)]
+
+
+def test_a_workspace_that_cannot_be_made_is_told(build, tmp_path):
+    (tmp_path / "local").write_text("a file")
+    with (
+        pytest.raises(CommandExecutionError, match="local"),
+        build.workspace(str(tmp_path / "local" / "haproxy")),
+    ):
+        pass
