@@ -466,6 +466,8 @@ def installed(name, program, test, wanted):
         before = __salt__["source_builds.current"](name)
         plan = __salt__[f"{program}_build.plan"](**wanted)
         there = __salt__["source_builds.builds"](plan["prefix"])
+        # Foreseen before anything is done, so that test mode tells the same.
+        surplus = __salt__["source_builds.surplus"](plan["prefix"], name, plan["path"])
         reasons = _reasons(before, plan)
         if not reasons:
             ret["comment"] = f"{_called(title, plan)} is already installed"
@@ -482,8 +484,11 @@ def installed(name, program, test, wanted):
             ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
         if plan.get("left_out"):
             ret["comment"] += f"; this version has no {', '.join(plan['left_out'])} to choose"
-        if not (test and reasons):
-            _tidy(ret["changes"], test, plan["prefix"], name)
+        for path in surplus:
+            ret["changes"].setdefault("removed", []).append(path)
+            # What an interrupted build left is gone where one was built meanwhile.
+            if not test and os.path.lexists(path):
+                __salt__["source_builds.remove"](path)
         if test and ret["changes"]:
             ret["result"] = None
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -503,14 +508,6 @@ def _switch(path, link):
     used = __salt__["source_builds.current"](link)
     if not used or used["path"] != path:
         raise CommandExecutionError(f"{link} was set, yet leads elsewhere")
-
-
-def _tidy(changes, test, prefix, link):
-    """Remove what nobody needs any more; in test mode tell only."""
-    for path in __salt__["source_builds.surplus"](prefix, link):
-        if not test:
-            __salt__["source_builds.remove"](path)
-        changes.setdefault("removed", []).append(path)
 
 
 def absent(name, program, test, unit):

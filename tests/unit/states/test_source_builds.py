@@ -151,10 +151,25 @@ def test_of_older_versions_only_the_one_before_stays(host):
     oldest = host().current()["path"]
     assert "removed" not in host().installed("2.6.11")["changes"]
     before = host().current()["path"]
+    foreseen = host(test=True).installed("2.6.12")
+    assert foreseen["result"] is None
     ret = host().installed("2.6.12")
+    assert ret["changes"] == foreseen["changes"]
     assert ret["changes"]["removed"] == [oldest]
     kept = [os.path.basename(path) for path in (before, host().current()["path"])]
     assert host().there() == kept
+
+
+def test_a_build_made_ahead_does_not_cost_the_one_before(host):
+    host().installed("2.6.10")
+    host().installed("2.6.11")
+    before = host().there()
+    here = host()
+    url, checksum = archive(here.folder, here.program, "2.6.12")
+    key = "PREFIX" if here.program == "haproxy" else "prefix"
+    build_module(here.program).build("2.6.12", url, checksum, {key: here.prefix})
+    assert host().installed("2.6.11")["changes"] == {}
+    assert set(host().there()) > set(before)
 
 
 def test_a_changed_option_is_a_reason_to_build_and_is_named(haproxy):
@@ -294,8 +309,10 @@ def test_a_run_that_was_killed_halfway_is_done_again_from_the_start(host):
     left = first.folder / "local" / f".{first.program}.building.x1"
     (left / "source").mkdir(parents=True)
     assert first.current() is None
+    foreseen = host(test=True).installed()
     ret = host().installed()
-    assert ret["result"] is True
+    assert (ret["result"], ret["changes"]) == (True, foreseen["changes"])
+    assert ret["changes"]["removed"] == [str(left)]
     assert host().there() == [os.path.basename(host().current()["path"])]
 
 
