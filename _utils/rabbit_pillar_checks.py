@@ -52,8 +52,10 @@ def findings(settings, topology, wrong, host=None, grains=None):
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
-        None where there is no load balancer; and ``policies``, as
-        ``rabbit_settings.policies`` returns them.
+        None where there is no load balancer; ``policies``, as
+        ``rabbit_settings.policies`` returns them; and ``builds``, a mapping from the places
+        of what is built from source to mappings with ``version`` (a tuple), ``options`` and
+        ``faults``, as ``source_build.faults`` returns them.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -80,6 +82,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _management,
         _management_page,
         _proxy_protocol,
+        _builds,
         _promex,
     )
     checks += (_users, _permissions, _policies, _mirroring, _parameters)
@@ -102,6 +105,7 @@ class _View:
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
+        self.builds = topology["builds"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -509,17 +513,25 @@ def _proxy_protocol(view):
         yield _error("haproxy:rabbitmq_cluster:probe", "amqp", "management or connect", why)
 
 
+def _builds(view):
+    """What is built from source can be: it has a place, a checksum and options that exist."""
+    for place, build in view.builds.items():
+        if view.load_balancers and view.is_sound(place):
+            for one in build["faults"]:
+                path = f"{place}:{one['key']}"
+                yield _error(path, one["value"], one["expected"], one["why"])
+
+
 def _promex(view):
     """HAProxy's metrics are built in where it is built from source."""
-    source = view.haproxy["source"]
-    built = view.load_balancers and view.haproxy["install"] == "source"
-    if not built or not view.haproxy["prometheus"]["enabled"]:
+    build = view.builds.get("haproxy:source")
+    if not build or not view.load_balancers or not view.haproxy["prometheus"]["enabled"]:
         return
-    version = tuple(int(part) for part in re.findall(r"\d+", str(source["version"]))[:2])
-    if version < (2, 4):
+    source = view.haproxy["source"]
+    if build["version"] < (2, 4):
         why = f"with HAProxy {source['version']}, which has no USE_PROMEX"
         yield _error("haproxy:prometheus:enabled", True, "version 2.4 at least, or false", why)
-    elif str(source["options"].get("USE_PROMEX", 1)) in ("", "0", "False", "None"):
+    elif not build["options"].get("USE_PROMEX", "1"):
         why = "with rabbit_ha:haproxy:prometheus:enabled"
         value = source["options"]["USE_PROMEX"]
         yield _error("haproxy:source:options:USE_PROMEX", value, "1, or no such option", why)

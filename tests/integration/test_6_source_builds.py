@@ -212,7 +212,7 @@ def test_the_build_reloads_and_is_brought_back_as_the_package_is(healthy, from_s
             {"checksum": "sha256=" + "0" * 64, "options": {"DEBUG": "-g"}},
             "is not what it should be",
         ),
-        ({"options": {"TARGET": "linux2628"}}, "use linux-glibc"),
+        ({"options": {"TARGET": "linux2628"}}, "expected linux-glibc"),
         ({"options": {"CC": "no-such-cc"}}, "no-such-cc is missing"),
     ],
 )

@@ -88,6 +88,15 @@ def test_pillar_s_source_reaches_the_state(balancer):
     assert chunk["options"] == {"PREFIX": "/usr/local/haproxy", "USE_PCRE": 1}
 
 
+def test_a_load_balancer_s_own_source_adds_to_what_is_said_of_all(compiled):
+    pillar = pillar_of()
+    own = pillar["rabbit_ha"]["hosts"][BALANCER]["keepalived"]
+    own |= {"install": "source", "source": {"version": "2.3.3"}}
+    chunk = compiled(BALANCER, pillar).state("keepalived is built from source")
+    assert (chunk["version"], chunk["url"], chunk["checksum"]) == ("2.3.3", None, None)
+    assert chunk["options"] == {"prefix": "/usr/local/keepalived", "sysconfdir": "/etc"}
+
+
 @pytest.mark.parametrize("given", [{}, {"USE_PROMEX": "yes"}])
 def test_a_build_has_the_option_that_its_metrics_need(compiled, given):
     pillar = source(options=given)

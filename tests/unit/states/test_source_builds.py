@@ -272,7 +272,7 @@ def test_a_wrong_checksum_leaves_the_installed_version_untouched(host):
 def test_a_wrong_setting_is_an_error_in_test_mode_too(haproxy, test):
     ret = haproxy(test=test).installed(TARGET="linux2628")
     assert ret["result"] is False
-    assert "use linux-glibc" in ret["comment"]
+    assert "expected linux-glibc" in ret["comment"]
     assert "(nothing was installed)" in ret["comment"]
 
 

@@ -39,8 +39,13 @@ def test_the_fake_file_client_takes_what_salt_s_takes():
 PRESETS = {"2.6.12": {"url": "https://x", "checksum": f"sha256={SHA256}"}, "1.0": {"url": "y"}}
 
 
+def source(build, version, url=None, checksum=None, **options):
+    said = {"version": version, "url": url, "checksum": checksum, "options": options}
+    return build.source("haproxy", PRESETS, said)
+
+
 def test_a_known_version_needs_nothing_more(build):
-    assert build.source("haproxy", PRESETS, "2.6.12", None, None) == {
+    assert source(build, "2.6.12") == {
         "version": "2.6.12",
         "url": "https://x",
         "checksum": f"sha256={SHA256}",
@@ -48,16 +53,16 @@ def test_a_known_version_needs_nothing_more(build):
 
 
 def test_pillar_s_url_is_a_mirror_of_the_preset_s_archive(build):
-    assert build.source("haproxy", PRESETS, "2.6.12", "/a", None)["checksum"] == f"sha256={SHA256}"
+    assert source(build, "2.6.12", "/a")["checksum"] == f"sha256={SHA256}"
 
 
 @pytest.mark.parametrize(
     ("version", "url", "checksum", "says"),
     [
         ("1.0", None, None, "haproxy:source:checksum is missing"),
-        ("9.9", None, None, "haproxy:source:url is missing and 9.9 is not among the known"),
+        ("9.9", None, None, "haproxy:source:url is missing, and 9.9 is not among the known"),
         ("9.9", "https://z", None, "haproxy:source:checksum is missing"),
-        (None, None, None, "haproxy:source:version is None"),
+        (None, None, None, "haproxy:source:version is missing"),
         (3.1, None, None, "a version in quotes"),
         ("2.6.12", None, "md5=abc", "sha256= and 64 hexadecimal digits"),
         ("2.6.12", None, 0, "the checksum 0 is not one|checksum is missing"),
@@ -65,7 +70,32 @@ def test_pillar_s_url_is_a_mirror_of_the_preset_s_archive(build):
 )
 def test_what_is_missing_is_named_with_its_place_in_pillar(build, version, url, checksum, says):
     with pytest.raises(SaltInvocationError, match=says):
-        build.source("haproxy", PRESETS, version, url, checksum)
+        source(build, version, url, checksum)
+
+
+@pytest.mark.parametrize("prefix", ["/", "//", "local/haproxy", "/usr/my builds", "."])
+def test_builds_have_a_place_below_the_root(build, prefix):
+    with pytest.raises(SaltInvocationError, match="options:PREFIX is .*; expected an absolute"):
+        source(build, "2.6.12", PREFIX=prefix)
+
+
+@pytest.mark.parametrize("prefix", ["/opt", "/opt/haproxy/", None, ""])
+def test_a_place_may_be_given_or_left_out(build, prefix):
+    assert source(build, "2.6.12", PREFIX=prefix)
+
+
+def test_all_faults_are_told_at_once(build):
+    with pytest.raises(SaltInvocationError) as raised:
+        source(build, "1.7.14", TARGET="linux-glibc", PREFIX="x", use_pcre=1)
+    assert [
+        line.split(" is ")[0].rsplit("source:")[1] for line in str(raised.value).split("\n")
+    ] == [
+        "url",
+        "options:use_pcre",
+        "options:PREFIX",
+        "version",
+        "options:TARGET",
+    ]
 
 
 @pytest.mark.parametrize(
