@@ -632,6 +632,10 @@ def _vrrp_hosts(view):
             told.add(path)
             why = f"which does not outweigh the gap of {gap} between the priorities"
             yield _error(path, weight, f"0, or more than {gap} either way", why)
+        if weight and path not in told and view.priorities_known:
+            for one in _limits(view, name, host, weight, path):
+                told.add(path)
+                yield one
 
 
 def _preemption(view, name, host):
@@ -659,6 +663,25 @@ def _gap(view, name, host, weight):
     own = view.vrrp(name, host, "priority")[0]
     others = [view.vrrp(name, other, "priority")[0] for other in view.members(name)]
     return max(own - min(others) if weight < 0 else max(others) - own, 0) if others else 0
+
+
+def _limits(view, name, host, weight, path):
+    """Weighted priorities stay apart at the ends of what keepalived goes to, 1 and 254."""
+    own = view.vrrp(name, host, "priority")[0]
+    for other in view.members(name):
+        priority = view.vrrp(name, other, "priority")[0]
+        lifted = priority + max(view.vrrp(name, other, "weight")[0], 0)
+        if other == host:
+            continue
+        if weight > 0 and own + weight >= 254 and lifted >= 254:
+            why = f"with which {host} and {other} would both have 254, the most there is"
+            most = 253 - min(own, priority)
+            yield _error(path, weight, f"0, or at most {most}", why)
+            return
+        if weight < 0 and own + weight <= 1 and priority == 1:
+            why = f"with which {host} would have 1, the least there is, as {other} has"
+            yield _error(path, weight, f"0, or priorities above 1 (on {other} too)", why)
+            return
 
 
 def _vrrp_ids(view):
