@@ -187,21 +187,41 @@ def judge(staged, check):
             '[haproxy, -c, -f, "{root}/etc/haproxy/haproxy.cfg"]'
     """
     root = staged["root"]
-    command = [argument.replace("{root}", root) for argument in check]
-    # What it says may quote a line that holds a secret.
+    said = refusal([argument.replace("{root}", root) for argument in check])
+    if said:
+        raise CommandExecutionError(
+            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
+            f"{said.replace(root, '')}"
+        )
+
+
+def refusal(check):
+    """
+    Tell what a program says of a configuration that it refuses, without the secrets in it.
+
+    check
+        List of a command and its arguments that judges the configuration.
+
+    Returns a string; an empty one where the command succeeds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.refusal '[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]'
+    """
     done = __salt__["cmd.run_all"](
-        command,
+        check,
         python_shell=False,
         redirect_stderr=True,
         ignore_retcode=True,
         output_loglevel="quiet",
     )
-    if done["retcode"] != 0:
-        said = __salt__["rabbit_topology.redacted"](done["stdout"].replace(root, ""))
-        raise CommandExecutionError(
-            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
-            f"{said or 'exit code {}'.format(done['retcode'])}"
-        )
+    if done["retcode"] == 0:
+        return ""
+    # It may quote a line that holds a secret.
+    said = __salt__["rabbit_topology.redacted"](done["stdout"])
+    return said or f"exit code {done['retcode']}"
 
 
 def install(staged):

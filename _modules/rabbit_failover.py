@@ -116,12 +116,11 @@ def restart(service, check=None):
     """
     settings = __salt__["rabbit_topology.settings"]()
     keepalived = settings["keepalived"]["service"]
-    if check:
-        judged = __salt__["cmd.run_all"](check, python_shell=False, redirect_stderr=True)
-        if judged["retcode"] != 0:
-            raise CommandExecutionError(
-                f"{' '.join(check)} fails, so {service} was not restarted: {judged['stdout']}"
-            )
+    refusal = __salt__["rabbit_configuration.refusal"](check) if check else ""
+    if refusal:
+        raise CommandExecutionError(
+            f"{' '.join(check)} fails, so {service} was not restarted: {refusal}"
+        )
     given_away = hand_over()
     left = f"; {' '.join(given_away)} stays with another load balancer" if given_away else ""
     if (service != keepalived or not given_away) and not __salt__["service.restart"](service):
