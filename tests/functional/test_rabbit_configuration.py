@@ -2,6 +2,7 @@
 
 import pathlib
 import stat
+from unittest.mock import ANY
 
 import pytest
 
@@ -68,7 +69,9 @@ def test_it_is_predicted_made_left_alone_and_refused(configured, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in etc.rglob("*.cfg")} == {0o600}
     assert configured(one="text")["changes"] == {}
 
+    foreseen = configured(test=True, one="to be refused")
     refused = configured(one="to be refused")
+    assert foreseen == {**refused, "start_time": ANY, "duration": ANY, "__run_num__": ANY}
     assert (refused["result"], refused["changes"]) == (False, {})
     assert "nothing was replaced: /main.cfg: refused …" in refused["comment"]
     assert "s3cret-password" not in str(made) + str(refused)

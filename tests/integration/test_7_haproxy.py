@@ -243,11 +243,15 @@ def test_a_snippet_that_haproxy_refuses_replaces_nothing(optioned):
     before = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
     broken = {"broken": "listen broken\n    bind :7001\n    nonsense\n"}
     with optioned.pillar_changed({"haproxy": {"snippets": {"text": broken}}}):
-        states = optioned.salt(HOLDER, "state.apply", "rabbit_ha.haproxy")[HOLDER]
-    [failed] = [s for s in states.values() if s["__id__"] == "HAProxy has its configuration"]
-    assert failed["result"] is False
-    assert "unknown keyword 'nonsense'" in failed["comment"]
-    assert "so nothing was replaced" in failed["comment"]
+        applied = [
+            optioned.salt(HOLDER, "state.apply", "rabbit_ha.haproxy", f"test={test}")[HOLDER]
+            for test in (True, False)
+        ]
+    for states in applied:
+        [failed] = [s for s in states.values() if s["__id__"] == "HAProxy has its configuration"]
+        assert failed["result"] is False
+        assert "unknown keyword 'nonsense'" in failed["comment"]
+        assert "so nothing was replaced" in failed["comment"]
     after = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
     assert after == before
 
