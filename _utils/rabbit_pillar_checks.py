@@ -78,6 +78,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _unicast,
         _timeouts,
         _listeners,
+        _monitor,
         _server_checks,
         _management,
         _management_page,
@@ -375,6 +376,22 @@ def _listeners(view):
     if each > most:
         why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _monitor(view):
+    """keepalived's check asks the HAProxy of its own host."""
+    bind = view.haproxy["monitor"]["bind"]
+    address = _split(bind)[0].strip("[]")
+    moving = {
+        ipaddress.ip_interface(text.split()[0]).ip
+        for name in view.instances
+        for host in view.members(name)
+        for _, text in view.virtual_addresses(name, host)
+    }
+    if address not in ANYWHERE and ipaddress.ip_address(address) in moving:
+        why = "which moves: on a backup keepalived's check would ask another host's HAProxy"
+        expected = f"an address that each load balancer has, such as :{_split(bind)[1]}"
+        yield _error("haproxy:monitor:bind", bind, expected, why)
 
 
 def _collisions(view, listeners, broker):
