@@ -8,13 +8,15 @@ from tests.integration.lab import HOLDER, STANDBY
 from tests.sls.conftest import SECRETS, Compiled, numbered, pillar_of
 from tests.sls.test_files import OPTIONS
 
+# What pillar's options and grains call the interface, and what it is called on the lab's hosts.
+NAMED, INTERFACE = "ens33", "host0"
 MORE = "vrrp_script more {\n    script /bin/true\n    user nobody\n}\n"
 STAYS = {"state": "BACKUP"}
 
 
 def article_s(stays=False, **keepalived):
     """The article's topology with what pillar says of keepalived."""
-    pillar = pillar_of(keepalived={"interface": "host0", **keepalived})
+    pillar = pillar_of(keepalived=keepalived)
     own = pillar["rabbit_ha"]["hosts"][HOLDER]["keepalived"]
     own |= STAYS if stays else {}
     pillar["rabbit_ha"]["keepalived"].setdefault("authentication", {})
@@ -26,7 +28,7 @@ def ipv6(**keepalived):
     topology = numbered(1, 2) | {"virtual_address": "2001:db8::9"}
     for number, host in enumerate(topology["hosts"].values(), 1):
         host["address"] = f"2001:db8::1:{number}"
-    return "balancer1", pillar_of(topology, keepalived={"interface": "host0", **keepalived})
+    return "balancer1", pillar_of(topology, keepalived=keepalived)
 
 
 JUDGED = {
@@ -52,19 +54,21 @@ def judged(lab, text, more=MORE):
     return lab.exec(STANDBY, *command, check=False)
 
 
+def rendered(folder, case):
+    """What pillar makes of a case, with snippets, for the lab's interface."""
+    minion, pillar = JUDGED[case]
+    host = Compiled(folder, minion, pillar, "Debian")
+    text = host.render("keepalived/files/keepalived.conf.j2", snippets=True)
+    return text.replace(NAMED, INTERFACE)
+
+
 @pytest.mark.parametrize("case", JUDGED)
 def test_keepalived_finds_nothing_wrong_with_what_pillar_makes(deployed, tmp_path, case):
-    minion, pillar = JUDGED[case]
-    host = Compiled(tmp_path, minion, pillar, "Debian")
-    text = host.render("keepalived/files/keepalived.conf.j2", snippets=True)
-    done = judged(deployed, text)
+    done = judged(deployed, rendered(tmp_path, case))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_it_reads_the_snippet_too(deployed, tmp_path):
-    minion, pillar = JUDGED["default"]
-    host = Compiled(tmp_path, minion, pillar, "Debian")
-    text = host.render("keepalived/files/keepalived.conf.j2", snippets=True)
-    done = judged(deployed, text, "nonsense here\n")
+    done = judged(deployed, rendered(tmp_path, "default"), "nonsense here\n")
     assert done.returncode != 0
-    assert "nonsense" in done.stdout + done.stderr
+    assert "Unknown keyword 'nonsense'" in done.stdout + done.stderr
