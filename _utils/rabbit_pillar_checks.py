@@ -644,6 +644,10 @@ def _vrrp_hosts(view):
         if nopreempt and weight:
             why = f"with weight {weight}: the address would never move"
             yield _error(where, True, "weight 0", why)
+        delay, where = view.vrrp(name, host, "preempt_delay")
+        if delay and weight:
+            why = f"with weight {weight}: a failed check would move the address that much later too"
+            yield _error(where, delay, "weight 0, or no delay", why)
         gap = _gap(view, name, host, weight)
         if weight and abs(weight) <= gap and path not in told and view.priorities_known:
             told.add(path)
