@@ -34,6 +34,11 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
         ``text``, a mapping from the name of a file, without the suffix, to what is in it,
         and ``source``, ``salt://…``, a folder whose files with the suffix are snippets
         too. They are no argument themselves, as they may hold secrets.
+
+    Returns a state's return: ``changes`` maps each file to ``created``, ``changed`` or
+    ``removed``. Raises nothing: what failed is in ``comment``.
+
+    See docs/pillar.md.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     staged = None
