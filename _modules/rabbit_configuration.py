@@ -195,14 +195,15 @@ def judge(staged, check):
         )
 
 
-def refusal(check):
+def refusal(command):
     """
-    Tell what a program says of a configuration that it refuses, without the secrets in it.
+    Run a command that judges a configuration.
 
-    check
-        List of a command and its arguments that judges the configuration.
+    command
+        List of a command and its arguments: ``[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]``.
 
-    Returns a string; an empty one where the command succeeds.
+    Returns None where it is content, else what it said, without the secrets of pillar
+    (``rabbit_topology.redacted``).
 
     CLI Example:
 
@@ -210,16 +211,16 @@ def refusal(check):
 
         salt-call rabbit_configuration.refusal '[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]'
     """
+    # What it says may quote a line that holds a secret.
     done = __salt__["cmd.run_all"](
-        check,
+        command,
         python_shell=False,
         redirect_stderr=True,
         ignore_retcode=True,
         output_loglevel="quiet",
     )
     if done["retcode"] == 0:
-        return ""
-    # It may quote a line that holds a secret.
+        return None
     said = __salt__["rabbit_topology.redacted"](done["stdout"])
     return said or f"exit code {done['retcode']}"
 

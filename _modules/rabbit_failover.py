@@ -116,11 +116,12 @@ def restart(service, check=None):
     """
     settings = __salt__["rabbit_topology.settings"]()
     keepalived = settings["keepalived"]["service"]
-    refusal = __salt__["rabbit_configuration.refusal"](check) if check else ""
-    if refusal:
-        raise CommandExecutionError(
-            f"{' '.join(check)} fails, so {service} was not restarted: {refusal}"
-        )
+    if check:
+        said = __salt__["rabbit_configuration.refusal"](check)
+        if said:
+            raise CommandExecutionError(
+                f"{' '.join(check)} fails, so {service} was not restarted: {said}"
+            )
     given_away = hand_over()
     left = f"; {' '.join(given_away)} stays with another load balancer" if given_away else ""
     if (service != keepalived or not given_away) and not __salt__["service.restart"](service):
