@@ -7,23 +7,8 @@ docs/source-builds.md.
 """
 
 import os
-import re
-
-from salt.exceptions import SaltInvocationError
 
 PREFIX = "/usr/local/haproxy"
-# The first version with the master that waits for systemd.
-FIRST_VERSION = (1, 8)
-
-# TARGETs on Linux, as the Makefiles of these versions know them.
-_TARGETS_BEFORE_2_0 = ("linux22", "linux24", "linux24e", "linux26", "linux2628")
-_TARGETS_FROM_2_0 = {
-    "linux-glibc": (2, 0),
-    "linux-glibc-legacy": (2, 1),
-    "linux-musl": (2, 2),
-}
-_TARGETS_ANYWHERE = ("generic", "custom")
-
 # The article's options: default, first version that has it, first that has it no more.
 _OPTIONS = {
     "USE_PCRE2": ((1, 8), None),
@@ -59,16 +44,12 @@ def target(version, kernel=None):
 
         salt-call haproxy_build.target 2.6.12
     """
-    number = __utils__["source_build.version_number"](version)
-    if number >= (2, 0):
-        return "linux-glibc"
-    kernel = kernel or __grains__.get("kernelrelease") or os.uname().release
-    running = tuple(int(part) for part in re.findall(r"\d+", kernel)[:3])
-    if running >= (2, 6, 28):
-        return "linux2628"
-    if running >= (2, 6):
-        return "linux26"
-    return "linux24" if running >= (2, 4) else "linux22"
+    return __utils__["source_build.haproxy_target"](version, kernel or _kernel())
+
+
+def _kernel():
+    """Tell the release of the running kernel."""
+    return __grains__.get("kernelrelease") or os.uname().release
 
 
 def known_targets(version):
@@ -86,11 +67,7 @@ def known_targets(version):
 
         salt-call haproxy_build.known_targets 2.1.4
     """
-    number = __utils__["source_build.version_number"](version)
-    if number < (2, 0):
-        return [*_TARGETS_BEFORE_2_0, *_TARGETS_ANYWHERE]
-    since = [name for name, first in _TARGETS_FROM_2_0.items() if number >= first]
-    return [*since, *_TARGETS_ANYWHERE]
+    return __utils__["source_build.known_targets"](version)
 
 
 def plan(version=None, url=None, checksum=None, options=None):
@@ -105,8 +82,8 @@ def plan(version=None, url=None, checksum=None, options=None):
         ``sha256=…`` or ``sha512=…``.
     options
         Mapping of make variables, such as ``TARGET``, ``USE_PCRE`` and ``PREFIX``;
-        they come over the default set of that version. A value that is false or
-        empty turns an option off.
+        they come over the default set of that version. A value that is false, 0 or
+        empty turns an option off, and so does ``no`` or ``off`` for one of ``USE_…``.
 
     Returns a mapping with ``version``, ``url``, ``checksum``, ``options`` (all of
     them, mapping of strings), ``left_out`` (options from pillar that this version
@@ -114,8 +91,8 @@ def plan(version=None, url=None, checksum=None, options=None):
     the build will be), ``dependencies`` (packages that building it needs) and
     ``systemd`` (whether it tells systemd when it is ready).
 
-    Raises SaltInvocationError when something is missing, and for a TARGET that
-    the version does not know.
+    Raises SaltInvocationError when something is missing, and for a PREFIX that is no
+    absolute path, a version before 1.8 and a TARGET that the version does not know.
 
     See https://github.com/haproxy/haproxy/blob/master/INSTALL.
 
@@ -126,13 +103,9 @@ def plan(version=None, url=None, checksum=None, options=None):
         salt-call haproxy_build.plan 2.6.12
     """
     data = __utils__["source_build.read_data"](__salt__["cp.get_file_str"], "haproxy")
-    wanted = __utils__["source_build.source"]("haproxy", data["presets"], version, url, checksum)
+    said = {"version": version, "url": url, "checksum": checksum, "options": options}
+    wanted = __utils__["source_build.source"]("haproxy", data["presets"], said, _kernel())
     number = __utils__["source_build.version_number"](wanted["version"])
-    if number < FIRST_VERSION:
-        raise SaltInvocationError(
-            f"rabbit_ha:haproxy:source:version is {wanted['version']}, which has no master "
-            "process that systemd could run; expected 1.8 or newer"
-        )
     given = dict(options or {})
     prefix = str(given.pop("PREFIX", None) or PREFIX).rstrip("/")
     complete, left_out = _options(wanted["version"], given)
@@ -157,12 +130,9 @@ def plan(version=None, url=None, checksum=None, options=None):
 def _options(version, given):
     """Merge pillar's options over the version's default set; returns them and what was left out."""
     number = __utils__["source_build.version_number"](version)
-    wrong = [name for name in given if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name)]
-    if wrong:
-        raise SaltInvocationError(
-            f"rabbit_ha:haproxy:source:options has {', '.join(wrong)}; expected names of make "
-            "variables, such as USE_PCRE2"
-        )
+    given = {
+        name: __utils__["source_build.make_value"](name, value) for name, value in given.items()
+    }
     gone, complete = [], {}
     for name, (first, end) in _OPTIONS.items():
         if (first and number < first) or (end and number >= end):
@@ -170,23 +140,10 @@ def _options(version, given):
                 gone.append(name)
         elif not any(given.get(other) for other in _INSTEAD.get(name, ())):
             complete[name] = "1"
-    complete |= {name: _value(value) for name, value in given.items()}
+    complete |= given
     complete["ARCH"] = complete.get("ARCH") or __grains__.get("cpuarch") or os.uname().machine
     complete["TARGET"] = complete.get("TARGET") or target(version)
-    known = known_targets(version)
-    if complete["TARGET"] not in known:
-        raise SaltInvocationError(
-            f"rabbit_ha:haproxy:source:options:TARGET is {complete['TARGET']}, which HAProxy "
-            f"{version} does not know; use {target(version)} (known: {', '.join(known)})"
-        )
     return dict(sorted(complete.items())), gone
-
-
-def _value(value):
-    """Write a value as HAProxy's Makefile takes it: empty turns an option off."""
-    if value is True:
-        return "1"
-    return "" if value in (None, False, 0, "0") else str(value)
 
 
 def fetch_source(url, checksum):

@@ -6,10 +6,6 @@ and is used once the link ``/usr/local/sbin/keepalived`` leads to it. See
 docs/source-builds.md.
 """
 
-import re
-
-from salt.exceptions import SaltInvocationError
-
 PREFIX = "/usr/local/keepalived"
 
 
@@ -32,7 +28,8 @@ def plan(version=None, url=None, checksum=None, options=None):
     of strings, empty for one without a value), ``prefix``, ``path`` (where the
     build will be) and ``dependencies`` (packages that building it needs).
 
-    Raises SaltInvocationError when something is missing.
+    Raises SaltInvocationError when something is missing, and for a prefix that is no
+    absolute path.
 
     See https://github.com/acassen/keepalived/blob/master/INSTALL.
 
@@ -43,15 +40,10 @@ def plan(version=None, url=None, checksum=None, options=None):
         salt-call keepalived_build.plan 2.2.7
     """
     data = __utils__["source_build.read_data"](__salt__["cp.get_file_str"], "keepalived")
-    wanted = __utils__["source_build.source"]("keepalived", data["presets"], version, url, checksum)
+    said = {"version": version, "url": url, "checksum": checksum, "options": options}
+    wanted = __utils__["source_build.source"]("keepalived", data["presets"], said)
     given = {"sysconfdir": "/etc", **(options or {})}
     prefix = str(given.pop("prefix", None) or PREFIX).rstrip("/")
-    wrong = [name for name in given if not re.fullmatch(r"[a-z][a-z0-9-]*", name)]
-    if wrong:
-        raise SaltInvocationError(
-            f"rabbit_ha:keepalived:source:options has {', '.join(wrong)}; expected options of "
-            "configure without their dashes, such as disable-lvs"
-        )
     complete = {
         name: "" if value is True else str(value)
         for name, value in sorted(given.items())

@@ -404,9 +404,9 @@ def haproxy():
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
     ``program`` (its path), ``arguments`` (a list: how the program is told what to read),
     ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``management_port``,
-    ``check`` and ``options``, a list of what else its line says), ``binds`` (a list of what
-    ``listen rabbitmq_cluster`` binds to) and ``probe`` (a list of lines: what a check does).
-    Built from source, it has the option that metrics need.
+    ``check`` and ``options``, a list of what else its line says), ``binds`` (a mapping from
+    each listener to a list of what it binds to) and ``probe`` (a list of lines: what a check
+    does). Built from source, it has the option that metrics need.
 
     See http://docs.haproxy.org/2.6/configuration.html.
 
@@ -417,7 +417,7 @@ def haproxy():
         salt-call rabbit_topology.haproxy
     """
     view = dict(settings()["haproxy"])
-    view["program"] = f"/usr{'/local' if view['install'] == 'source' else ''}/sbin/haproxy"
+    view["program"] = _program("haproxy", view["install"])
     view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
     hosts = settings()["hosts"]
@@ -436,15 +436,31 @@ def haproxy():
         }
         for broker in brokers()
     ]
+    listeners = ("rabbitmq_cluster", "management", "prometheus", "monitor")
+    binds = {name: [view[name]["bind"]] for name in listeners}
+    addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
     if "broker" in roles():
-        # RabbitMQ has the port on the host's own address; `transparent` lets
-        # HAProxy bind an address that the host does not hold right now.
+        # RabbitMQ has the port on the host's own address.
         port = cluster["bind"].rsplit(":", 1)[1]
-        addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
-        view["binds"] = [f"{address}:{port} transparent" for address in addresses]
-    else:
-        view["binds"] = [cluster["bind"]]
+        binds["rabbitmq_cluster"] = [f"{address}:{port}" for address in addresses]
+    view["binds"] = {
+        name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
+    }
     return view
+
+
+def _program(name, install):
+    """Tell where a program is: the package's, or the link to the build that is used."""
+    return f"/usr{'/local' if install == 'source' else ''}/sbin/{name}"
+
+
+def _bind(bind, virtual_addresses):
+    """Add what lets HAProxy bind an address that the host does not hold right now."""
+    address = bind.rsplit(":", 1)[0].strip("[]")
+    if address in ("", "*"):
+        return bind
+    moves = ipaddress.ip_address(address) in map(ipaddress.ip_address, virtual_addresses)
+    return f"{bind} transparent" if moves else bind
 
 
 def _server_options(host):
@@ -505,7 +521,7 @@ def monitor_endpoint():
     """
     Tell where this host itself reaches HAProxy's monitor listener.
 
-    Returns a mapping with ``address`` and ``port``, both strings.
+    Returns a mapping with ``address``, without brackets, and ``port``, both strings.
 
     CLI Example:
 
@@ -514,8 +530,9 @@ def monitor_endpoint():
         salt-call rabbit_topology.monitor_endpoint
     """
     address, port = settings()["haproxy"]["monitor"]["bind"].rsplit(":", 1)
-    anywhere = address in ("", "*", "0.0.0.0")
-    return {"address": "127.0.0.1" if anywhere else address, "port": port}
+    address = address.strip("[]")
+    local = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+    return {"address": local.get(address, address), "port": port}
 
 
 def keepalived():
@@ -523,7 +540,8 @@ def keepalived():
     Compute what ``keepalived.conf`` says on this load balancer.
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
-    concrete: ``router_id``; ``address``, this host's own; ``notify_script``, its path;
+    concrete: ``program``, its path; ``arguments``, a list: how the program is told what to
+    read; ``router_id``; ``address``, this host's own; ``notify_script``, its path;
     ``include``, the pattern of the files in ``config_dir``; and ``instances``, a mapping
     from name to what each VRRP instance says: ``state``, ``priority``, ``interface``,
     ``virtual_addresses`` (as keepalived takes them) and the like, ``authenticates``
@@ -548,6 +566,8 @@ def keepalived():
         vrrp["authenticates"] = vrrp["version"] == 2
         vrrp["auth_pass_at"] = f"rabbit_ha:{vrrp['said_at']['auth_pass']}:auth_pass"
         vrrp["peers"] = unicast_peers() if vrrp["unicast"] else []
+    view["program"] = _program("keepalived", view["install"])
+    view["arguments"] = ["--dont-fork", "--use-file", view["config_file"]]
     view["address"] = host().get("address")
     view["notify_script"] = os.path.join(os.path.dirname(view["script"]), "vrrp_state.sh")
     # From where the main file is, so that keepalived can judge both anywhere else.

@@ -12,6 +12,9 @@ import shutil
 
 from salt.exceptions import CommandExecutionError
 
+# In a build that is or was in use: a link to the one that was before it.
+FORMER = ".rabbit_ha_former"
+
 
 def builds(prefix):
     """
@@ -59,14 +62,19 @@ def current(link):
     return __utils__["source_build.record"](os.path.dirname(os.path.dirname(program)))
 
 
-def surplus(prefix, link):
+def surplus(prefix, link, path=None):
     """
-    List what can go: builds older than the one before, and what interrupted ones left.
+    List what can go: old builds but the one before, and what interrupted ones left.
+
+    The one before is the build that was in use until this one was. What was built since
+    then stays: someone builds ahead.
 
     prefix
         What the builds' names begin with.
     link
         Path of the symbolic link to the program of the build in use.
+    path : that of the build in use
+        A build's folder: what can go once that is in use.
 
     Returns a list of paths.
 
@@ -77,8 +85,26 @@ def surplus(prefix, link):
         salt-call source_builds.surplus /usr/local/haproxy /usr/local/sbin/haproxy
     """
     used = current(link)
-    others = [build["path"] for build in builds(prefix) if not used or build != used]
-    return __utils__["source_build.leftovers"](prefix) + others[1 if used else 2 :]
+    before = used and used["path"]
+    path = path or before
+    old = [build for build in builds(prefix) if build["path"] != path]
+    if path and path == before:
+        switched = os.lstat(link).st_mtime
+        old = [build for build in old if _used(build) <= switched]
+        before = _former(path)
+    old = [build["path"] for build in old]
+    # Two with the package in use: the last one, and the one before that.
+    kept = [before] if before in old else old[: 1 if path else 2]
+    left = __utils__["source_build.leftovers"](prefix)
+    return left + [one for one in old if one not in kept]
+
+
+def _former(path):
+    """Tell which build was in use before this one; None where none is remembered."""
+    try:
+        return os.readlink(os.path.join(path, FORMER))
+    except OSError:
+        return None
 
 
 def use(path, link):
@@ -101,21 +127,28 @@ def use(path, link):
     """
     before = current(link)
     program = os.path.join(path, "sbin", os.path.basename(link))
+    replaced = before and before["path"] != path
     try:
         if os.path.lexists(link) and not os.path.islink(link):
             raise CommandExecutionError(
                 f"{link} is there already and is none of this project's links; move it away first"
             )
         os.makedirs(os.path.dirname(link), exist_ok=True)
-        temporary = f"{link}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        os.symlink(program, temporary)
-        if before:
+        if replaced:
             os.utime(before["path"])
-        os.replace(temporary, link)
+            _link(before["path"], os.path.join(path, FORMER))
+        _link(program, link)
     except OSError as err:
         raise __utils__["source_build.disk_error"](err, link) from err
+
+
+def _link(target, place):
+    """Have a symbolic link in a place, in one step."""
+    temporary = f"{place}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, place)
 
 
 def unuse(link):

@@ -31,6 +31,7 @@ _UNJUDGED = {
 }
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 SCHEMA = "salt://rabbit_ha/pillar.schema.json"
+SOURCE_BUILDS = "salt://rabbit_ha/source_builds.yaml"
 
 
 def ext_pillar(minion_id, pillar):
@@ -54,6 +55,7 @@ def ext_pillar(minion_id, pillar):
             _decrypted(pillar)["rabbit_ha"],
             salt.utils.yaml.safe_load(_served(DEFAULTS)),
             json.loads(_served(SCHEMA)),
+            salt.utils.yaml.safe_load(_served(SOURCE_BUILDS)),
             host=minion_id,
             grains=__opts__.get("grains"),
         )
@@ -69,7 +71,7 @@ def ext_pillar(minion_id, pillar):
     }
 
 
-def findings(pillar, defaults, schema, host=None, grains=None):
+def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
     """
     List everything that is wrong with a pillar, sorted by path.
 
@@ -79,6 +81,8 @@ def findings(pillar, defaults, schema, host=None, grains=None):
         Mapping read from ``salt/rabbit_ha/defaults.yaml``.
     schema
         Mapping read from ``salt/rabbit_ha/pillar.schema.json``.
+    source_builds
+        Mapping read from ``salt/rabbit_ha/source_builds.yaml``.
     host : None
         Host name (minion id) that this pillar is for: the secrets of its roles
         have to be there, and its RabbitMQ has to know what is asked of it.
@@ -101,13 +105,15 @@ def findings(pillar, defaults, schema, host=None, grains=None):
         os_family = (grains or {}).get("os_family")
         settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"], os_family)
         load_balancers = __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer")
+        keepalived = {
+            name: __utils__["rabbit_settings.keepalived_of"](settings, name)
+            for name in load_balancers or [None]
+        }
         topology = {
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
             "load_balancers": load_balancers,
-            "keepalived": {
-                name: __utils__["rabbit_settings.keepalived_of"](settings, name)
-                for name in load_balancers or [None]
-            },
+            "keepalived": keepalived,
+            "builds": _builds(settings, keepalived, source_builds),
             "policies": __utils__["rabbit_settings.policies"](settings),
             "expressions": expressions,
         }
@@ -115,6 +121,30 @@ def findings(pillar, defaults, schema, host=None, grains=None):
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)
     told = {one["message"]: one for one in map(_told, found)}
     return sorted(told.values(), key=lambda one: (one["path"], one["message"]))
+
+
+def _builds(settings, keepalived, source_builds):
+    """Describe what is to be built from source, by the place below ``rabbit_ha`` that says it."""
+    wanted = {"haproxy": ("haproxy", settings["haproxy"])}
+    for host, view in keepalived.items():
+        own = settings["hosts"].get(host, {}).get("keepalived", {})
+        place = f"hosts:{host}:keepalived" if "source" in own else "keepalived"
+        if place not in wanted or view["install"] == "source":
+            wanted[place] = ("keepalived", view)
+    return {
+        f"{place}:source": {
+            "version": __utils__["source_build.version_number"](str(view["source"]["version"])),
+            "options": {
+                name: __utils__["source_build.make_value"](name, value)
+                for name, value in view["source"]["options"].items()
+            },
+            "faults": __utils__["source_build.faults"](
+                program, source_builds[program]["presets"], view["source"]
+            ),
+        }
+        for place, (program, view) in wanted.items()
+        if view["install"] == "source"
+    }
 
 
 def _told(one):

@@ -24,6 +24,9 @@ def installed(name=LINK, version=None, url=None, checksum=None, options=None):
     options
         Mapping of make variables over the version's default set.
 
+    Returns a state's return: ``changes`` maps ``HAProxy`` to ``old`` and ``new``, paths of
+    builds, and ``removed`` to a list of paths. Raises nothing: what failed is in ``comment``.
+
     See docs/source-builds.md.
     """
     wanted = {"version": version, "url": url, "checksum": checksum, "options": options}
@@ -38,6 +41,9 @@ def absent(name=LINK, unit="/usr/local/lib/systemd/system/haproxy.service"):
         The link that leads to the program in use.
     unit : /usr/local/lib/systemd/system/haproxy.service
         The unit that runs it.
+
+    Returns a state's return: ``changes`` maps the link to ``old`` and ``new``, and the unit
+    to ``removed``. Raises nothing: what failed is in ``comment``.
 
     See docs/source-builds.md.
     """

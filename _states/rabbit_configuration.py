@@ -2,6 +2,8 @@
 A program's configuration takes effect as a whole, once the program found it good.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
@@ -12,7 +14,8 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
     While it refuses them, nothing is replaced. Each file is root's own, with mode 0600,
     as any may hold a secret; what changed in it is not shown. Snippets that are no
     longer wanted are removed; files in the folder that others put there stay, and are
-    judged with the rest.
+    judged with the rest. Test mode lets the program judge too, unless it is not there yet
+    or what comes before in this component would change.
 
     name
         Path of the main file.
@@ -31,6 +34,11 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
         ``text``, a mapping from the name of a file, without the suffix, to what is in it,
         and ``source``, ``salt://…``, a folder whose files with the suffix are snippets
         too. They are no argument themselves, as they may hold secrets.
+
+    Returns a state's return: ``changes`` maps each file to ``created``, ``changed`` or
+    ``removed``. Raises nothing: what failed is in ``comment``.
+
+    See docs/pillar.md.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     staged = None
@@ -43,6 +51,10 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
         ret["changes"] = changes
         if __opts__["test"]:
             ret.update(result=None, comment=f"{_listed(changes)} would have been replaced")
+            if _can_judge(check):
+                __salt__["rabbit_configuration.judge"](staged, check)
+            else:
+                ret["comment"] += ", once its program is ready to judge it"
             return ret
         __salt__["rabbit_configuration.judge"](staged, check)
         __salt__["rabbit_configuration.install"](staged)
@@ -56,6 +68,18 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
         if staged:
             __salt__["rabbit_configuration.discard"](staged)
     return ret
+
+
+def _can_judge(check):
+    """Tell whether all that a check runs with is there, and as it will be when it counts."""
+    component = __low__["__sls__"].rpartition(".")[0]
+    pending = any(
+        ret["result"] is None and ret["__sls__"].startswith(f"{component}.")
+        for ret in __running__.values()
+    )
+    return not pending and all(
+        os.path.exists(argument) for argument in check if argument.startswith("/")
+    )
 
 
 def _listed(changes):

@@ -16,6 +16,9 @@ def unit_in_use(name, unit):
     unit
         Path of the unit file.
 
+    Returns a state's return: ``changes`` maps ``unit`` to ``old`` and ``new``, paths. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -58,6 +61,11 @@ def program_in_use(name, program, check=None, arguments=None):
         List of a command and its arguments that judges the configuration first.
     arguments : None
         List of arguments that must be among those it was started with, in this order.
+
+    Returns a state's return: ``changes`` maps ``program`` and ``arguments`` to ``old`` and
+    ``new``. Raises nothing: what failed is in ``comment``.
+
+    See docs/source-builds.md.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -112,6 +120,9 @@ def configuration_in_use(name, files):
     files
         List of the files it reads; a folder stands for the files in it. With ``watch``
         on the states that write them, test mode predicts the reload.
+
+    Returns a state's return: ``changes`` maps ``service`` to what happened. Raises nothing:
+    what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -150,6 +161,8 @@ def mod_watch(name, sfun=None, **kwargs):
         Name of the function that watches.
     kwargs
         What that function was called with; not needed.
+
+    Returns a state's return, as :func:`configuration_in_use` does.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun != "configuration_in_use":
@@ -188,6 +201,9 @@ def addresses_held(name, addresses):
         Says what for; shown in the output only.
     addresses
         List of addresses.
+
+    Returns a state's return: ``changes`` maps ``holds`` to ``old`` and ``new``, lists of
+    addresses. Raises nothing: what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:

@@ -87,8 +87,10 @@ def findings(settings, topology, wrong, host=None, grains=None):
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
         None where there is no load balancer; ``policies``, as
-        ``rabbit_settings.policies`` returns them; and ``expressions``, the findings of
-        ``rabbit_pillar_shape`` that only some versions of Erlang make.
+        ``rabbit_settings.policies`` returns them; ``expressions``, the findings of
+        ``rabbit_pillar_shape`` that only some versions of Erlang make; and ``builds``, a
+        mapping from the places of what is built from source to mappings with ``version``
+        (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns them.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -111,9 +113,12 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _unicast,
         _timeouts,
         _listeners,
+        _monitor,
         _server_checks,
         _management,
+        _management_page,
         _proxy_protocol,
+        _builds,
         _promex,
     )
     checks += (_config, _plugins, _expressions)
@@ -138,6 +143,7 @@ class _View:
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
         self.expressions = topology["expressions"]
+        self.builds = topology["builds"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -474,6 +480,22 @@ def _bound(view, path, bind):
         yield _error(path, bind, "a virtual address, or none: all of the host's", why)
 
 
+def _monitor(view):
+    """keepalived's check asks the HAProxy of its own host."""
+    bind = view.haproxy["monitor"]["bind"]
+    address = _split(bind)[0].strip("[]")
+    moving = {
+        ipaddress.ip_interface(text.split()[0]).ip
+        for name in view.instances
+        for host in view.members(name)
+        for _, text in view.virtual_addresses(name, host)
+    }
+    if address not in ANYWHERE and ipaddress.ip_address(address) in moving:
+        why = "which moves: on a backup keepalived's check would ask another host's HAProxy"
+        expected = f"an address that each load balancer has, such as :{_split(bind)[1]}"
+        yield _error("haproxy:monitor:bind", bind, expected, why)
+
+
 def _collisions(view, listeners, broker):
     """
     Find listeners of HAProxy whose port something else has.
@@ -587,6 +609,22 @@ def _management(view):
         yield _error("haproxy:management:enabled", True, expected, why)
 
 
+def _management_page(view):
+    """The page that HAProxy's check asks for is where it asks, and not on two listeners."""
+    config = view.rabbitmq["config"]
+    said = _Said("a line of its own")
+    prefix = str(config.get("management.path_prefix", "")).strip("/ ")
+    asked = view.load_balancers and view.haproxy["rabbitmq_cluster"]["probe"] == "management"
+    if prefix and asked:
+        why = "with rabbit_ha:haproxy:rabbitmq_cluster:probe: management, which asks for /"
+        expected = "no such line, or probe: connect or amqp"
+        yield _error("rabbitmq:config:management.path_prefix", said, expected, why)
+    port = view.rabbitmq["management_port"]
+    if str(config.get("management.ssl.port", "")).strip() == str(port):
+        why = "rabbit_ha:rabbitmq:management_port's, where HTTP without TLS stays"
+        yield _error("rabbitmq:config:management.ssl.port", said, "another port", why)
+
+
 def _proxy_protocol(view):
     """HAProxy and brokers agree on the PROXY protocol, and HAProxy's checks fit it."""
     cluster = view.haproxy["rabbitmq_cluster"]
@@ -603,17 +641,25 @@ def _proxy_protocol(view):
         yield _error("haproxy:rabbitmq_cluster:probe", "amqp", "management or connect", why)
 
 
+def _builds(view):
+    """What is built from source can be: it has a place, a checksum and options that exist."""
+    for place, build in view.builds.items():
+        if view.load_balancers and view.is_sound(place):
+            for one in build["faults"]:
+                path = f"{place}:{one['key']}"
+                yield _error(path, one["value"], one["expected"], one["why"])
+
+
 def _promex(view):
     """HAProxy's metrics are built in where it is built from source."""
-    source = view.haproxy["source"]
-    built = view.load_balancers and view.haproxy["install"] == "source"
-    if not built or not view.haproxy["prometheus"]["enabled"]:
+    build = view.builds.get("haproxy:source")
+    if not build or not view.load_balancers or not view.haproxy["prometheus"]["enabled"]:
         return
-    version = tuple(int(part) for part in re.findall(r"\d+", str(source["version"]))[:2])
-    if version < (2, 4):
+    source = view.haproxy["source"]
+    if build["version"] < (2, 4):
         why = f"with HAProxy {source['version']}, which has no USE_PROMEX"
         yield _error("haproxy:prometheus:enabled", True, "version 2.4 at least, or false", why)
-    elif str(source["options"].get("USE_PROMEX", 1)) in ("", "0", "False", "None"):
+    elif not build["options"].get("USE_PROMEX", "1"):
         why = "with rabbit_ha:haproxy:prometheus:enabled"
         value = source["options"]["USE_PROMEX"]
         yield _error("haproxy:source:options:USE_PROMEX", value, "1, or no such option", why)
@@ -727,11 +773,19 @@ def _vrrp_hosts(view):
         if nopreempt and weight:
             why = f"with weight {weight}: the address would never move"
             yield _error(where, True, "weight 0", why)
+        delay, where = view.vrrp(name, host, "preempt_delay")
+        if delay and weight:
+            why = f"with weight {weight}: a failed check would move the address that much later too"
+            yield _error(where, delay, "weight 0, or no delay", why)
         gap = _gap(view, name, host, weight)
         if weight and abs(weight) <= gap and path not in told and view.priorities_known:
             told.add(path)
             why = f"which does not outweigh the gap of {gap} between the priorities"
             yield _error(path, weight, f"0, or more than {gap} either way", why)
+        if weight and path not in told and view.priorities_known:
+            for one in _limits(view, name, host, weight, path):
+                told.add(path)
+                yield one
 
 
 def _preemption(view, name, host):
@@ -759,6 +813,25 @@ def _gap(view, name, host, weight):
     own = view.vrrp(name, host, "priority")[0]
     others = [view.vrrp(name, other, "priority")[0] for other in view.members(name)]
     return max(own - min(others) if weight < 0 else max(others) - own, 0) if others else 0
+
+
+def _limits(view, name, host, weight, path):
+    """Weighted priorities stay apart at the ends of what keepalived goes to, 1 and 254."""
+    own = view.vrrp(name, host, "priority")[0]
+    for other in view.members(name):
+        priority = view.vrrp(name, other, "priority")[0]
+        lifted = priority + max(view.vrrp(name, other, "weight")[0], 0)
+        if other == host:
+            continue
+        if weight > 0 and own + weight >= 254 and lifted >= 254:
+            why = f"with which {host} and {other} would both have 254, the most there is"
+            most = 253 - min(own, priority)
+            yield _error(path, weight, f"0, or at most {most}", why)
+            return
+        if weight < 0 and own + weight <= 1 and priority == 1:
+            why = f"with which {host} would have 1, the least there is, as {other} has"
+            yield _error(path, weight, f"0, or priorities above 1 (on {other} too)", why)
+            return
 
 
 def _vrrp_ids(view):

@@ -286,7 +286,8 @@ def keepalived_of(settings, host):
     :func:`instances_of` returns.
     """
     own = settings["hosts"].get(host, {}).get("keepalived", {})
-    view = {**settings["keepalived"], **own}
+    shared = copy.deepcopy(settings["keepalived"])
+    view = salt.utils.dictupdate.merge(shared, copy.deepcopy(own), strategy="recurse")
     return {
         **view,
         "router_id": view["router_id"] or host,

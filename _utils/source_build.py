@@ -10,6 +10,7 @@ done is ever found there, whenever the work is interrupted.
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -34,6 +35,26 @@ TITLES = {"haproxy": "HAProxy", "keepalived": "keepalived"}
 UNIT_MARK = "# Written by Salt"
 # How much of a build's log an error shows.
 LOG_LINES = 30
+# Each program's options in pillar: what their names look like and are called, and which
+# of them says what the builds' names begin with.
+OPTIONS = {
+    "haproxy": (r"[A-Z][A-Z0-9_]*", "the name of a make variable, such as USE_PCRE2", "PREFIX"),
+    "keepalived": (
+        r"[a-z][a-z0-9-]*",
+        "an option of configure without its dashes, such as disable-lvs",
+        "prefix",
+    ),
+}
+# The first version of HAProxy with the master that waits for systemd.
+FIRST_VERSION = (1, 8)
+# TARGETs on Linux, as the Makefiles of these versions of HAProxy know them.
+_TARGETS_BEFORE_2_0 = ("linux22", "linux24", "linux24e", "linux26", "linux2628")
+_TARGETS_FROM_2_0 = {
+    "linux-glibc": (2, 0),
+    "linux-glibc-legacy": (2, 1),
+    "linux-musl": (2, 2),
+}
+_TARGETS_ANYWHERE = ("generic", "custom")
 REMOTE = ("https://", "salt://")
 _DIGITS = {"sha256": 64, "sha512": 128}
 # As nice, make and the shell put it.
@@ -70,42 +91,159 @@ def read_data(get_file_str, program):
     return salt.utils.yaml.safe_load(text)[program]
 
 
-def source(program, presets, version, url, checksum):
+def source(program, presets, said, kernel=None):
     """
     Complete what pillar says of a source with what is known of that version.
 
     program
-        ``haproxy`` or ``keepalived``, for the pillar path in errors.
+        ``haproxy`` or ``keepalived``.
     presets
         Mapping from version to a mapping with ``url`` and ``checksum``.
-    version, url, checksum
-        As pillar gives them; None for what it does not give.
+    said
+        Mapping with ``version``, ``url``, ``checksum`` and ``options`` as pillar gives
+        them; None for what it does not give.
+    kernel : None
+        Release of the kernel that HAProxy is built for.
 
     Returns a mapping with ``version``, ``url`` and ``checksum``.
 
-    Raises SaltInvocationError when one of the three is not to be had.
+    Raises SaltInvocationError with all that :func:`faults` finds.
     """
-    path = f"rabbit_ha:{program}:source"
-    if not version or isinstance(version, float):
-        raise SaltInvocationError(
-            f"{path}:version is {version}; expected a version in quotes, such as "
-            f"'{next(iter(presets))}'"
-        )
-    version = str(version)
+    found = faults(program, presets, said, kernel)
+    if found:
+        lines = [
+            f"rabbit_ha:{program}:source:{one['key']} is "
+            f"{'missing' if one['value'] is None else one['value']}"
+            f"{one['why'] and ', '}{one['why']}; expected {one['expected']}"
+            for one in found
+        ]
+        raise SaltInvocationError("\n".join(lines))
+    version = str(said["version"])
     preset = presets.get(version, {})
-    url = url or preset.get("url")
-    checksum = preset.get("checksum") if checksum is None else checksum
-    if not url:
-        raise SaltInvocationError(
-            f"{path}:url is missing and {version} is not among the known versions "
-            f"({', '.join(presets)}); expected https://…, salt://… or a path"
-        )
-    if not checksum:
-        raise SaltInvocationError(
-            f"{path}:checksum is missing, and the project knows none of {program} {version}; "
-            f"expected sha256=… or sha512=… of {url}"
-        )
-    return {"version": version, "url": url, "checksum": "=".join(checksum_parts(checksum))}
+    checksum = preset.get("checksum") if said["checksum"] is None else said["checksum"]
+    return {
+        "version": version,
+        "url": said["url"] or preset.get("url"),
+        "checksum": "=".join(checksum_parts(checksum)),
+    }
+
+
+def faults(program, presets, said, kernel=None):
+    """
+    List what is wrong with a source and its options; all of it is known before a build.
+
+    program, presets, said, kernel
+        As :func:`source` takes them.
+
+    Returns a list of mappings: ``key`` is the place below ``source`` (``url``,
+    ``options:TARGET``), ``value`` what is there, ``why`` and ``expected`` are strings.
+    """
+    version = said["version"]
+    if not version or isinstance(version, float):
+        expected = f"a version in quotes, such as '{next(iter(presets))}'"
+        return [_fault("version", version or None, "", expected)]
+    version = str(version)
+    return [
+        *_origin_faults(program, presets, version, said),
+        *_options_faults(program, said["options"] or {}),
+        *(_haproxy_faults(version, said["options"] or {}, kernel) if program == "haproxy" else ()),
+    ]
+
+
+def _fault(key, value, why, expected):
+    return {"key": key, "value": value, "why": why, "expected": expected}
+
+
+def _origin_faults(program, presets, version, said):
+    """Find what is missing of where an archive comes from and what it is to be."""
+    preset = presets.get(version, {})
+    if not said["url"] and not preset.get("url"):
+        why = f"and {version} is not among the known versions ({', '.join(presets)})"
+        yield _fault("url", None, why, "https://…, salt://… or a path, and its checksum")
+    elif not (preset.get("checksum") if said["checksum"] is None else said["checksum"]):
+        why = f"and the project knows none of {program} {version}"
+        yield _fault("checksum", None, why, "sha256=… or sha512=… of the archive")
+
+
+def _options_faults(program, options):
+    """Find names that are none of options, and a place where no build can be."""
+    pattern, called, prefix = OPTIONS[program]
+    for name, value in options.items():
+        if not re.fullmatch(pattern, str(name)):
+            yield _fault(f"options:{name}", value, "", called)
+    place = options.get(prefix)
+    if place and not re.fullmatch(r"(/[^\s/]+)+/*", str(place)):
+        expected = f"an absolute path below /, such as /usr/local/{program}"
+        yield _fault(f"options:{prefix}", place, "", expected)
+
+
+def _haproxy_faults(version, options, kernel):
+    """Find what this version of HAProxy cannot do."""
+    if version_number(version) < FIRST_VERSION:
+        why = "which has no master process that systemd could run"
+        yield _fault("version", version, why, "1.8 or newer")
+    wanted = options.get("TARGET")
+    known = known_targets(version)
+    if wanted and wanted not in known:
+        usual = haproxy_target(version, kernel)
+        expected = f"{usual} (known: {', '.join(known)})" if usual else f"one of {', '.join(known)}"
+        yield _fault("options:TARGET", wanted, f"which HAProxy {version} does not know", expected)
+
+
+def known_targets(version):
+    """
+    List the TARGETs that a version of HAProxy knows on Linux.
+
+    version
+        Version of HAProxy.
+
+    Returns a list of strings.
+    """
+    number = version_number(version)
+    if number < (2, 0):
+        return [*_TARGETS_BEFORE_2_0, *_TARGETS_ANYWHERE]
+    since = [name for name, first in _TARGETS_FROM_2_0.items() if number >= first]
+    return [*since, *_TARGETS_ANYWHERE]
+
+
+def haproxy_target(version, kernel):
+    """
+    Choose the TARGET for a version of HAProxy and a kernel.
+
+    version
+        Version of HAProxy.
+    kernel
+        Release of the kernel, as ``uname -r`` prints it; None where it is not known.
+
+    Returns a string; None where it depends on the kernel and that is not known.
+    """
+    if version_number(version) >= (2, 0):
+        return "linux-glibc"
+    if not kernel:
+        return None
+    running = tuple(int(part) for part in re.findall(r"\d+", kernel)[:3])
+    if running >= (2, 6, 28):
+        return "linux2628"
+    if running >= (2, 6):
+        return "linux26"
+    return "linux24" if running >= (2, 4) else "linux22"
+
+
+def make_value(name, value):
+    """
+    Write an option as HAProxy's Makefile takes it: empty turns it off, any word on.
+
+    name
+        Name of the make variable.
+    value
+        As pillar gives it.
+
+    Returns a string.
+    """
+    if value is True:
+        return "1"
+    text = "" if value in (None, False, 0, "0") else str(value)
+    return "" if name.startswith("USE_") and text.lower() in ("no", "off", "false") else text
 
 
 def version_number(version):
@@ -357,7 +495,10 @@ def workspace(prefix):
     prefix
         What the names of this program's builds begin with.
 
-    Removes what earlier, interrupted attempts left.
+    Removes what earlier, interrupted attempts left. The folder is locked, so that no
+    other run takes it for such.
+
+    Raises CommandExecutionError when it cannot be made.
     """
     for left in leftovers(prefix):
         shutil.rmtree(left, ignore_errors=True)
@@ -365,12 +506,37 @@ def workspace(prefix):
     try:
         os.makedirs(parent, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=_workspace_prefix(prefix), dir=parent)
+        lock = _lock(folder)
     except OSError as err:
         raise disk_error(err, parent) from err
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(folder):
+    """Lock a folder as long as this process lives; raises BlockingIOError where another has."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_locked(folder):
+    """Tell whether a build is at work in a folder."""
+    try:
+        os.close(_lock(folder))
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Gone meanwhile, or no folder.
+        return False
+    return False
 
 
 def _workspace_prefix(prefix):
@@ -385,8 +551,11 @@ def record(path):
         The build's folder.
 
     Returns a mapping with ``path``, ``version``, ``checksum`` and ``options``; None
-    when that is no complete build.
+    when that is no complete build, such as one without a program to run.
     """
+    programs = glob.glob(os.path.join(glob.escape(path), "sbin", "*"))
+    if not any(os.access(program, os.X_OK) for program in programs):
+        return None
     try:
         with salt.utils.files.fopen(os.path.join(path, RECORD)) as handle:
             built = json.load(handle)
@@ -397,7 +566,7 @@ def record(path):
 
 def leftovers(prefix):
     """
-    List the folders that interrupted builds left.
+    List the folders that interrupted builds left; one that is at work keeps its own.
 
     prefix
         What the names of this program's builds begin with.
@@ -405,7 +574,8 @@ def leftovers(prefix):
     Returns a list of paths.
     """
     folder = os.path.join(os.path.dirname(prefix), _workspace_prefix(os.path.basename(prefix)))
-    return sorted(glob.glob(f"{glob.escape(folder)}*"))
+    found = sorted(glob.glob(f"{glob.escape(folder)}*"))
+    return [path for path in found if not _is_locked(path)]
 
 
 # The states
@@ -433,6 +603,8 @@ def installed(name, program, test, wanted):
         before = __salt__["source_builds.current"](name)
         plan = __salt__[f"{program}_build.plan"](**wanted)
         there = __salt__["source_builds.builds"](plan["prefix"])
+        # Foreseen before anything is done, so that test mode tells the same.
+        surplus = __salt__["source_builds.surplus"](plan["prefix"], name, plan["path"])
         reasons = _reasons(before, plan)
         if not reasons:
             ret["comment"] = f"{_called(title, plan)} is already installed"
@@ -449,8 +621,11 @@ def installed(name, program, test, wanted):
             ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
         if plan.get("left_out"):
             ret["comment"] += f"; this version has no {', '.join(plan['left_out'])} to choose"
-        if not (test and reasons):
-            _tidy(ret["changes"], test, plan["prefix"], name)
+        for path in surplus:
+            ret["changes"].setdefault("removed", []).append(path)
+            # What an interrupted build left is gone where one was built meanwhile.
+            if not test and os.path.lexists(path):
+                __salt__["source_builds.remove"](path)
         if test and ret["changes"]:
             ret["result"] = None
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -470,14 +645,6 @@ def _switch(path, link):
     used = __salt__["source_builds.current"](link)
     if not used or used["path"] != path:
         raise CommandExecutionError(f"{link} was set, yet leads elsewhere")
-
-
-def _tidy(changes, test, prefix, link):
-    """Remove what nobody needs any more; in test mode tell only."""
-    for path in __salt__["source_builds.surplus"](prefix, link):
-        if not test:
-            __salt__["source_builds.remove"](path)
-        changes.setdefault("removed", []).append(path)
 
 
 def absent(name, program, test, unit):

@@ -67,14 +67,16 @@ def validator():
     ``rabbit_ha``, a host and its grains and returns the findings.
     """
     utils = {}
-    for name in ("rabbit_settings", "rabbit_pcre", "rabbit_pillar_shape", "rabbit_pillar_checks"):
+    names = ("rabbit_settings", "rabbit_pcre", "rabbit_pillar_shape", "rabbit_pillar_checks")
+    for name in (*names, "source_build"):
         utils |= functions(name, load(f"_utils/{name}.py"))
     module = load("_pillar/rabbit_ha_findings.py", utils=utils)
     defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
     schema = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
+    builds = yaml.safe_load((ROOT / "salt/rabbit_ha/source_builds.yaml").read_text())
 
     def check(pillar, host=None, grains=None):
-        return module.findings(pillar, defaults, schema, host, grains)
+        return module.findings(pillar, defaults, schema, builds, host, grains)
 
     return module, check
 

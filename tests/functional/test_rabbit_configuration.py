@@ -2,8 +2,10 @@
 
 import pathlib
 import stat
+from unittest.mock import ANY
 
 import pytest
+import salt.state
 
 MARK = "# Written by Salt: a snippet of pillar.\n"
 JUDGE = """\
@@ -27,7 +29,7 @@ def configured(tmp_path, minion, run_state):
     judge.write_text(JUDGE)
     judge.chmod(0o755)
 
-    def run(test=False, **snippets):
+    def run(test=False, after=(), **snippets):
         haproxy = {"monitor": {"password": "s3cret-password"}}
         haproxy["snippets"] = {"source": "salt://more", "text": snippets}
         opts = minion("haproxy-keeplive-node1", test=test, haproxy=haproxy)
@@ -42,7 +44,17 @@ def configured(tmp_path, minion, run_state):
             "suffix": ".cfg",
             "snippets": "rabbit_ha:haproxy:snippets",
         }
-        [ret] = run_state(opts, low)
+        if not after:
+            [ret] = run_state(opts, low)
+            return ret
+        # As one run of Salt does them, in which a state sees what those before it returned.
+        chunks = [{"__sls__": f"rabbit_ha.{sls}", **one} for sls, one in after]
+        chunks += [{"__sls__": "rabbit_ha.haproxy.configured", **low}]
+        for number, chunk in enumerate(chunks):
+            chunk |= {"__id__": chunk["name"], "__env__": "base", "order": number}
+        compiler = salt.state.State(opts, initial_pillar=opts["pillar"])
+        returned = compiler.call_chunks(compiler.order_chunks(chunks)[0])
+        [ret] = [one for tag, one in returned.items() if tag.startswith("rabbit_configuration")]
         return ret
 
     return run
@@ -68,11 +80,26 @@ def test_it_is_predicted_made_left_alone_and_refused(configured, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in etc.rglob("*.cfg")} == {0o600}
     assert configured(one="text")["changes"] == {}
 
+    foreseen = configured(test=True, one="to be refused")
     refused = configured(one="to be refused")
+    assert foreseen == {**refused, "start_time": ANY, "duration": ANY, "__run_num__": ANY}
     assert (refused["result"], refused["changes"]) == (False, {})
     assert "nothing was replaced: /main.cfg: refused …" in refused["comment"]
     assert "s3cret-password" not in str(made) + str(refused)
     assert texts(etc) == expected
+
+
+@pytest.mark.parametrize(
+    ("sls", "judged"),
+    [("haproxy.installed", False), ("hosts.named", True), ("keepalived.installed", True)],
+)
+def test_in_test_mode_a_program_that_is_about_to_change_does_not_judge(
+    configured, tmp_path, sls, judged
+):
+    written = {"state": "file", "fun": "managed", "name": str(tmp_path / "new"), "contents": "x"}
+    ret = configured(test=True, after=[(sls, written)], one="to be refused")
+    assert ret["result"] is (False if judged else None), ret
+    assert ("once its program is ready" in ret["comment"]) is not judged
 
 
 def test_nothing_is_left_in_the_folder_for_temporary_files(configured, tmp_path, monkeypatch):

@@ -1,16 +1,11 @@
 """
 From packages to builds from source and back, while a client publishes through the address.
 
-HAProxy and keepalived are really built, on one load balancer; the builds are kept for
-the next run, beside the lab's images, until what builds them changes.
+How the builds are made, and kept, is in builds.py.
 """
 
 import contextlib
-import hashlib
 import json
-import os
-import pathlib
-import subprocess
 import threading
 import time
 
@@ -19,29 +14,12 @@ import pika.exceptions
 import pytest
 
 from tests.integration.amqp import consume
-from tests.integration.lab import CHECKOUT, HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
+from tests.integration.builds import PROGRAMS, VERSIONS, on_hosts, source_of
+from tests.integration.lab import HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
 
 BALANCERS = (HOLDER, STANDBY)
-# What Debian's source archive, and so the lab's, has for each release.
-VERSIONS = {
-    "bookworm": {"haproxy": "2.6.12", "keepalived": "2.2.7"},
-    "trixie": {"haproxy": "3.0.11", "keepalived": "2.3.3"},
-}
-PREFIX = {"haproxy": {"PREFIX": "/usr/local/haproxy"}}
-PREFIX["keepalived"] = {"prefix": "/usr/local/keepalived", "sysconfdir": "/etc"}
-# A build is kept as long as these are the same.
-BUILDERS = ["_utils/source_build.py", "_modules/haproxy_build.py", "_modules/keepalived_build.py"]
 # Nobody waits longer for a confirm than for the address to move, and to connect again.
 LONGEST_GAP = 5
-
-
-def source_of(lab, program):
-    version = VERSIONS[lab.release][program]
-    return {
-        "version": version,
-        "url": f"/srv/archive/sources/{program}_{version}.orig.tar.gz",
-        "options": PREFIX[program],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -49,46 +27,15 @@ def builds(deployed):
     """Both programs' builds on both load balancers, in use nowhere; their paths."""
     if deployed.release not in VERSIONS:
         pytest.skip(f"the lab's archive has no source of HAProxy for {deployed.release}")
-    code = b"".join((CHECKOUT / path).read_bytes() for path in BUILDERS)
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    kept = cache / "rabbit-ha-lab" / "builds"
-    kept.mkdir(parents=True, exist_ok=True)
-    return {
-        program: _on_all(deployed, program, kept, hashlib.sha256(code).hexdigest()[:8])
-        for program in ("haproxy", "keepalived")
-    }
-
-
-def _on_all(lab, program, kept, code):
-    """Build a program unless a former run did, and have the build on all load balancers."""
-    source = [f"{key}={json.dumps(value)}" for key, value in source_of(lab, program).items()]
-    path = _call(lab, f"{program}_build.plan", *source)["path"]
-    archive = kept / f"{lab.release}-{code}-{pathlib.Path(path).name}.tar.gz"
-    roots = {host: lab.status()["hosts"][host]["root"] for host in BALANCERS}
-    if not archive.exists():
-        assert _call(lab, f"{program}_build.build", *source) == path
-        half = archive.with_suffix(".half")
-        pack = ["tar", "-czf", half, "-C", roots[STANDBY], path.lstrip("/")]
-        subprocess.run(pack, check=True)
-        half.rename(archive)
-    for root in roots.values():
-        if not (pathlib.Path(root) / path.lstrip("/")).exists():
-            subprocess.run(["tar", "-xzf", archive, "-C", root], check=True)
-    return path
-
-
-def _call(lab, function, *arguments):
-    """Run a function on the backup, where nobody stops waiting however long it takes."""
-    done = lab.exec(STANDBY, "salt-call", "--out=json", "--log-level=error", function, *arguments)
-    return json.loads(done.stdout)["local"]
+    return {program: on_hosts(deployed, BALANCERS, program) for program in PROGRAMS}
 
 
 @pytest.fixture
 def from_source(deployed, builds):
     """While it lasts, pillar says that both programs are built from source."""
     said = {
-        program: {"install": "source", "source": source_of(deployed, program)}
-        for program in ("haproxy", "keepalived")
+        program: {"install": "source", "source": source_of(deployed.release, program)}
+        for program in PROGRAMS
     }
     with deployed.pillar_changed(said):
         yield builds
@@ -212,13 +159,13 @@ def test_the_build_reloads_and_is_brought_back_as_the_package_is(healthy, from_s
             {"checksum": "sha256=" + "0" * 64, "options": {"DEBUG": "-g"}},
             "is not what it should be",
         ),
-        ({"options": {"TARGET": "linux2628"}}, "use linux-glibc"),
+        ({"options": {"TARGET": "linux2628"}}, "expected linux-glibc"),
         ({"options": {"CC": "no-such-cc"}}, "no-such-cc is missing"),
     ],
 )
 def test_a_build_that_fails_leaves_the_running_one_untouched(healthy, from_source, changed, says):
     before = programs(healthy, STANDBY)
-    source = source_of(healthy, "haproxy") | changed
+    source = source_of(healthy.release, "haproxy") | changed
     arguments = [f"{key}={json.dumps(value)}" for key, value in source.items()]
     done = healthy.salt(
         STANDBY, "state.single", "haproxy_build.installed", "/usr/local/sbin/haproxy", *arguments

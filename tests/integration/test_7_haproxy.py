@@ -32,8 +32,9 @@ OPTIONS = {
         "probe": "management",
         "on-marked-down": "shutdown-sessions",
         "check": {"inter": 1000},
+        "bind": f"{VIRTUAL_ADDRESS}:5672",
     },
-    "management": {"enabled": True},
+    "management": {"enabled": True, "bind": f"{VIRTUAL_ADDRESS}:15672"},
     "prometheus": {"enabled": True},
 }
 PASSWORD = {"monitor": {"password": SECRETS["monitor"]}}
@@ -162,6 +163,15 @@ def test_with_all_options_a_second_run_changes_nothing(optioned):
     optioned.wait_until_well()
 
 
+def test_the_backup_starts_though_it_does_not_hold_the_address_that_it_binds(optioned):
+    assert optioned.holders() == [HOLDER]
+    optioned.exec(STANDBY, "systemctl", "restart", "haproxy")
+    listening = optioned.exec(STANDBY, "ss", "-Hltn").stdout
+    for port in (5672, 15672):
+        assert f" {VIRTUAL_ADDRESS}:{port} " in listening
+    optioned.wait_until_well()
+
+
 def management(lab, path):
     """Ask the management API, through the address."""
     password = lab.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
@@ -233,11 +243,15 @@ def test_a_snippet_that_haproxy_refuses_replaces_nothing(optioned):
     before = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
     broken = {"broken": "listen broken\n    bind :7001\n    nonsense\n"}
     with optioned.pillar_changed({"haproxy": {"snippets": {"text": broken}}}):
-        states = optioned.salt(HOLDER, "state.apply", "rabbit_ha.haproxy")[HOLDER]
-    [failed] = [s for s in states.values() if s["__id__"] == "HAProxy has its configuration"]
-    assert failed["result"] is False
-    assert "unknown keyword 'nonsense'" in failed["comment"]
-    assert "so nothing was replaced" in failed["comment"]
+        applied = [
+            optioned.salt(HOLDER, "state.apply", "rabbit_ha.haproxy", f"test={test}")[HOLDER]
+            for test in (True, False)
+        ]
+    for states in applied:
+        [failed] = [s for s in states.values() if s["__id__"] == "HAProxy has its configuration"]
+        assert failed["result"] is False
+        assert "unknown keyword 'nonsense'" in failed["comment"]
+        assert "so nothing was replaced" in failed["comment"]
     after = digests(optioned, HOLDER), asked(optioned, HOLDER, "show info").split("Pid: ")[1][:8]
     assert after == before
 

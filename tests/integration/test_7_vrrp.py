@@ -1,13 +1,23 @@
-"""Two VRRP instances, unicast and version 3: both load balancers serve, each an address."""
+"""
+Two VRRP instances, unicast and version 3: both load balancers serve, each an address.
 
+HAProxy is built from source on both, keepalived on the first, before any package was there.
+"""
+
+import contextlib
 import json
 import time
 
 import pytest
 import yaml
 
+from tests.integration.builds import PROGRAMS, on_hosts, source_of
 from tests.integration.lab import wait_until
 
+RELEASE = "bookworm"
+SOURCE = {
+    program: {"install": "source", "source": source_of(RELEASE, program)} for program in PROGRAMS
+}
 ADDRESSES = {"lb1": "10.30.0.101", "lb2": "10.30.0.102"}
 FAST = {"version": 3, "advert_int": 0.2, "unicast": True, "fall": 1, "rise": 1}
 SECOND = {"virtual_router_id": 2, "virtual_addresses": ["10.30.0.102/24 label host0:mq"]}
@@ -24,7 +34,7 @@ def topology(state):
             "lb1": {
                 "address": "10.30.0.11",
                 "roles": ["load_balancer"],
-                "keepalived": {"instances": {"VI_1": first}},
+                "keepalived": {**SOURCE["keepalived"], "instances": {"VI_1": first}},
             },
             "lb2": {
                 "address": "10.30.0.12",
@@ -38,16 +48,41 @@ def topology(state):
 @pytest.fixture(scope="module")
 def both(another_lab_for_a_module):
     """Two load balancers that both serve."""
-    keepalived = {**FAST, "instances": {"VI_2": SECOND}}
-    described = {"topology": topology("MASTER"), "keepalived": {"keepalived": keepalived}}
-    lab = another_lab_for_a_module("bookworm", described)
+    described = {"topology": topology("MASTER"), "haproxy": {"haproxy": SOURCE["haproxy"]}}
+    described["keepalived"] = keepalived(instances={"VI_2": SECOND})
+    lab = another_lab_for_a_module(RELEASE, described)
+    # What builds is there before the first deployment brings it.
+    lab.salt("lb*", "saltutil.sync_all")
+    lab.builds = {program: on_hosts(lab, tuple(ADDRESSES), program) for program in PROGRAMS}
     deploy(lab)
     return lab
+
+
+def keepalived(**options):
+    """What pillar says of keepalived."""
+    return {"keepalived": {**FAST, **options}}
+
+
+def say(lab, **described):
+    """Have pillar's files say something else from now on."""
+    for name, said in described.items():
+        path = lab.pillar / "rabbit_ha" / f"{name}.sls"
+        path.write_text(yaml.safe_dump({"rabbit_ha": said}, sort_keys=False))
 
 
 def deploy(lab):
     done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def without_haproxy(lab, host):
+    """A load balancer whose HAProxy is gone, until it is not."""
+    lab.exec(host, "systemctl", "mask", "--now", "haproxy")
+    try:
+        yield
+    finally:
+        lab.exec(host, "systemctl", "unmask", "haproxy")
 
 
 def holders(lab):
@@ -102,36 +137,59 @@ def test_the_other_one_holds_both_within_a_second_of_a_power_failure(both):
     both.wait_until_well()
 
 
+def test_a_host_that_never_had_the_package_serves_from_source(both):
+    programs = {
+        "lb1": {program: f"{path}/sbin/{program}" for program, path in both.builds.items()},
+        "lb2": {
+            "haproxy": f"{both.builds['haproxy']}/sbin/haproxy",
+            "keepalived": "/usr/sbin/keepalived",
+        },
+    }
+    for host, expected in programs.items():
+        for program, path in expected.items():
+            assert both.salt(host, "rabbit_failover.running_program", program) == {host: path}
+            packaged = both.exec(host, "test", "-e", f"/usr/sbin/{program}", check=False)
+            assert (packaged.returncode == 0) is path.startswith("/usr/sbin/")
+
+
 def test_fault_is_told_by_keepalived_itself(both):
-    both.exec("lb2", "systemctl", "mask", "--now", "haproxy")
-    try:
+    with without_haproxy(both, "lb2"):
         wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 10, lambda: holders(both))
         done = both.salt_run("rabbit_ha.status")
         assert done.returncode == 1
         assert "lb2: VRRP instance VI_2: FAULT; expected MASTER or BACKUP" in done.stdout
-    finally:
-        both.exec("lb2", "systemctl", "unmask", "haproxy")
     both.wait_until_well()
 
 
-def test_with_nopreempt_the_addresses_stay_where_they_went(both):
-    for name, said in (
-        ("topology", topology("BACKUP")),
-        ("keepalived", {"keepalived": {**FAST, "nopreempt": True, "instances": {"VI_2": SECOND}}}),
-    ):
-        (both.pillar / "rabbit_ha" / f"{name}.sls").write_text(
-            yaml.safe_dump({"rabbit_ha": said}, sort_keys=False)
-        )
+def test_an_address_stays_where_it_went_for_good_or_for_a_while(both):
+    """VI_1 with nopreempt, VI_2 with preempt_delay."""
+    waits = {"VI_1": {"nopreempt": True}, "VI_2": {**SECOND, "preempt_delay": 8}}
+    say(both, topology=topology("BACKUP"), keepalived=keepalived(instances=waits))
     deploy(both)
-    before = holders(both)
-    assert before == at(lb1="lb1", lb2="lb2")
-    both.exec("lb2", "systemctl", "mask", "--now", "haproxy")
-    try:
-        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 10, lambda: holders(both))
-    finally:
-        both.exec("lb2", "systemctl", "unmask", "haproxy")
+    assert holders(both) == at(lb1="lb1", lb2="lb2")
+    with without_haproxy(both, "lb1"):
+        wait_until(lambda: holders(both) == at(lb1="lb2", lb2="lb2"), 10, lambda: holders(both))
     both.wait_until_well()
     # Preempting, it would be back within a second.
     time.sleep(5)
-    assert holders(both) == at(lb1="lb1", lb2="lb1")
-    assert messages_go_through(both, ADDRESSES["lb2"])
+    assert holders(both) == at(lb1="lb2", lb2="lb2")
+    assert messages_go_through(both, ADDRESSES["lb1"])
+    with without_haproxy(both, "lb2"):
+        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 10, lambda: holders(both))
+    started = time.monotonic()
+    wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb2"), 40, lambda: holders(both))
+    assert time.monotonic() - started >= 8
+
+
+def test_with_the_article_s_interval_and_weight_the_address_moves_and_returns(both):
+    weighted = {"interval": 5, "weight": -20}
+    say(both, keepalived=keepalived(**weighted, instances={"VI_2": SECOND}))
+    deploy(both)
+    assert holders(both) == at(lb1="lb1", lb2="lb2")
+    with without_haproxy(both, "lb2"):
+        wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 15, lambda: holders(both))
+        # It is well but for its HAProxy: 80 is below 90.
+        shown = both.exec("lb2", "cat", "/run/rabbit_ha/vrrp/VI_2").stdout
+        assert shown.startswith("BACKUP ")
+        assert messages_go_through(both, ADDRESSES["lb2"])
+    wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb2"), 30, lambda: holders(both))

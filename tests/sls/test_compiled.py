@@ -255,8 +255,23 @@ def test_haproxy_has_its_folder_before_the_package_starts_it(compiled):
     assert ids.index(folders) < ids.index("HAProxy is installed")
 
 
-def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):
-    pillar = pillar_of(keepalived={"snippets": {"text": {"more": "SECRETsnippet"}}})
+@pytest.mark.parametrize("install", ["package", "source"])
+def test_haproxy_has_the_user_that_pillar_names_before_it_is_configured(compiled, install):
+    haproxy = {"install": install, "global": {"user": "lb", "group": "balancing"}}
+    pillar = pillar_of(haproxy={**haproxy, "monitor": {"password": SECRETS["monitor"]}})
+    host = compiled("haproxy-keeplive-node1", pillar)
+    user = host.state("HAProxy has a user that nobody can log in as")
+    assert (user["name"], user["gid"]) == ("lb", "balancing")
+    assert host.state("HAProxy has a group of its own")["name"] == "balancing"
+    order = ["HAProxy has a user that nobody can log in as", "HAProxy has its configuration"]
+    assert [name for name in host.ids() if name in order] == order
+
+
+@pytest.mark.parametrize("install", ["package", "source"])
+def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled, install):
+    snippets = {"text": {"more": "SECRETsnippet"}}
+    pillar = pillar_of(keepalived={"snippets": snippets, "install": install})
+    pillar["rabbit_ha"]["keepalived"]["authentication"] = {"auth_pass": SECRETS["auth_pass"]}
     state = compiled("haproxy-keeplive-node1", pillar).state("keepalived has its configuration")
     assert "SECRETsnippet" not in str(state)
     assert (state["folder"], state["suffix"]) == ("/etc/keepalived/conf", ".conf")
@@ -265,6 +280,8 @@ def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled):
         "/etc/keepalived/check_configuration.sh",
         "{root}/etc/keepalived/keepalived.conf",
         "{root}/etc/keepalived/conf",
+        # The one that will run, whatever else PATH finds.
+        f"/usr/{'local/' if install == 'source' else ''}sbin/keepalived",
     ]
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 
 import pytest
+from salt.utils import yaml
 
 from tests.sls.conftest import BOTH, CASES, FQDN, SECRETS, numbered, pillar_of
 from tests.support import ROOT
@@ -228,6 +229,19 @@ def test_where_a_broker_runs_too_haproxy_binds_the_virtual_address_only(compiled
     ]
 
 
+def test_each_listener_can_bind_an_address_that_moves(compiled):
+    said = with_options()
+    for number, listener in enumerate(("rabbitmq_cluster", "management", "prometheus", "monitor")):
+        said["rabbit_ha"]["haproxy"][listener]["bind"] = f"192.168.123.123:700{number}"
+    found = haproxy(compiled, "haproxy-keeplive-node2", said)
+    assert {name: found[name]["bind"] for name in found if name.startswith("listen ")} == {
+        "listen rabbitmq_cluster": ["192.168.123.123:7000 transparent"],
+        "listen rabbitmq_management": ["192.168.123.123:7001 transparent"],
+        "listen prometheus": ["192.168.123.123:7002 transparent"],
+        "listen monitor": ["192.168.123.123:7003 transparent"],
+    }
+
+
 @pytest.mark.parametrize(
     ("minion", "router_id", "state", "priority"),
     [
@@ -363,14 +377,26 @@ def test_a_password_may_be_a_host_s_or_an_instance_s_own(compiled):
     assert "SECRET" not in str(compiled("haproxy-keeplive-node1", pillar).low())
 
 
-@pytest.mark.skipif(not shutil.which("keepalived"), reason="needs keepalived to judge the file")
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_keepalived_finds_its_configuration_valid(compiled, tmp_path, options):
-    host = compiled("haproxy-keeplive-node1", pillar_of(keepalived={**options, "interface": "lo"}))
-    path = tmp_path / "keepalived.conf"
-    path.write_text(host.render("keepalived/files/keepalived.conf.j2"))
+def test_the_program_that_is_named_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_path):
+    """keepalived itself judges in integration/test_7_keepalived.py."""
+    main, more = tmp_path / "keepalived.conf", tmp_path / "conf"
+    main.write_text(
+        compiled("haproxy-keeplive-node1").render("keepalived/files/keepalived.conf.j2")
+    )
+    more.mkdir()
+    (more / "more.conf").write_text("vrrp_script x {\n    user nobody\n}\n")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$1 $2"\ncat "$3" "${3%/*}/conf/more.conf"\nexit 4\n')
+    program.chmod(0o755)
     script = ROOT / "salt/rabbit_ha/keepalived/files/check_configuration.sh"
-    subprocess.run([script, path, tmp_path / "conf"], check=True)
+    done = subprocess.run(
+        ["sh", script, main, more, program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (4, "")
+    first, *copied = done.stdout.splitlines()
+    assert first == "--config-test --use-file"
+    assert "    script_user root" in copied and "    user root" in copied
+    assert "script_user keepalived_script" in main.read_text()
 
 
 def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):
@@ -480,11 +506,244 @@ def check_script(compiled, pillar=None):
 
 @pytest.mark.parametrize(
     ("bind", "endpoint"),
-    [(":8100", "127.0.0.1/8100"), ("*:81", "127.0.0.1/81"), ("192.0.2.9:82", "192.0.2.9/82")],
+    [
+        (":8100", "127.0.0.1/8100"),
+        ("*:81", "127.0.0.1/81"),
+        ("192.0.2.9:82", "192.0.2.9/82"),
+        # What connects, bash included, takes no brackets.
+        ("[::]:8100", "::1/8100"),
+        (":::8100", "::1/8100"),
+        ("[2001:db8::9]:8100", "2001:db8::9/8100"),
+    ],
 )
 def test_keepalived_s_check_asks_haproxy_s_monitor_where_it_listens(compiled, bind, endpoint):
     pillar = pillar_of(haproxy={"monitor": {"bind": bind, "password": SECRETS["monitor"]}})
     assert f"/dev/tcp/{endpoint} " in check_script(compiled, pillar)
+
+
+# Each setting that is rendered, with another value than the default.
+SAID = {
+    "haproxy": {
+        "config_dir": "/srv/haproxy/more",
+        "config_file": "/srv/haproxy/main.cfg",
+        "runtime_socket": "/run/other.sock",
+        "global": {
+            "log": "192.0.2.5:514 local7 notice",
+            "maxconn": 5555,
+            "chroot": "/srv/empty",
+            "user": "balancing",
+            "group": "balancers",
+            "pidfile": "/run/balancing.pid",
+            "hard-stop-after": "31m",
+        },
+        "defaults": {
+            "log": "192.0.2.6 local6",
+            "mode": "http",
+            "options": ["tcpka", "redispatch"],
+            "retries": 7,
+            "maxconn": 3333,
+            "timeout": {"connect": "6s", "client": "121s", "server": "122s", "tunnel": "2h"},
+        },
+        "rabbitmq_cluster": {
+            "bind": "192.168.123.123:5670",
+            "balance": "leastconn",
+            "check": {"inter": 1001, "rise": 4, "fall": 5, "weight": 6},
+            "probe": "management",
+            "on-marked-down": "shutdown-sessions",
+            "proxy_protocol": "v1",
+        },
+        "management": {"enabled": True, "bind": "127.0.0.1:15670", "balance": "first"},
+        "prometheus": {"enabled": True, "bind": "127.0.0.2:8406", "uri": "/numbers"},
+        "monitor": {
+            "bind": "127.0.0.3:8101",
+            "stats_uri": "/seen",
+            "stats_refresh": "7s",
+            "health_uri": "/well",
+            "user": "watcher",
+            "password": SECRETS["monitor"],
+        },
+    },
+    "keepalived": {
+        "config_dir": "/srv/keepalived/more",
+        "config_file": "/srv/keepalived/main.conf",
+        "script": "/srv/check.sh",
+        "script_user": "checking",
+        "interval": 3,
+        "timeout": 4,
+        "fall": 5,
+        "rise": 6,
+        "weight": -30,
+        "state_dir": "/run/vrrp",
+        "router_id": "one",
+        "instance": "MQ",
+        "state": "MASTER",
+        "interface": "eth7",
+        "virtual_router_id": 77,
+        "priority": 99,
+        "advert_int": 2,
+        "authentication": {"auth_type": "AH", "auth_pass": SECRETS["auth_pass"]},
+        "virtual_addresses": ["192.168.123.124/24 dev eth8"],
+        "unicast": True,
+        "preempt_delay": 8,
+        "nopreempt": True,
+        "version": 3,
+        "instances": {"MQ2": {"version": 2, "virtual_addresses": ["192.168.123.125"]}},
+    },
+}
+# What is no line of the two files: other tests show that it has its effect. There is one
+# mode for AMQP.
+ELSEWHERE = {
+    "haproxy": {"install", "source", "packages", "service", "snippets"},
+    "keepalived": {"install", "source", "packages", "service", "snippets"},
+    "haproxy:rabbitmq_cluster": {"mode"},
+}
+
+
+def leaves(node, place):
+    """Map the places of settings to their values; a list is one value."""
+    if not isinstance(node, dict) or not node:
+        return {place: node}
+    below = {f"{place}:{key}": value for key, value in node.items()}
+    return {key: value for at, one in below.items() for key, value in leaves(one, at).items()}
+
+
+@pytest.fixture
+def all_said(compiled):
+    pillar = pillar_of(**SAID)
+    # What the host says itself would come last.
+    pillar["rabbit_ha"]["hosts"]["haproxy-keeplive-node1"].pop("keepalived")
+    return compiled("haproxy-keeplive-node1", pillar)
+
+
+@pytest.mark.parametrize("program", SAID)
+def test_each_setting_is_said_with_another_value_than_its_default(program):
+    defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())[program]
+    said = leaves(SAID[program], program)
+    for place, value in leaves(defaults, program).items():
+        *parents, last = place.split(":")
+        known = [":".join(place.split(":")[:length]) for length in range(1, len(parents) + 2)]
+        if any(at.split(":")[-1] in ELSEWHERE.get(at.rpartition(":")[0], ()) for at in known):
+            continue
+        changed = [one for at, one in said.items() if at == place or at.startswith(f"{place}:")]
+        assert changed and changed != [value], f"{place} is not said, or is as by default"
+
+
+def test_each_setting_of_haproxy_is_where_it_belongs(all_said):
+    line = "check inter 1001 rise 4 fall 5 weight 6"
+    first = "rabbitmq-node1 192.168.123.36"
+    found = sections(all_said.render("haproxy/files/haproxy.cfg.j2"))
+    servers = {name: found[name].pop("server")[0] for name in found if "server" in found[name]}
+    assert servers == {
+        "listen rabbitmq_cluster": (
+            f"{first}:5672 {line} port 15672 on-marked-down shutdown-sessions send-proxy"
+        ),
+        "listen rabbitmq_management": f"{first}:15672 {line}",
+    }
+    assert found == {
+        "global": {
+            "log": ["192.0.2.5:514 local7 notice"],
+            "maxconn": ["5555"],
+            "chroot": ["/srv/empty"],
+            "user": ["balancing"],
+            "group": ["balancers"],
+            "daemon": [""],
+            "pidfile": ["/run/balancing.pid"],
+            "hard-stop-after": ["31m"],
+            "stats": ["socket /run/other.sock mode 600 level operator"],
+        },
+        "defaults": {
+            "log": ["192.0.2.6 local6"],
+            "mode": ["http"],
+            "option": ["tcpka", "redispatch"],
+            "retries": ["7"],
+            "maxconn": ["3333"],
+            "timeout": ["connect 6s", "client 121s", "server 122s", "tunnel 2h"],
+        },
+        "listen rabbitmq_cluster": {
+            "bind": ["192.168.123.123:5670 transparent"],
+            "mode": ["tcp"],
+            "balance": ["leastconn"],
+            "option": ["httpchk GET /"],
+            "http-check": ["expect status 200"],
+        },
+        "listen rabbitmq_management": {
+            "bind": ["127.0.0.1:15670"],
+            "mode": ["tcp"],
+            "balance": ["first"],
+        },
+        "listen prometheus": {
+            "bind": ["127.0.0.2:8406"],
+            "mode": ["http"],
+            "option": ["httplog"],
+            "http-request": ["use-service prometheus-exporter if { path /numbers }"],
+        },
+        "listen monitor": {
+            "bind": ["127.0.0.3:8101"],
+            "mode": ["http"],
+            "option": ["httplog"],
+            "monitor-uri": ["/well"],
+            "stats": ["enable", "uri /seen", "refresh 7s", f"auth watcher:{SECRETS['monitor']}"],
+        },
+    }
+    check = all_said.render("keepalived/files/haproxy_check.sh.j2")
+    assert "/dev/tcp/127.0.0.3/8101 " in check and "GET /well HTTP" in check
+
+
+def test_each_setting_of_keepalived_is_where_it_belongs(all_said):
+    found = blocks(all_said.render("keepalived/files/keepalived.conf.j2", snippets=True))
+    common = {
+        "state": ["MASTER"],
+        "interface": ["eth7"],
+        "virtual_router_id": ["77"],
+        "priority": ["99"],
+        "advert_int": ["2"],
+        "nopreempt": [""],
+        "preempt_delay": ["8"],
+        "unicast_src_ip": ["192.168.123.11"],
+        "check_unicast_src": [""],
+        "unicast_peer": {"192.168.123.220": [""]},
+        "track_script": {"chk_haproxy": [""]},
+        "notify": ['"/srv/vrrp_state.sh" root'],
+    }
+    assert found == {
+        "global_defs": {
+            "router_id": ["one"],
+            "enable_script_security": [""],
+            "script_user": ["checking"],
+        },
+        "vrrp_script chk_haproxy": {
+            "script": ['"/srv/check.sh"'],
+            "interval": ["3"],
+            "timeout": ["4"],
+            "fall": ["5"],
+            "rise": ["6"],
+            "weight": ["-30"],
+        },
+        "vrrp_instance MQ": {
+            **common,
+            "version": ["3"],
+            "virtual_ipaddress": {"192.168.123.123": [""], "192.168.123.124/24": ["dev eth8"]},
+        },
+        "vrrp_instance MQ2": {
+            **common,
+            "authentication": {"auth_type": ["AH"], "auth_pass": [SECRETS["auth_pass"]]},
+            "virtual_ipaddress": {"192.168.123.125": [""]},
+        },
+        "include": ["more/*.conf"],
+    }
+    assert "cd /run/vrrp" in all_said.render("keepalived/files/vrrp_state.sh.j2")
+
+
+def test_each_path_of_the_two_is_where_pillar_says(all_said):
+    assert all_said.state("HAProxy has its configuration")["name"] == "/srv/haproxy/main.cfg"
+    assert all_said.state("HAProxy has its configuration")["folder"] == "/srv/haproxy/more"
+    assert all_said.state("keepalived has its configuration")["name"] == "/srv/keepalived/main.conf"
+    assert all_said.state("keepalived has its configuration")["folder"] == "/srv/keepalived/more"
+    assert all_said.state("keepalived has its check of HAProxy")["name"] == "/srv/check.sh"
+    assert (
+        all_said.state("keepalived has a user without rights for its check")["name"] == "checking"
+    )
+    assert all_said.state("HAProxy has a user that nobody can log in as")["name"] == "balancing"
 
 
 def test_keepalived_s_check_starts_and_stops_nothing(compiled):

@@ -61,8 +61,9 @@ def test_rabbitmq_s_files_are_where_both_have_them(host):
 
 
 def test_a_user_without_rights_has_the_shell_that_the_family_gives_such_users(host):
-    [shell] = of_state(host(BALANCER), "user", "shell")
-    assert shell == {"Debian": "/usr/sbin/nologin", "RedHat": "/sbin/nologin"}[host.os_family]
+    shells = of_state(host(BALANCER), "user", "shell")
+    nologin = {"Debian": "/usr/sbin/nologin", "RedHat": "/sbin/nologin"}[host.os_family]
+    assert shells == [nologin, nologin]
 
 
 def test_keepalived_s_check_is_where_the_family_lets_keepalived_run_it(host):

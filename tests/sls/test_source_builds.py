@@ -88,6 +88,15 @@ def test_pillar_s_source_reaches_the_state(balancer):
     assert chunk["options"] == {"PREFIX": "/usr/local/haproxy", "USE_PCRE": 1}
 
 
+def test_a_load_balancer_s_own_source_adds_to_what_is_said_of_all(compiled):
+    pillar = pillar_of()
+    own = pillar["rabbit_ha"]["hosts"][BALANCER]["keepalived"]
+    own |= {"install": "source", "source": {"version": "2.3.3"}}
+    chunk = compiled(BALANCER, pillar).state("keepalived is built from source")
+    assert (chunk["version"], chunk["url"], chunk["checksum"]) == ("2.3.3", None, None)
+    assert chunk["options"] == {"prefix": "/usr/local/keepalived", "sysconfdir": "/etc"}
+
+
 @pytest.mark.parametrize("given", [{}, {"USE_PROMEX": "yes"}])
 def test_a_build_has_the_option_that_its_metrics_need(compiled, given):
     pillar = source(options=given)
@@ -158,6 +167,44 @@ def test_the_unit_of_keepalived_reads_the_configuration_of_the_states(compiled):
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_a_package_s_keepalived_reads_the_file_that_pillar_names_wherever_it_is(
+    compiled, os_family
+):
+    pillar = pillar_of()
+    pillar["rabbit_ha"]["keepalived"]["config_file"] = "/srv/ka/main.conf"
+    host = compiled(BALANCER, pillar, os_family)
+    text = host.render("keepalived/files/keepalived.service.conf.j2")
+    found = unit(text)
+    reads = ["--dont-fork", "--use-file", "/srv/ka/main.conf"]
+    assert found["ExecStart"] == (
+        f"/usr/sbin/keepalived {' '.join(reads)} $DAEMON_ARGS $KEEPALIVED_OPTIONS"
+    )
+    # A command is added to the package's, and so is a condition, unless they are reset first.
+    lines = text.splitlines()
+    for key in ("ExecStart", "ConditionFileNotEmpty"):
+        assert [line for line in lines if line.startswith(f"{key}=")][0] == f"{key}="
+    assert "ConditionFileNotEmpty=/srv/ka/main.conf" in lines
+    # RedHat's unit was one that expects its program to go to the background.
+    assert (found["Type"], found["PIDFile"]) == ("exec", "")
+    running = host.state("keepalived runs the program that is installed")
+    assert (running["program"], running["arguments"]) == ("/usr/sbin/keepalived", reads)
+    folder = host.state("keepalived has a folder for its configuration")
+    assert folder["name"] == "/srv/ka"
+
+
+def test_a_build_of_keepalived_that_reads_another_file_is_restarted_too(compiled):
+    pillar = source()
+    pillar["rabbit_ha"]["keepalived"]["config_file"] = "/srv/ka/main.conf"
+    host = compiled(BALANCER, pillar)
+    running = host.state("keepalived runs the program that is installed")
+    unit_of_the_build = unit(host.render("keepalived/files/keepalived.service.j2"))
+    assert unit_of_the_build["ExecStart"] == " ".join([running["program"], *running["arguments"]])
+    assert running["arguments"][-1] == "/srv/ka/main.conf"
+    drop_in = unit(host.render("keepalived/files/keepalived.service.conf.j2"))
+    assert drop_in == {"Restart": "always", "RestartSec": "1", "ExecReload": []}
+
+
 def test_the_new_program_judges_the_configuration_before_anything_is_restarted(compiled):
     host = compiled(BALANCER, source())
     assert host.state("HAProxy runs the program that is installed")["check"] == [
@@ -172,6 +219,7 @@ def test_the_new_program_judges_the_configuration_before_anything_is_restarted(c
         "/etc/keepalived/check_configuration.sh",
         "/etc/keepalived/keepalived.conf",
         "/etc/keepalived/conf",
+        "/usr/local/sbin/keepalived",
     ]
 
 

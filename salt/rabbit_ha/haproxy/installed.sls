@@ -11,6 +11,27 @@ systemd brings a HAProxy that died back:
     - makedirs: true
     - mode: '0644'
 
+HAProxy has a group of its own:
+  group.present:
+    - name: {{ haproxy.global.group }}
+    - system: true
+
+HAProxy has a user that nobody can log in as:
+  user.present:
+    - name: {{ haproxy.global.user }}
+    - gid: {{ haproxy.global.group }}
+    - system: true
+    - shell: {{ salt['rabbit_topology.settings']().nologin }}
+    # As the packages have it; nothing is there.
+    - home: /var/lib/haproxy
+    - createhome: false
+    # An account that is there already is somebody's, and stays as it is.
+    - unless:
+      - fun: user.info
+        name: {{ haproxy.global.user }}
+    - require:
+      - group: HAProxy has a group of its own
+
 HAProxy has folders for its configuration, and the one that it confines itself to:
   file.directory:
     - names:

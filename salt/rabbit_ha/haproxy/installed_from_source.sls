@@ -19,23 +19,6 @@ HAProxy is built from source:
     - require:
       - pkg: HAProxy has what building it needs
 
-HAProxy has a group of its own:
-  group.present:
-    - name: {{ haproxy.global.group }}
-    - system: true
-
-HAProxy has a user that nobody can log in as:
-  user.present:
-    - name: {{ haproxy.global.user }}
-    - gid: {{ haproxy.global.group }}
-    - system: true
-    - shell: {{ salt['rabbit_topology.settings']().nologin }}
-    # As the packages have it; nothing is there.
-    - home: /var/lib/haproxy
-    - createhome: false
-    - require:
-      - group: HAProxy has a group of its own
-
 systemd runs HAProxy as built:
   file.managed:
     # Where systemd looks before it looks at a package's units.

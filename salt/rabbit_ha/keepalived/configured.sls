@@ -43,6 +43,7 @@ keepalived has its configuration:
       - {{ judge }}
       - '{root}{{ keepalived.config_file }}'
       - '{root}{{ keepalived.config_dir }}'
+      - {{ keepalived.program }}
     - require:
       - sls: rabbit_ha.keepalived.installed
       - file: keepalived has its check of HAProxy

@@ -11,6 +11,11 @@ systemd brings a keepalived that died back:
     - makedirs: true
     - mode: '0644'
 
+keepalived has a folder for its configuration:
+  file.directory:
+    - name: {{ salt['file.dirname'](keepalived.config_file) }}
+    - makedirs: true
+
 keepalived has a user without rights for its check:
   user.present:
     - name: {{ keepalived.script_user }}
@@ -19,3 +24,7 @@ keepalived has a user without rights for its check:
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
     - home: /nonexistent
     - createhome: false
+    # An account that is there already is somebody's, and stays as it is.
+    - unless:
+      - fun: user.info
+        name: {{ keepalived.script_user }}

@@ -8,6 +8,7 @@ keepalived is installed:
     - require:
       - sls: rabbit_ha.hosts.named
       - file: systemd brings a keepalived that died back
+      - file: keepalived has a folder for its configuration
 
 No keepalived from source is in use:
   keepalived_build.absent:

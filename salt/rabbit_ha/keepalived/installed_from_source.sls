@@ -19,11 +19,6 @@ keepalived is built from source:
     - require:
       - pkg: keepalived has what building it needs
 
-keepalived has a folder for its configuration:
-  file.directory:
-    - name: {{ salt['file.dirname'](keepalived.config_file) }}
-    - makedirs: true
-
 systemd runs keepalived as built:
   file.managed:
     # Where systemd looks before it looks at a package's units.

@@ -1,5 +1,4 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
-{%- set from_source = keepalived.install == 'source' %}
 include:
   - rabbit_ha.keepalived.configured
 
@@ -14,11 +13,13 @@ systemd knows keepalived's settings:
 keepalived runs the program that is installed:
   rabbit_failover.program_in_use:
     - name: {{ keepalived.service }}
-    - program: {{ '/usr/local/sbin/keepalived' if from_source else '/usr/sbin/keepalived' }}
+    - program: {{ keepalived.program }}
+    - arguments: {{ keepalived.arguments | json }}
     - check:
       - {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
       - {{ keepalived.config_file }}
       - {{ keepalived.config_dir }}
+      - {{ keepalived.program }}
     - require:
       - rabbit_node: systemd knows keepalived's settings
 

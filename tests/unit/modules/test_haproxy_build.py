@@ -61,7 +61,7 @@ def test_the_article_s_table_can_be_named_before_2_0(haproxy, target):
 def test_from_2_0_on_it_is_refused_with_the_one_to_use(haproxy, target):
     with pytest.raises(SaltInvocationError, match=f"{target}, which HAProxy 2.1.4 does not know"):
         options(haproxy, "2.1.4", TARGET=target)
-    with pytest.raises(SaltInvocationError, match="use linux-glibc"):
+    with pytest.raises(SaltInvocationError, match="expected linux-glibc "):
         options(haproxy, "2.1.4", TARGET=target)
 
 
@@ -70,7 +70,7 @@ def test_from_2_0_on_it_is_refused_with_the_one_to_use(haproxy, target):
     [("1.9.16", "linux-glibc", "linux2628"), ("2.1.4", "linux-musl", "linux-glibc")],
 )
 def test_a_target_that_came_later_is_refused_too(haproxy, version, target, use):
-    with pytest.raises(SaltInvocationError, match=f"{version} does not know; use {use} "):
+    with pytest.raises(SaltInvocationError, match=f"{version} does not know; expected {use} "):
         options(haproxy, version, TARGET=target)
 
 
@@ -128,7 +128,7 @@ def test_what_a_version_no_longer_has_is_left_out_and_named(haproxy):
     assert "USE_SYSTEMD" not in found["options"]
 
 
-@pytest.mark.parametrize("value", [False, None, 0, "0", ""])
+@pytest.mark.parametrize("value", [False, None, 0, "0", "", "no", "off", "False"])
 def test_an_option_can_be_turned_off(haproxy, value):
     found = haproxy.plan("2.6.12", options={"USE_ZLIB": value})
     assert found["options"]["USE_ZLIB"] == ""
@@ -142,13 +142,31 @@ def test_pcre_of_the_article_takes_the_place_of_pcre2(haproxy):
     assert "libpcre2-dev" not in found["dependencies"]
 
 
+@pytest.mark.parametrize("value", [False, 0, "0", "no", ""])
+def test_pcre_turned_off_leaves_pcre2_in_its_place(haproxy, value):
+    found = haproxy.plan("2.6.12", options={"USE_PCRE": value})
+    assert (found["options"]["USE_PCRE"], found["options"]["USE_PCRE2"]) == ("", "1")
+    assert "libpcre2-dev" in found["dependencies"]
+    assert "libpcre3-dev" not in found["dependencies"]
+
+
+def test_only_a_switch_is_turned_off_by_a_word(haproxy):
+    assert options(haproxy, "2.6.12", EXTRAVERSION="no")["EXTRAVERSION"] == "no"
+
+
+def test_what_is_turned_off_is_not_left_out_of_a_version_without_it(haproxy):
+    assert haproxy.plan("3.2.26", options={"USE_SYSTEMD": "0"})["left_out"] == []
+
+
 def test_any_other_make_variable_is_passed_on(haproxy):
     found = options(haproxy, "2.6.12", USE_PROMEX=True, DEBUG="-g", CPU="native")
     assert (found["USE_PROMEX"], found["DEBUG"], found["CPU"]) == ("1", "-g", "native")
 
 
 def test_options_that_are_no_make_variables_are_refused(haproxy):
-    with pytest.raises(SaltInvocationError, match="has --prefix; expected names of make"):
+    with pytest.raises(
+        SaltInvocationError, match="options:--prefix is /x; expected the name of a make"
+    ):
         options(haproxy, "2.6.12", **{"--prefix": "/x"})
 
 

@@ -28,7 +28,7 @@ def test_options_without_a_value_and_options_turned_off(keepalived):
 
 
 def test_options_are_written_without_dashes(keepalived):
-    with pytest.raises(SaltInvocationError, match="has --disable-lvs; expected"):
+    with pytest.raises(SaltInvocationError, match="options:--disable-lvs is True; expected"):
         keepalived.plan("2.2.7", options={"--disable-lvs": True})
 
 

@@ -8,7 +8,7 @@ import salt.modules.network
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.support import Breakable, faked, functions, load
+from tests.support import TOPOLOGY, Breakable, faked, functions, load
 
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
 ADDRESS = "192.168.123.123"
@@ -81,10 +81,12 @@ class Commands:
     """Salt's ``cmd``: systemctl show, and checks of configuration."""
 
     def __init__(self, answers):
-        self._answers, self.ran = answers, []
+        self._answers, self.ran, self.kept = answers, [], []
 
     def run_all(self, cmd, **kwargs):
         self.ran.append(cmd)
+        if kwargs.get("output_loglevel") != "quiet":
+            self.kept.append(cmd)
         assert kwargs["python_shell"] is False
         retcode, text = self._answers[" ".join(cmd)]
         return {"retcode": retcode, "stdout": text, "stderr": text}
@@ -100,6 +102,8 @@ class Host:
         loaded |= faked("network", Network(self.world), salt.modules.network)
         loaded |= faked("rabbit_host", Facts(self.world), load("_modules/rabbit_host.py"))
         loaded["cmd.run_all"] = self.commands.run_all
+        configuration = load("_modules/rabbit_configuration.py", salt=loaded)
+        loaded |= functions("rabbit_configuration", configuration)
         self.module = load(
             "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils
         )
@@ -183,6 +187,16 @@ def test_a_configuration_that_the_new_program_refuses_stops_it_before_anything_i
     with pytest.raises(CommandExecutionError, match="haproxy was not restarted: unknown keyword"):
         here.module.restart("haproxy", ["haproxy", "-c"])
     assert here.service.writes == []
+
+
+def test_what_the_new_program_says_of_a_secret_is_not_told(host):
+    said = "[ALERT] : parsing [haproxy.cfg:60] : stats auth stats:s3cret-password"
+    pillar = {**TOPOLOGY, "haproxy": {"monitor": {"password": "s3cret-password"}}}
+    here = host(answers={"haproxy -c": (1, said)}, pillar=pillar)
+    with pytest.raises(CommandExecutionError, match="stats auth stats:…") as raised:
+        here.module.restart("haproxy", ["haproxy", "-c"])
+    assert "s3cret" not in str(raised.value)
+    assert here.commands.kept == []
 
 
 def test_a_haproxy_that_does_not_start_leaves_the_address_with_the_other_one(host):

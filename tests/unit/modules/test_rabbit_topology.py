@@ -173,7 +173,39 @@ def test_on_a_host_of_both_roles_the_two_share_the_port_by_address(topology):
     config = here["rabbit_topology.rabbitmq_config"]()
     assert config["listeners.tcp.host"] == "192.0.2.1:5672"
     assert "listeners.tcp.default" not in config
-    assert here["rabbit_topology.haproxy"]()["binds"] == ["192.0.2.200:5672 transparent"]
+    binds = here["rabbit_topology.haproxy"]()["binds"]
+    assert binds["rabbitmq_cluster"] == ["192.0.2.200:5672 transparent"]
+    assert binds["monitor"] == [":8100"]
+
+
+@pytest.mark.parametrize(
+    ("virtual", "bind", "bound"),
+    [
+        ("192.168.123.123", "192.168.123.123:5672", "192.168.123.123:5672 transparent"),
+        ("192.168.123.123", "192.168.123.11:5672", "192.168.123.11:5672"),
+        ("192.168.123.123", "*:5672", "*:5672"),
+        ("192.168.123.123", "[::]:5672", "[::]:5672"),
+        ("2001:db8::9", "[2001:DB8::9]:5672", "[2001:DB8::9]:5672 transparent"),
+        ("2001:db8::9", "2001:db8:0::9:5672", "2001:db8:0::9:5672 transparent"),
+    ],
+)
+@pytest.mark.parametrize("listener", ["rabbitmq_cluster", "management", "prometheus", "monitor"])
+def test_what_moves_can_be_bound_where_it_is_not(topology, listener, virtual, bind, bound):
+    """Without that HAProxy does not start on the backup, though its check finds nothing wrong."""
+    said = {"virtual_address": virtual, "haproxy": {listener: {"bind": bind}}}
+    here = topology("haproxy-keeplive-node1", {**TOPOLOGY, **said})
+    assert here["rabbit_topology.haproxy"]()["binds"][listener] == [bound]
+
+
+def test_a_further_virtual_address_moves_too(topology):
+    said = {
+        "haproxy": {"management": {"bind": "192.168.123.124:15672"}},
+        "keepalived": {"virtual_addresses": ["192.168.123.124/24 dev eth1"]},
+    }
+    here = topology("haproxy-keeplive-node1", {**TOPOLOGY, **said})
+    assert here["rabbit_topology.haproxy"]()["binds"]["management"] == [
+        "192.168.123.124:15672 transparent"
+    ]
 
 
 def test_settings_of_haproxy_are_not_changed_by_computing_its_view(topology):

@@ -56,6 +56,43 @@ def test_the_link_switches_and_the_one_before_stays_but_none_older(
     assert source_builds.surplus(prefix, link) == [first]
 
 
+def test_what_is_built_ahead_displaces_neither_the_one_before_nor_itself(
+    source_builds, build, prefix, link
+):
+    first, second = build("2.6.10"), build("2.6.11")
+    source_builds.use(first, link)
+    source_builds.use(second, link)
+    ahead = build("2.6.12")
+    assert source_builds.surplus(prefix, link) == []
+    assert source_builds.surplus(prefix, link, ahead) == [first]
+    source_builds.use(ahead, link)
+    assert source_builds.surplus(prefix, link) == [first]
+
+
+def test_the_one_before_is_known_by_name_however_old_it_looks(source_builds, build, prefix, link):
+    first, second, third = build("2.6.10"), build("2.6.11"), build("2.6.12")
+    source_builds.use(first, link)
+    source_builds.use(third, link)
+    os.utime(first, (0, 0))
+    os.utime(second, (1, 1))
+    assert source_builds.surplus(prefix, link) == [second]
+    # Set again, as after an interrupted run, it is not its own.
+    source_builds.use(third, link)
+    assert source_builds.surplus(prefix, link) == [second]
+
+
+def test_the_one_before_is_still_known_after_a_time_with_the_package(
+    source_builds, build, prefix, link
+):
+    first, second, third = build("2.6.10"), build("2.6.11"), build("2.6.12")
+    source_builds.use(first, link)
+    source_builds.use(third, link)
+    source_builds.unuse(link)
+    assert source_builds.surplus(prefix, link, second) == [first]
+    source_builds.use(third, link)
+    assert source_builds.surplus(prefix, link) == [second]
+
+
 def test_with_the_package_in_use_the_last_two_builds_stay(source_builds, build, prefix, link):
     path = build("2.6.12")
     source_builds.use(path, link)

@@ -321,7 +321,7 @@ def ext_pillar(pillar, served=True, **utils):
     """Run the external pillar as the master does."""
     files = {
         f"salt://rabbit_ha/{name}": (ROOT / "salt" / "rabbit_ha" / name).read_text()
-        for name in ("defaults.yaml", "pillar.schema.json")
+        for name in ("defaults.yaml", "pillar.schema.json", "source_builds.yaml")
     }
     module = load(
         "_pillar/rabbit_ha_findings.py",

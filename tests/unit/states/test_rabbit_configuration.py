@@ -8,6 +8,7 @@ from tests.support import Breakable, faked, load
 MAIN = "/etc/haproxy/haproxy.cfg"
 SNIPPET = "/etc/haproxy/conf/more.cfg"
 CHECK = ["haproxy", "-c", "-f", "{root}/etc/haproxy/haproxy.cfg"]
+LOW = {"__sls__": "rabbit_ha.haproxy.configured"}
 
 
 class Configuration(Breakable):
@@ -40,14 +41,21 @@ class Configuration(Breakable):
 
 
 class Host:
-    def __init__(self, test=False, there=()):
+    def __init__(self, test=False, there=(), running=(), program="haproxy"):
         self.configuration = Configuration(there)
         real = load("_modules/rabbit_configuration.py")
         loaded = faked("rabbit_configuration", self.configuration, real)
-        self._states = load("_states/rabbit_configuration.py", salt=loaded, opts={"test": test})
+        self.check = [program, *CHECK[1:]]
+        self._states = load(
+            "_states/rabbit_configuration.py",
+            salt=loaded,
+            opts={"test": test},
+            low=LOW,
+            running={number: ret for number, ret in enumerate(running)},
+        )
 
     def checked(self):
-        ret = self._states.checked(MAIN, "salt://haproxy.cfg.j2", CHECK)
+        ret = self._states.checked(MAIN, "salt://haproxy.cfg.j2", self.check)
         assert self.configuration.staged == 0
         return ret
 
@@ -66,11 +74,54 @@ def test_it_is_judged_and_then_replaced_and_a_second_run_does_neither():
 
 @pytest.mark.parametrize("there", [(), (MAIN,)])
 def test_in_test_mode_it_would_be_replaced_also_where_there_is_no_program_yet(there):
-    host = Host(test=True, there=there)
+    host = Host(test=True, there=there, program="/nowhere/haproxy")
     ret = host.checked()
     assert ret["result"] is None
     assert ret["changes"]
+    assert ret["comment"].endswith(
+        " would have been replaced, once its program is ready to judge it"
+    )
+    assert host.configuration.writes == []
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "haproxy"
+    path.write_text("")
+    return str(path)
+
+
+def before(sls, result):
+    """What a state before this one returned."""
+    return {"__sls__": sls, "result": result, "changes": {"x": 1}}
+
+
+def test_in_test_mode_the_program_judges_where_it_is(program):
+    running = [
+        before("rabbit_ha.haproxy.installed", True),
+        before("rabbit_ha.hosts.named", None),
+        before("rabbit_ha.keepalived.installed", None),
+    ]
+    host = Host(test=True, program=program, running=running)
+    ret = host.checked()
+    assert (ret["result"], bool(ret["changes"])) == (None, True)
     assert ret["comment"].endswith(" would have been replaced")
+    assert host.configuration.writes == [("judge", host.check)]
+
+
+def test_in_test_mode_what_the_program_refuses_is_predicted_to_fail(program):
+    host = Host(test=True, program=program)
+    host.configuration.fails = {"judge": CommandExecutionError("haproxy refuses: line 3")}
+    ret = host.checked()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == f"rabbitmq-node2: {MAIN}: haproxy refuses: line 3"
+
+
+@pytest.mark.parametrize("sls", ["installed", "installed_from_source", "configured"])
+def test_in_test_mode_a_program_that_is_about_to_change_does_not_judge(program, sls):
+    """Another build may take what this one refuses; a user may be missing so far."""
+    host = Host(test=True, program=program, running=[before(f"rabbit_ha.haproxy.{sls}", None)])
+    assert host.checked()["result"] is None
     assert host.configuration.writes == []
 
 

@@ -113,6 +113,23 @@ def test_in_test_mode_a_bare_host_would_be_built_on_and_nothing_is_fetched(host)
     assert not os.path.lexists(host().link)
 
 
+@pytest.mark.parametrize("used", [True, False], ids=["in use", "not in use"])
+@pytest.mark.parametrize("broken", [os.remove, lambda path: os.chmod(path, 0o644)])
+def test_a_build_without_its_program_is_built_again(host, used, broken):
+    host().installed()
+    path = host().current()["path"]
+    if not used:
+        host().installed("2.6.13")
+    broken(f"{path}/sbin/{host().program}")
+    foreseen = host(test=True).installed()
+    assert "would have been built from" in foreseen["comment"]
+    ret = host().installed()
+    assert ret["result"] is True, ret["comment"]
+    assert host().current()["path"] == path
+    assert os.access(f"{path}/sbin/{host().program}", os.X_OK)
+    assert host().installed()["changes"] == {}
+
+
 def test_another_version_is_built_beside_and_the_one_before_can_be_had_back(host):
     host().installed("2.6.11")
     before = host().current()["path"]
@@ -134,10 +151,25 @@ def test_of_older_versions_only_the_one_before_stays(host):
     oldest = host().current()["path"]
     assert "removed" not in host().installed("2.6.11")["changes"]
     before = host().current()["path"]
+    foreseen = host(test=True).installed("2.6.12")
+    assert foreseen["result"] is None
     ret = host().installed("2.6.12")
+    assert ret["changes"] == foreseen["changes"]
     assert ret["changes"]["removed"] == [oldest]
     kept = [os.path.basename(path) for path in (before, host().current()["path"])]
     assert host().there() == kept
+
+
+def test_a_build_made_ahead_does_not_cost_the_one_before(host):
+    host().installed("2.6.10")
+    host().installed("2.6.11")
+    before = host().there()
+    here = host()
+    url, checksum = archive(here.folder, here.program, "2.6.12")
+    key = "PREFIX" if here.program == "haproxy" else "prefix"
+    build_module(here.program).build("2.6.12", url, checksum, {key: here.prefix})
+    assert host().installed("2.6.11")["changes"] == {}
+    assert set(host().there()) > set(before)
 
 
 def test_a_changed_option_is_a_reason_to_build_and_is_named(haproxy):
@@ -240,7 +272,7 @@ def test_a_wrong_checksum_leaves_the_installed_version_untouched(host):
 def test_a_wrong_setting_is_an_error_in_test_mode_too(haproxy, test):
     ret = haproxy(test=test).installed(TARGET="linux2628")
     assert ret["result"] is False
-    assert "use linux-glibc" in ret["comment"]
+    assert "expected linux-glibc" in ret["comment"]
     assert "(nothing was installed)" in ret["comment"]
 
 
@@ -277,8 +309,10 @@ def test_a_run_that_was_killed_halfway_is_done_again_from_the_start(host):
     left = first.folder / "local" / f".{first.program}.building.x1"
     (left / "source").mkdir(parents=True)
     assert first.current() is None
+    foreseen = host(test=True).installed()
     ret = host().installed()
-    assert ret["result"] is True
+    assert (ret["result"], ret["changes"]) == (True, foreseen["changes"])
+    assert ret["changes"]["removed"] == [str(left)]
     assert host().there() == [os.path.basename(host().current()["path"])]
 
 
@@ -301,6 +335,15 @@ def test_what_is_left_after_a_kill_is_removed_though_the_build_is_in_use(host):
     ret = host().installed()
     assert (ret["result"], ret["changes"]) == (True, {"removed": [str(left)]})
     assert not left.exists()
+
+
+def test_a_build_that_is_under_way_is_not_disturbed(host):
+    host().installed()
+    with load("_utils/source_build.py").workspace(host().prefix) as folder:
+        for test in (True, False):
+            ret = host(test=test).installed()
+            assert (ret["result"], ret["changes"]) == (True, {})
+        assert os.path.isdir(folder)
 
 
 # Back to the package

@@ -6,6 +6,7 @@ import inspect
 import os
 import pathlib
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -13,7 +14,7 @@ import salt.modules.cp
 from salt.exceptions import CommandExecutionError, MinionError, SaltInvocationError
 
 from tests import fake_source
-from tests.support import load
+from tests.support import ROOT, load
 
 SHA256 = "0" * 64
 
@@ -38,8 +39,13 @@ def test_the_fake_file_client_takes_what_salt_s_takes():
 PRESETS = {"2.6.12": {"url": "https://x", "checksum": f"sha256={SHA256}"}, "1.0": {"url": "y"}}
 
 
+def source(build, version, url=None, checksum=None, **options):
+    said = {"version": version, "url": url, "checksum": checksum, "options": options}
+    return build.source("haproxy", PRESETS, said)
+
+
 def test_a_known_version_needs_nothing_more(build):
-    assert build.source("haproxy", PRESETS, "2.6.12", None, None) == {
+    assert source(build, "2.6.12") == {
         "version": "2.6.12",
         "url": "https://x",
         "checksum": f"sha256={SHA256}",
@@ -47,16 +53,16 @@ def test_a_known_version_needs_nothing_more(build):
 
 
 def test_pillar_s_url_is_a_mirror_of_the_preset_s_archive(build):
-    assert build.source("haproxy", PRESETS, "2.6.12", "/a", None)["checksum"] == f"sha256={SHA256}"
+    assert source(build, "2.6.12", "/a")["checksum"] == f"sha256={SHA256}"
 
 
 @pytest.mark.parametrize(
     ("version", "url", "checksum", "says"),
     [
         ("1.0", None, None, "haproxy:source:checksum is missing"),
-        ("9.9", None, None, "haproxy:source:url is missing and 9.9 is not among the known"),
+        ("9.9", None, None, "haproxy:source:url is missing, and 9.9 is not among the known"),
         ("9.9", "https://z", None, "haproxy:source:checksum is missing"),
-        (None, None, None, "haproxy:source:version is None"),
+        (None, None, None, "haproxy:source:version is missing"),
         (3.1, None, None, "a version in quotes"),
         ("2.6.12", None, "md5=abc", "sha256= and 64 hexadecimal digits"),
         ("2.6.12", None, 0, "the checksum 0 is not one|checksum is missing"),
@@ -64,7 +70,32 @@ def test_pillar_s_url_is_a_mirror_of_the_preset_s_archive(build):
 )
 def test_what_is_missing_is_named_with_its_place_in_pillar(build, version, url, checksum, says):
     with pytest.raises(SaltInvocationError, match=says):
-        build.source("haproxy", PRESETS, version, url, checksum)
+        source(build, version, url, checksum)
+
+
+@pytest.mark.parametrize("prefix", ["/", "//", "local/haproxy", "/usr/my builds", "."])
+def test_builds_have_a_place_below_the_root(build, prefix):
+    with pytest.raises(SaltInvocationError, match="options:PREFIX is .*; expected an absolute"):
+        source(build, "2.6.12", PREFIX=prefix)
+
+
+@pytest.mark.parametrize("prefix", ["/opt", "/opt/haproxy/", None, ""])
+def test_a_place_may_be_given_or_left_out(build, prefix):
+    assert source(build, "2.6.12", PREFIX=prefix)
+
+
+def test_all_faults_are_told_at_once(build):
+    with pytest.raises(SaltInvocationError) as raised:
+        source(build, "1.7.14", TARGET="linux-glibc", PREFIX="x", use_pcre=1)
+    assert [
+        line.split(" is ")[0].rsplit("source:")[1] for line in str(raised.value).split("\n")
+    ] == [
+        "url",
+        "options:use_pcre",
+        "options:PREFIX",
+        "version",
+        "options:TARGET",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -301,3 +332,37 @@ def test_a_build_without_its_record_is_none_and_is_built_anew(build, tmp_path):
     assert build.record(path) is None
     assert a_build(build, tmp_path, "2.6.12") == path
     assert build.record(path)
+
+
+def test_a_folder_that_is_built_in_is_nobody_s_leftover(build, tmp_path):
+    prefix = str(tmp_path / "local" / "haproxy")
+    with build.workspace(prefix) as first:
+        assert build.leftovers(prefix) == []
+        with build.workspace(prefix) as second:
+            assert os.path.isdir(first) and first != second
+    assert os.listdir(tmp_path / "local") == []
+
+
+def test_a_folder_whose_builder_was_killed_is_a_leftover(build, tmp_path):
+    prefix = str(tmp_path / "local" / "haproxy")
+    builder = (
+        f"from tests.support import ROOT, load; b = load('_utils/source_build.py')\n"
+        f"with b.workspace({prefix!r}): print('ready', flush=True); input()"
+    )
+    command = [sys.executable, "-c", builder]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        [left] = (tmp_path / "local").iterdir()
+        assert build.leftovers(prefix) == []
+        process.kill()
+    assert build.leftovers(prefix) == [str(left)]
+
+
+def test_a_workspace_that_cannot_be_made_is_told(build, tmp_path):
+    (tmp_path / "local").write_text("a file")
+    with (
+        pytest.raises(CommandExecutionError, match="local"),
+        build.workspace(str(tmp_path / "local" / "haproxy")),
+    ):
+        pass
