@@ -97,7 +97,7 @@ class _View:
         self.haproxy = settings["haproxy"]
         self.keepalived = settings["keepalived"]
         self.host = host if host in self.hosts else None
-        self.release, self.version = _packaged(grains)
+        self.version, self.version_from = _version_of(self.rabbitmq, grains)
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
@@ -152,10 +152,18 @@ class _View:
         return at if place else []
 
 
-def _packaged(grains):
-    """Tell release and version (major, minor) of the RabbitMQ a system packages, or None."""
+def _version_of(rabbitmq, grains):
+    """
+    Tell which RabbitMQ there will be: what pillar says, else what the system packages.
+
+    Returns the version, (major, minor), and where that is from; two None where it is
+    not known.
+    """
+    if rabbitmq["version"]:
+        major, minor = rabbitmq["version"].split(".")[:2]
+        return (int(major), int(minor)), f"{ROOT}:rabbitmq:version"
     release = RELEASES.get(grains.get("osfinger"), grains.get("oscodename"))
-    return (release, PACKAGED[release]) if release in PACKAGED else (None, None)
+    return (PACKAGED[release], release) if release in PACKAGED else (None, None)
 
 
 def _error(path, found, expected, why=""):
@@ -894,8 +902,8 @@ def _departing(view):
 
 
 def _version(view):
-    """Name a packaged version of RabbitMQ, and where it is from."""
-    return f"{'.'.join(map(str, view.version))} ({view.release})"
+    """Name the version of RabbitMQ, and where it is from."""
+    return f"{'.'.join(map(str, view.version))} ({view.version_from})"
 
 
 # Roles and secrets
