@@ -29,8 +29,8 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
         (mapping with ``max-connections`` and ``max-queues``, or ``absent: true``), or
         ``absent: true``, which deletes the vhost and all that is in it.
     users
-        Mapping from user name to a mapping with ``tags`` (list), ``permissions``
-        (mapping from vhost to ``configure``, ``write``, ``read``, regular
+        Mapping from user name to a mapping with ``tags`` (list; without it they stay),
+        ``permissions`` (mapping from vhost to ``configure``, ``write``, ``read``, regular
         expressions, or ``absent: true``), ``topic_permissions`` (mapping from vhost to a
         mapping from exchange to ``write`` and ``read``, or ``absent: true``), ``limits``
         (mapping with ``max-connections`` and ``max-channels``, or ``absent: true``), or

@@ -273,7 +273,7 @@ def _user(name, said, old):
     limits = said.get("limits", {})
     item = {
         **(old or {"name": name}),
-        "tags": sorted(said.get("tags", [])),
+        "tags": sorted(said.get("tags", (old or {}).get("tags", []))),
         "limits": {} if limits.get("absent") else {**(old or {}).get("limits", {}), **limits},
     }
     if given:

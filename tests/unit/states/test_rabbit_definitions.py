@@ -206,6 +206,16 @@ def test_tags_in_the_old_form_of_a_string_are_the_same_tags(broker):
     assert present(state, users=users)["changes"] == {}
 
 
+def test_tags_that_pillar_does_not_name_stay(broker):
+    state, _, node = broker()
+    present(state)
+    users = {"admin": {"permissions": USERS["admin"]["permissions"]}}
+    assert present(broker(node=node)[0], users=users)["changes"] == {}
+    users["admin"]["tags"] = []
+    assert present(broker(node=node)[0], users=users)["result"] is True
+    assert node.definitions["users"][0]["tags"] == []
+
+
 def test_what_pillar_does_not_name_stays(broker):
     state, _, node = broker()
     node.definitions["vhosts"].append({"name": "theirs", "limits": []})
