@@ -749,6 +749,19 @@ def _users(view):
     if view.brokers and not administrators and view.is_sound("rabbitmq:users"):
         found = _Said("no administrator")
         yield _error("rabbitmq:users", found, "a user with the tag administrator")
+    elif view.brokers and not any(_reaches_a_vhost(view, user) for user in administrators):
+        found = _Said("no administrator with permissions in a vhost that is to be there")
+        why = "as which `verify` would send messages"
+        yield _warning("rabbitmq:users", found, "permissions of one of them", why)
+
+
+def _reaches_a_vhost(view, user):
+    """Tell whether a user has permissions in a vhost that pillar describes."""
+    vhosts = view.rabbitmq["vhosts"]
+    return any(
+        vhost in vhosts and not vhosts[vhost].get("absent") and not rights.get("absent")
+        for vhost, rights in user.get("permissions", {}).items()
+    )
 
 
 def _permissions(view):
@@ -758,8 +771,8 @@ def _permissions(view):
         (f"rabbitmq:users:{name}:{kind}:{vhost}", vhost)
         for name, user in view.rabbitmq["users"].items()
         for kind in ("permissions", "topic_permissions")
-        for vhost in user.get(kind, {})
-        if not user.get("absent")
+        for vhost, rights in user.get(kind, {}).items()
+        if not user.get("absent") and not rights.get("absent")
     ]
     places += [
         (f"rabbitmq:parameters:{key}:vhost", parameter.get("vhost", "/"))

@@ -40,9 +40,34 @@ def merged(defaults, pillar, os_family=None):
     """
     settings = copy.deepcopy(defaults)
     of_family = settings.pop("os_families", {}).get(os_family, {})
+    _take_back(settings, dict(pillar or {}))
     for layer in (of_family, dict(pillar or {})):
         settings = salt.utils.dictupdate.merge(settings, copy.deepcopy(layer), strategy="recurse")
     return settings
+
+
+def _take_back(defaults, pillar):
+    """
+    Take out of the defaults what pillar has made pointless, in place.
+
+    Rights in a vhost that is to be absent go with it; a user whom pillar describes is
+    to be there.
+    """
+
+    def described(kind):
+        said = pillar.get("rabbitmq")
+        said = said.get(kind) if isinstance(said, dict) else None
+        said = said if isinstance(said, dict) else {}
+        return {name: one for name, one in said.items() if isinstance(one, dict)}
+
+    users = defaults.get("rabbitmq", {}).get("users", {})
+    for vhost, said in described("vhosts").items():
+        if said.get("absent") is True:
+            for user in users.values():
+                user.get("permissions", {}).pop(vhost, None)
+    for name, said in described("users").items():
+        if said and name in users:
+            users[name].pop("absent", None)
 
 
 def without_secrets(settings):

@@ -271,3 +271,14 @@ def test_a_password_is_changed_without_dropping_its_user_and_given_away_nowhere(
 def _hash_of_tester(lab):
     [tester] = [user for user in _exported(lab)["users"] if user["name"] == "tester"]
     return tester["password_hash"]
+
+
+def test_the_default_vhost_goes_and_messages_are_verified_in_another(healthy, vhost):
+    _defined_twice(healthy, {**VHOST, "vhosts": {"/": {"absent": True}, "test": {}}})
+    assert "/" not in [found["name"] for found in _exported(healthy)["vhosts"]]
+    without = {"rabbitmq": {**VHOST, "vhosts": {"/": {"absent": True}, "test": {}}}}
+    with healthy.pillar_changed(without):
+        verified = healthy.salt_run("rabbit_ha.verify", "messages=20")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    _defined_twice(healthy, VHOST)
+    assert "/" in [found["name"] for found in _exported(healthy)["vhosts"]]
