@@ -88,6 +88,8 @@ def findings(pillar, defaults, schema, host=None, grains=None):
         os_family = (grains or {}).get("os_family")
         settings = __utils__["rabbit_settings.merged"](defaults, shape["sound"], os_family)
         load_balancers = __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer")
+        policies = __utils__["rabbit_settings.policies"](settings)
+        complete = _complete(settings["rabbitmq"]["vhosts"], policies)
         topology = {
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
             "load_balancers": load_balancers,
@@ -95,12 +97,22 @@ def findings(pillar, defaults, schema, host=None, grains=None):
                 name: __utils__["rabbit_settings.keepalived_of"](settings, name)
                 for name in load_balancers or [None]
             },
-            "policies": __utils__["rabbit_settings.policies"](settings),
+            "policies": policies,
+            "ties": __utils__["rabbit_definitions.ties"](complete),
+            "without_mirrors": __utils__["rabbit_definitions.without_mirrors"](complete),
         }
         wrong = {one["path"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)
     told = {one["message"]: one for one in map(_told, found)}
     return sorted(told.values(), key=lambda one: (one["path"], one["message"]))
+
+
+def _complete(vhosts, policies):
+    """List the policies there would be with mirroring: what it makes, then what pillar has."""
+    return [
+        *__utils__["rabbit_definitions.made_by_ha"](vhosts, policies),
+        *(one for one in policies.values() if one.get("pattern") is not None and one["definition"]),
+    ]
 
 
 def _told(one):

@@ -52,8 +52,9 @@ def findings(settings, topology, wrong, host=None, grains=None):
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
-        None where there is no load balancer; and ``policies``, as
-        ``rabbit_settings.policies`` returns them.
+        None where there is no load balancer; ``policies``, as
+        ``rabbit_settings.policies`` returns them; and ``ties`` and ``without_mirrors``, as
+        ``rabbit_definitions`` finds them among these and what ``ha`` makes.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -81,7 +82,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _proxy_protocol,
         _promex,
     )
-    checks += (_users, _permissions, _policies, _mirroring, _parameters)
+    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
@@ -101,6 +102,7 @@ class _View:
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
+        self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -112,6 +114,12 @@ class _View:
             for path in wrong
         )
         self.priorities_known = not any(path.endswith(":keepalived:priority") for path in wrong)
+
+    def is_mirrored(self):
+        """Tell whether ``ha`` surely mirrors queues here."""
+        ha = self.rabbitmq["ha"]
+        known = self.host in self.brokers and self.version
+        return ha == "mirrored" or bool(ha == "auto" and known and self.version < (4, 0))
 
     def is_sound(self, path):
         """Tell whether nothing at a path or below it is wrong by itself."""
@@ -885,6 +893,42 @@ def _mirroring(view):
             found = _Said(_listed(keys))
             expected = "no mirroring: rabbit_ha:rabbitmq:ha: quorum"
             yield _error(f"{path}:definition", found, expected, why)
+
+
+def _ties(view):
+    """It is not left open which policy mirrors a queue, and none undoes another's mirrors."""
+    keys = {(policy["name"], policy["vhost"]): key for key, policy in view.policies.items()}
+
+    def path(policy):
+        """Tell where pillar has a policy; None for one that is made by ``ha``."""
+        key = keys.get((policy["name"], policy["vhost"]))
+        return key and f"rabbitmq:policies:{key}"
+
+    def other(first, second):
+        """Name the first of two policies; nothing where there is no such or it is not sound."""
+        if not view.is_sound(path(second)):
+            return None
+        if path(first):
+            return view.is_sound(path(first)) and f"{ROOT}:{path(first)}"
+        made = f"{first['name']} in {first['vhost']}, which {ROOT}:rabbitmq:ha makes,"
+        return view.is_mirrored() and made
+
+    for first, second in view.ties:
+        name = other(first, second)
+        if name:
+            mirrors = any("ha-mode" in one["definition"] for one in (first, second))
+            expected = "another priority"
+            if not path(first):
+                expected += f", or the name {first['name']} to take its place"
+            why = f"as {name} has: RabbitMQ leaves open which one it applies where both match"
+            finding = _error if mirrors else _warning
+            yield finding(f"{path(second)}:priority", second["priority"], expected, why)
+    for first, second in view.without_mirrors:
+        name = other(first, second)
+        if name:
+            why = f"above {name} whose mirrors its queues lose: RabbitMQ applies one policy alone"
+            expected = "ha-mode beside what it sets"
+            yield _warning(f"{path(second)}:priority", second["priority"], expected, why)
 
 
 def _ram(view):

@@ -228,12 +228,16 @@ def policies(settings):
     }
 
 
+# What each preset's pattern is unless pillar names one.
+_PATTERNS = {"all": "^", "exactly": "^", "prefix": r"^ha\."}
+
+
 def _policy(said, brokers):
     """Put a policy's defaults and what its preset stands for below what it says itself."""
     if said.get("absent"):
         return {key: said[key] for key in ("name", "vhost", "absent")}
     definition = {}
-    if said.get("preset") == "all":
+    if said.get("preset") in ("all", "prefix"):
         definition = {"ha-mode": "all"}
     elif said.get("preset") == "exactly":
         replicas = said.get("replicas", "majority")
@@ -245,7 +249,7 @@ def _policy(said, brokers):
     return {
         "name": said["name"],
         "vhost": said["vhost"],
-        "pattern": said.get("pattern", "^" if definition else None),
+        "pattern": said.get("pattern", _PATTERNS.get(said.get("preset"))),
         "definition": {**definition, **said.get("definition", {})},
         "priority": said.get("priority", 0),
         "apply-to": said.get("apply-to", "all"),

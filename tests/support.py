@@ -67,7 +67,12 @@ def validator():
     ``rabbit_ha``, a host and its grains and returns the findings.
     """
     utils = {}
-    for name in ("rabbit_settings", "rabbit_pillar_shape", "rabbit_pillar_checks"):
+    for name in (
+        "rabbit_settings",
+        "rabbit_definitions",
+        "rabbit_pillar_shape",
+        "rabbit_pillar_checks",
+    ):
         utils |= functions(name, load(f"_utils/{name}.py"))
     module = load("_pillar/rabbit_ha_findings.py", utils=utils)
     defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())

@@ -337,7 +337,8 @@ ARTICLE_S = {
         "^",
         {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"},
     ),
-    "ha-some": ({"preset": "all", "pattern": r"^ha\."}, r"^ha\.", {"ha-mode": "all"}),
+    "ha-some": ({"preset": "prefix"}, r"^ha\.", {"ha-mode": "all"}),
+    "ha-more": ({"preset": "prefix", "pattern": r"^more\."}, r"^more\.", {"ha-mode": "all"}),
 }
 
 
