@@ -109,12 +109,16 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
             name: __utils__["rabbit_settings.keepalived_of"](settings, name)
             for name in load_balancers or [None]
         }
+        policies = __utils__["rabbit_settings.policies"](settings)
+        complete = _complete(settings["rabbitmq"]["vhosts"], policies)
         topology = {
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
             "load_balancers": load_balancers,
             "keepalived": keepalived,
             "builds": _builds(settings, keepalived, source_builds),
-            "policies": __utils__["rabbit_settings.policies"](settings),
+            "policies": policies,
+            "ties": __utils__["rabbit_definitions.ties"](complete),
+            "without_mirrors": __utils__["rabbit_definitions.without_mirrors"](complete),
             "expressions": expressions,
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}
@@ -145,6 +149,14 @@ def _builds(settings, keepalived, source_builds):
         for place, (program, view) in wanted.items()
         if view["install"] == "source"
     }
+
+
+def _complete(vhosts, policies):
+    """List the policies there would be with mirroring: what it makes, then what pillar has."""
+    return [
+        *__utils__["rabbit_definitions.made_by_ha"](vhosts, policies),
+        *(one for one in policies.values() if one.get("pattern") is not None and one["definition"]),
+    ]
 
 
 def _told(one):

@@ -675,7 +675,8 @@ def verify(messages=1000, patience=30):
     Send messages through each virtual address and look at every part.
 
     Publishes persistent messages with publisher confirms through each virtual
-    address that HAProxy serves and consumes them all; checks that each broker sees
+    address that HAProxy serves and consumes them all, as an administrator, in the first
+    vhost of pillar where one has permissions; checks that each broker sees
     all members, that each HAProxy sees all brokers up, that exactly one host holds
     each address and that keepalived is well.
 
@@ -724,7 +725,7 @@ def _round_trip(settings, address, messages):
     """
     seed = __utils__["rabbit_settings.seed_host"](settings)
     port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
-    name, password = _administrator(_settings(seed))
+    name, password, vhost = _administrator(_settings(seed))
     counts = {
         "address": f"{address}:{port}",
         "confirmed": 0,
@@ -735,6 +736,7 @@ def _round_trip(settings, address, messages):
     parameters = pika.ConnectionParameters(
         host=address,
         port=port,
+        virtual_host=vhost,
         credentials=pika.PlainCredentials(name, password),
         socket_timeout=5,
         blocked_connection_timeout=30,
@@ -810,11 +812,25 @@ def _consume(channel, queue, messages, counts):
 
 
 def _administrator(settings):
-    """Find the name and password of the first user with the tag ``administrator``."""
-    for name, user in settings["rabbitmq"]["users"].items():
-        if "administrator" in user.get("tags", []) and user.get("password"):
-            return name, user["password"]
-    raise CommandExecutionError(
-        "pillar rabbit_ha:rabbitmq:users has no user with the tag administrator and a password. "
-        "Next: salt-run rabbit_ha.secrets"
+    """
+    Find an administrator who can send messages.
+
+    Returns name, password and vhost: the first one in pillar, and there the first that
+    the user has permissions in.
+    """
+    found = [
+        (name, user)
+        for name, user in settings["rabbitmq"]["users"].items()
+        if "administrator" in user.get("tags", []) and user.get("password")
+    ]
+    for name, user in found:
+        for vhost, described in settings["rabbitmq"]["vhosts"].items():
+            rights = user.get("permissions", {}).get(vhost, {"absent": True})
+            if not described.get("absent") and not rights.get("absent"):
+                return name, user["password"], vhost
+    lacks = (
+        "has no user with the tag administrator and a password. Next: salt-run rabbit_ha.secrets"
     )
+    if found:
+        lacks = "gives no administrator permissions in a vhost of rabbit_ha:rabbitmq:vhosts"
+    raise CommandExecutionError(f"pillar rabbit_ha:rabbitmq:users {lacks}")

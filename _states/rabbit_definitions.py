@@ -29,8 +29,8 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
         (mapping with ``max-connections`` and ``max-queues``, or ``absent: true``), or
         ``absent: true``, which deletes the vhost and all that is in it.
     users
-        Mapping from user name to a mapping with ``tags`` (list), ``permissions``
-        (mapping from vhost to ``configure``, ``write``, ``read``, regular
+        Mapping from user name to a mapping with ``tags`` (list; without it they stay),
+        ``permissions`` (mapping from vhost to ``configure``, ``write``, ``read``, regular
         expressions, or ``absent: true``), ``topic_permissions`` (mapping from vhost to a
         mapping from exchange to ``write`` and ``read``, or ``absent: true``), ``limits``
         (mapping with ``max-connections`` and ``max-channels``, or ``absent: true``), or
@@ -49,15 +49,19 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
         Mapping from name to a mapping, which may have ``absent: true``. The value is read
         from pillar, ``rabbit_ha:rabbitmq:global_parameters:<name>:value``.
     ha : auto
-        ``mirrored``: the policy ``ha-all`` mirrors all queues on all nodes;
-        ``quorum``: it does not, and quorum is the default queue type of ``vhosts`` that
-        do not name another; ``auto``: mirrored where RabbitMQ has mirroring (3.x),
-        quorum from 4.0 on. A vhost with queues of another type keeps its default type,
-        which the comment tells; where ``vhosts`` names the type itself, that is an error.
+        ``mirrored``: the policy ``ha-all`` mirrors all queues on all nodes, in each of
+        ``vhosts`` in which ``policies`` has none of that name and none that mirrors all;
+        ``quorum``: it goes where no durable classic queue relies on it, and quorum is the
+        default queue type of ``vhosts`` that do not name another; ``auto``: mirrored where
+        RabbitMQ has mirroring (3.x), quorum from 4.0 on. A vhost with queues of another type
+        keeps its default type, which the comment tells; where ``vhosts`` names the type
+        itself, that is an error. So are policies of which RabbitMQ leaves open which one
+        mirrors.
 
-    Changes tell old and new of each object; of a password, and of a parameter's value,
-    only that it changed. Before a vhost is deleted, or a policy changes so that queues may
-    have fewer replicas, the definitions are kept as they were
+    Returns the state's mapping. Its changes are ``old`` and ``new`` by kind and object (of
+    a password, and of a parameter's value, only that it changed) and ``backup``, a path; its
+    comment tells what is left as it is, and why. Before a vhost is deleted, or a policy
+    changes so that queues may have fewer replicas, the definitions are kept as they were
     (``rabbit_backup.write_definitions``).
 
     See https://www.rabbitmq.com/docs/definitions.

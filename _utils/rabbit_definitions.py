@@ -1,7 +1,8 @@
 """
 What pillar describes, compared with RabbitMQ's definitions: pure functions over plain data.
 
-Used by the state ``rabbit_definitions``. Hashes of passwords and values of parameters are
+Used by the state ``rabbit_definitions`` and, for what policies have to do with one
+another, by the validator ``rabbit_ha_findings``. Hashes of passwords and values of parameters are
 in what is to be written, and never in what is told of a change.
 
 See https://www.rabbitmq.com/docs/definitions.
@@ -10,22 +11,23 @@ See https://www.rabbitmq.com/docs/definitions.
 import base64
 import hashlib
 import hmac
+import itertools
 import math
 import os
 
 from salt.exceptions import SaltInvocationError
 
-# The article's way, where RabbitMQ still has mirroring.
-MIRRORED = {
-    "ha-all": {
-        "name": "ha-all",
-        "vhost": "/",
-        "pattern": "^",
-        "definition": {"ha-mode": "all"},
-        "priority": 0,
-        "apply-to": "all",
-    }
+# The article's way, where RabbitMQ still has mirroring: in each vhost.
+HA_ALL = {
+    "name": "ha-all",
+    "pattern": "^",
+    "definition": {"ha-mode": "all"},
+    "priority": 0,
+    "apply-to": "all",
 }
+# Patterns that match whatever a queue or an exchange is called.
+_ANY_NAME = ("", "^", ".*", "^.*", ".*$", "^.*$", ".+", "^.+", ".+$", "^.+$")
+_KINDS_OF_QUEUES = ("queues", "classic_queues", "quorum_queues", "streams")
 _SALT_BYTES = 4
 _SHA256 = "rabbit_password_hashing_sha256"
 _HASHES = {
@@ -76,12 +78,12 @@ def wanted(described, current, ha="auto"):
     None for one that must not be there; ``notes`` is a list of sentences about what is
     left as it is, and why.
 
-    Raises SaltInvocationError for what this RabbitMQ cannot do, and for a new user
-    without a password.
+    Raises SaltInvocationError for what this RabbitMQ cannot do, for policies of which it
+    leaves open which one mirrors, and for a new user without a password.
     """
     there = found(current)
     version = current["rabbitmq_version"]
-    major = int(version.split(".", 1)[0])
+    major = _major(version)
     if ha == "mirrored" and major >= 4:
         raise SaltInvocationError(
             f"pillar rabbit_ha:rabbitmq:ha is mirrored, which RabbitMQ {version} no longer has; "
@@ -100,8 +102,9 @@ def wanted(described, current, ha="auto"):
         if not said.get("absent"):
             items["users"][name] = _user(name, said, there["users"].get(name))
             _add_rights(items, name, said)
-    for key, said in {**({} if quorum else MIRRORED), **described["policies"]}.items():
+    for key, said in described["policies"].items():
         _add(items, "policies", _policy(key, said, version), said)
+    notes += _add_mirroring(items["policies"], described["vhosts"], there, current, quorum)
     for key, said in described["parameters"].items():
         _add(items, "parameters", _parameter(key, said, version), said)
     for name, said in described["global_parameters"].items():
@@ -185,9 +188,93 @@ def reason_for_a_backup(current, items):
     return None
 
 
+def made_by_ha(vhosts, policies):
+    """
+    Tell the policies with which the setting ``ha`` mirrors queues: the article's ``ha-all``.
+
+    One that pillar describes with that name, or that mirrors all queues of the vhost,
+    takes its place there.
+
+    vhosts, policies
+        Mappings as the state ``rabbit_definitions.present`` takes them.
+
+    Returns a list of mappings, one for each vhost that is to be there and needs it.
+    """
+    taken = {
+        policy["vhost"]
+        for policy in policies.values()
+        if policy["name"] == HA_ALL["name"] or _mirrors_all(policy)
+    }
+    return [
+        {**HA_ALL, "vhost": vhost}
+        for vhost, said in vhosts.items()
+        if vhost not in taken and not said.get("absent")
+    ]
+
+
+def ties(policies):
+    """
+    Find policies of which RabbitMQ leaves open which one it applies.
+
+    It applies one alone of those that match, that with the highest priority.
+
+    policies
+        List of mappings with ``name``, ``vhost``, ``pattern``, ``definition``,
+        ``priority`` and ``apply-to``.
+
+    Returns a list of pairs of them: both match the same names for sure, with one priority.
+    """
+    alike = {}
+    for policy in policies:
+        alike.setdefault((policy["vhost"], policy["priority"]), []).append(policy)
+    pairs = itertools.chain(*(itertools.combinations(group, 2) for group in alike.values()))
+    return [
+        (one, other)
+        for one, other in pairs
+        if one["name"] != other["name"] and _meet(one, other) and _overlap(one, other)
+    ]
+
+
+def without_mirrors(policies):
+    """
+    Find policies that take queues from one which mirrors all, and do not mirror.
+
+    policies
+        As :func:`ties` takes them.
+
+    Returns a list of pairs: the policy that mirrors, and the one with the higher priority.
+    """
+    all_of = {policy["vhost"]: policy for policy in policies if _mirrors_all(policy)}
+    return [
+        (all_of[policy["vhost"]], policy)
+        for policy in policies
+        if policy["vhost"] in all_of
+        and not mirrors(policy)
+        and policy["apply-to"] in ("all", "queues", "classic_queues")
+        and policy["priority"] > all_of[policy["vhost"]]["priority"]
+    ]
+
+
+def mirrors(policy):
+    """
+    Tell whether a policy mirrors queues.
+
+    policy
+        Mapping with ``definition``, or with ``absent``.
+
+    Returns a boolean.
+    """
+    return "ha-mode" in policy.get("definition", {})
+
+
 def _key(kind, item):
     """Tell by what an item is known among those of its kind."""
     return _KEYS[kind].format(**item)
+
+
+def _major(version):
+    """Tell the first number of a version."""
+    return int(version.split(".", 1)[0])
 
 
 def _add(items, kind, item, said):
@@ -223,27 +310,33 @@ def _vhost(name, said, old, queues, quorum):
     if not queue_type:
         return item, None
     # With another default type, who declares one of these without a type is refused (406).
-    others = [
-        queue["name"]
-        for queue in queues
-        if queue["vhost"] == name
-        and queue["durable"]
-        and not queue["auto_delete"]
-        and queue["type"] != queue_type
-    ]
+    others = [queue["name"] for queue in _lasting(queues, name) if queue["type"] != queue_type]
     if old is None or old["default_queue_type"] == queue_type or not others:
         return {**item, "default_queue_type": queue_type}, None
-    names = ", ".join(sorted(others)[:5]) + (", …" if len(others) > 5 else "")
     note = (
         f"vhost {name} keeps its default queue type {old['default_queue_type']}: with "
         f"{queue_type}, clients that declare its queues of another type again, without naming "
-        f"that, would be refused ({len(others)}: {names}). It changes by itself once these are "
+        f"that, would be refused ({_counted(others)}). It changes by itself once these are "
         "deleted; or use a vhost of another name, or name the type that it has in "
         f"rabbit_ha:rabbitmq:vhosts:{name}:default_queue_type"
     )
     if said.get("default_queue_type"):
         raise SaltInvocationError(note)
     return item, note
+
+
+def _lasting(queues, vhost):
+    """List a vhost's queues that are to outlive their clients and their broker."""
+    return [
+        queue
+        for queue in queues
+        if queue["vhost"] == vhost and queue["durable"] and not queue["auto_delete"]
+    ]
+
+
+def _counted(names):
+    """Count names and tell the first of them."""
+    return f"{len(names)}: {', '.join(sorted(names)[:5])}{', …' if len(names) > 5 else ''}"
 
 
 def _add_vhost_limits(items, there, name, said):
@@ -273,7 +366,7 @@ def _user(name, said, old):
     limits = said.get("limits", {})
     item = {
         **(old or {"name": name}),
-        "tags": sorted(said.get("tags", [])),
+        "tags": sorted(said.get("tags", (old or {}).get("tags", []))),
         "limits": {} if limits.get("absent") else {**(old or {}).get("limits", {}), **limits},
     }
     if given:
@@ -331,7 +424,7 @@ def _policy(key, said, version):
     """Describe a policy as it is to be."""
     item = {"name": key, "vhost": "/", **said}
     mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
-    if mirrors and int(version.split(".", 1)[0]) >= 4:
+    if mirrors and _major(version) >= 4:
         raise SaltInvocationError(
             f"policy {item['name']} is to mirror queues, which RabbitMQ {version} no longer has; "
             "leave it out: with rabbit_ha:rabbitmq:ha: quorum or auto queues are quorum queues"
@@ -339,10 +432,106 @@ def _policy(key, said, version):
     return {"priority": 0, "apply-to": "all", **item}
 
 
+def _mirrors_all(policy):
+    """Tell whether a policy mirrors every queue of its vhost."""
+    return (
+        mirrors(policy)
+        and policy["pattern"] in _ANY_NAME
+        and policy["apply-to"] in ("all", "queues", "classic_queues")
+    )
+
+
+def _meet(one, other):
+    """Tell whether two policies apply to the same kind of thing."""
+    kinds = {one["apply-to"], other["apply-to"]}
+    return (
+        len(kinds) == 1 or "all" in kinds or ("queues" in kinds and kinds <= set(_KINDS_OF_QUEUES))
+    )
+
+
+def _overlap(one, other):
+    """Tell whether there is surely a name that the patterns of two policies match."""
+    patterns = {one["pattern"], other["pattern"]}
+    return len(patterns) == 1 or bool(patterns & set(_ANY_NAME))
+
+
+def _add_mirroring(items, vhosts, there, current, quorum):
+    """
+    Add to the wanted policies those with which ``ha`` mirrors, or their absence.
+
+    Returns a list of sentences about what is left as it is, and why.
+    """
+    present = {key: item for key, item in items.items() if item is not None}
+    made = {_key("policies", item): item for item in made_by_ha(vhosts, present)}
+    ours = [{**HA_ALL, "vhost": name} for name, said in vhosts.items() if not said.get("absent")]
+    left = {key: item for item in ours if (key := _key("policies", item)) not in items}
+    notes = []
+    if not quorum:
+        named = {*items, *left}
+        theirs = [one for key, one in there["policies"].items() if key not in named]
+        mirrored = {one["vhost"]: one["name"] for one in theirs if _mirrors_all(one)}
+        for key in [key for key in left if key in made]:
+            vhost = made[key]["vhost"]
+            if vhost not in mirrored or key in there["policies"]:
+                items[key] = left.pop(key)
+            else:
+                notes.append(
+                    f"policy {key} is not added: {mirrored[vhost]}, which pillar does not name, "
+                    "mirrors all queues there already"
+                )
+    _refuse_ties([item for item in items.values() if item is not None])
+    for key, item in left.items():
+        old = there["policies"].get(key)
+        needed = _classic(current, item["vhost"]) if key in made else []
+        if old and not _same(old, item):
+            notes.append(f"policy {key} stays: it is not as rabbit_ha:rabbitmq:ha makes it")
+        elif old and needed:
+            notes.append(
+                f"policy {key} stays, as classic queues have their mirrors from it "
+                f"({_counted(needed)}). It goes by itself once these are deleted; at once, with "
+                "their mirrors, where rabbit_ha:rabbitmq:policies has it as absent"
+            )
+        elif old:
+            items[key] = None
+    return notes if quorum else notes + _others_in_the_way(items, there["policies"])
+
+
+def _classic(current, vhost):
+    """Name a vhost's lasting queues that may have mirrors; none where RabbitMQ has none."""
+    lasting = _lasting(current["queues"], vhost)
+    old = _major(current["rabbitmq_version"]) < 4
+    return [queue["name"] for queue in lasting if old and queue["type"] == "classic"]
+
+
+def _refuse_ties(policies):
+    """Refuse policies of which RabbitMQ leaves open which one mirrors."""
+    for one, other in ties(policies):
+        if mirrors(one) or mirrors(other):
+            raise SaltInvocationError(
+                f"policies {one['name']} and {other['name']} in {one['vhost']} match the same with "
+                f"the same priority {one['priority']}: RabbitMQ leaves open which one it applies. "
+                "Give one of them another priority in rabbit_ha:rabbitmq:policies"
+            )
+
+
+def _others_in_the_way(items, there):
+    """Tell of policies that pillar does not name and that may undo the mirroring."""
+    wanted_ones = [item for item in items.values() if item is not None and mirrors(item)]
+    ours = {_key("policies", item) for item in wanted_ones}
+    others = [policy for key, policy in there.items() if key not in items]
+    found = ties([*wanted_ones, *others])
+    return [
+        f"policy {_key('policies', other)}, which pillar does not name, has the priority "
+        f"{other['priority']} as {one['name']} has: RabbitMQ leaves open which one it applies"
+        for one, other in found
+        if _key("policies", one) in ours and _key("policies", other) not in ours
+    ]
+
+
 def _parameter(key, said, version):
     """Describe a parameter as it is to be."""
     item = {"name": key, "vhost": "/", **said}
-    if isinstance(item.get("value"), list) and int(version.split(".", 1)[0]) < 4:
+    if isinstance(item.get("value"), list) and _major(version) < 4:
         raise SaltInvocationError(
             f"parameter {item['name']} of {item['component']} is a list, with which RabbitMQ "
             f"{version} can no longer export its definitions: there it has to be set by hand"
@@ -439,7 +628,7 @@ def _write(kind, item, old, current, writes, commands):
 def _write_vhost(item, old, current, writes, commands):
     """Write a vhost with all of its metadata, as what an import leaves out is emptied."""
     by_command = {}
-    if old and int(current["rabbitmq_version"].split(".", 1)[0]) < 4:
+    if old and _major(current["rabbitmq_version"]) < 4:
         # An import leaves the type of a vhost that is there as it is, and says nothing.
         by_command = {key: item[key] for key in ("default_queue_type",) if key in item}
     imported = {key: item[key] for key in item if key not in by_command}

@@ -87,10 +87,12 @@ def findings(settings, topology, wrong, host=None, grains=None):
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
         None where there is no load balancer; ``policies``, as
-        ``rabbit_settings.policies`` returns them; ``expressions``, the findings of
-        ``rabbit_pillar_shape`` that only some versions of Erlang make; and ``builds``, a
-        mapping from the places of what is built from source to mappings with ``version``
-        (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns them.
+        ``rabbit_settings.policies`` returns them; ``ties`` and ``without_mirrors``, as
+        ``rabbit_definitions`` finds them among these and what ``ha`` makes; ``expressions``,
+        the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make; and
+        ``builds``, a mapping from the places of what is built from source to mappings with
+        ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
+        them.
     wrong
         Set of the paths of those values; what depends on them is not judged.
     host : None
@@ -122,7 +124,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _promex,
     )
     checks += (_config, _plugins, _expressions)
-    checks += (_users, _permissions, _policies, _mirroring, _parameters)
+    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
@@ -138,12 +140,13 @@ class _View:
         self.haproxy = settings["haproxy"]
         self.keepalived = settings["keepalived"]
         self.host = host if host in self.hosts else None
-        self.release, self.version = _packaged(grains)
+        self.version, self.version_from = _version_of(self.rabbitmq, grains)
         self.brokers = topology["brokers"]
         self.load_balancers = topology["load_balancers"]
         self.policies = topology["policies"]
         self.expressions = topology["expressions"]
         self.builds = topology["builds"]
+        self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
         self.instances = list(dict.fromkeys(name for each in described for name in each))
@@ -167,6 +170,11 @@ class _View:
     def _is_known(self):
         """Tell whether this is a broker whose version of RabbitMQ is known."""
         return self.host in self.brokers and self.version is not None
+
+    def is_mirrored(self):
+        """Tell whether ``ha`` surely mirrors queues here."""
+        ha = self.rabbitmq["ha"]
+        return ha == "mirrored" or (ha == "auto" and self.is_before(4, 0))
 
     def is_sound(self, path):
         """Tell whether nothing at a path or below it is wrong by itself."""
@@ -207,10 +215,18 @@ class _View:
         return at if place else []
 
 
-def _packaged(grains):
-    """Tell release and version (major, minor) of the RabbitMQ a system packages, or None."""
+def _version_of(rabbitmq, grains):
+    """
+    Tell which RabbitMQ there will be: what pillar says, else what the system packages.
+
+    Returns the version, (major, minor), and where that is from; two None where it is
+    not known.
+    """
+    if rabbitmq["version"]:
+        major, minor = rabbitmq["version"].split(".")[:2]
+        return (int(major), int(minor)), f"{ROOT}:rabbitmq:version"
     release = RELEASES.get(grains.get("osfinger"), grains.get("oscodename"))
-    return (release, PACKAGED[release]) if release in PACKAGED else (None, None)
+    return (PACKAGED[release], release) if release in PACKAGED else (None, None)
 
 
 def _error(path, found, expected, why=""):
@@ -984,6 +1000,19 @@ def _users(view):
     if view.brokers and not administrators and view.is_sound("rabbitmq:users"):
         found = _Said("no administrator")
         yield _error("rabbitmq:users", found, "a user with the tag administrator")
+    elif view.brokers and not any(_reaches_a_vhost(view, user) for user in administrators):
+        found = _Said("no administrator with permissions in a vhost that is to be there")
+        why = "as which `verify` would send messages"
+        yield _warning("rabbitmq:users", found, "permissions of one of them", why)
+
+
+def _reaches_a_vhost(view, user):
+    """Tell whether a user has permissions in a vhost that pillar describes."""
+    vhosts = view.rabbitmq["vhosts"]
+    return any(
+        vhost in vhosts and not vhosts[vhost].get("absent") and not rights.get("absent")
+        for vhost, rights in user.get("permissions", {}).items()
+    )
 
 
 def _permissions(view):
@@ -993,8 +1022,8 @@ def _permissions(view):
         (f"rabbitmq:users:{name}:{kind}:{vhost}", vhost)
         for name, user in view.rabbitmq["users"].items()
         for kind in ("permissions", "topic_permissions")
-        for vhost in user.get(kind, {})
-        if not user.get("absent")
+        for vhost, rights in user.get(kind, {}).items()
+        if not user.get("absent") and not rights.get("absent")
     ]
     places += [
         (f"rabbitmq:parameters:{key}:vhost", parameter.get("vhost", "/"))
@@ -1119,6 +1148,42 @@ def _mirroring(view):
             yield _error(f"{path}:definition", found, expected, why)
 
 
+def _ties(view):
+    """It is not left open which policy mirrors a queue, and none undoes another's mirrors."""
+    keys = {(policy["name"], policy["vhost"]): key for key, policy in view.policies.items()}
+
+    def path(policy):
+        """Tell where pillar has a policy; None for one that is made by ``ha``."""
+        key = keys.get((policy["name"], policy["vhost"]))
+        return key and f"rabbitmq:policies:{key}"
+
+    def other(first, second):
+        """Name the first of two policies; nothing where there is no such or it is not sound."""
+        if not view.is_sound(path(second)):
+            return None
+        if path(first):
+            return view.is_sound(path(first)) and f"{ROOT}:{path(first)}"
+        made = f"{first['name']} in {first['vhost']}, which {ROOT}:rabbitmq:ha makes,"
+        return view.is_mirrored() and made
+
+    for first, second in view.ties:
+        name = other(first, second)
+        if name:
+            mirrors = any("ha-mode" in one["definition"] for one in (first, second))
+            expected = "another priority"
+            if not path(first):
+                expected += f", or the name {first['name']} to take its place"
+            why = f"as {name} has: RabbitMQ leaves open which one it applies where both match"
+            finding = _error if mirrors else _warning
+            yield finding(f"{path(second)}:priority", second["priority"], expected, why)
+    for first, second in view.without_mirrors:
+        name = other(first, second)
+        if name:
+            why = f"above {name} whose mirrors its queues lose: RabbitMQ applies one policy alone"
+            expected = "ha-mode beside what it sets"
+            yield _warning(f"{path(second)}:priority", second["priority"], expected, why)
+
+
 def _ram(view):
     """A disc node is left, and RAM nodes are asked for only where there are any."""
     ram = [host for host in view.brokers if view.hosts[host].get("node_type") == "ram"]
@@ -1147,8 +1212,8 @@ def _departing(view):
 
 
 def _version(view):
-    """Name a packaged version of RabbitMQ, and where it is from."""
-    return f"{'.'.join(map(str, view.version))} ({view.release})"
+    """Name the version of RabbitMQ, and where it is from."""
+    return f"{'.'.join(map(str, view.version))} ({view.version_from})"
 
 
 # Roles and secrets

@@ -40,9 +40,34 @@ def merged(defaults, pillar, os_family=None):
     """
     settings = copy.deepcopy(defaults)
     of_family = settings.pop("os_families", {}).get(os_family, {})
+    _take_back(settings, dict(pillar or {}))
     for layer in (of_family, dict(pillar or {})):
         settings = salt.utils.dictupdate.merge(settings, copy.deepcopy(layer), strategy="recurse")
     return settings
+
+
+def _take_back(defaults, pillar):
+    """
+    Take out of the defaults what pillar has made pointless, in place.
+
+    Rights in a vhost that is to be absent go with it; a user whom pillar describes is
+    to be there.
+    """
+
+    def described(kind):
+        said = pillar.get("rabbitmq")
+        said = said.get(kind) if isinstance(said, dict) else None
+        said = said if isinstance(said, dict) else {}
+        return {name: one for name, one in said.items() if isinstance(one, dict)}
+
+    users = defaults.get("rabbitmq", {}).get("users", {})
+    for vhost, said in described("vhosts").items():
+        if said.get("absent") is True:
+            for user in users.values():
+                user.get("permissions", {}).pop(vhost, None)
+    for name, said in described("users").items():
+        if said and name in users:
+            users[name].pop("absent", None)
 
 
 def without_secrets(settings):
@@ -203,12 +228,16 @@ def policies(settings):
     }
 
 
+# What each preset's pattern is unless pillar names one.
+_PATTERNS = {"all": "^", "exactly": "^", "prefix": r"^ha\."}
+
+
 def _policy(said, brokers):
     """Put a policy's defaults and what its preset stands for below what it says itself."""
     if said.get("absent"):
         return {key: said[key] for key in ("name", "vhost", "absent")}
     definition = {}
-    if said.get("preset") == "all":
+    if said.get("preset") in ("all", "prefix"):
         definition = {"ha-mode": "all"}
     elif said.get("preset") == "exactly":
         replicas = said.get("replicas", "majority")
@@ -220,7 +249,7 @@ def _policy(said, brokers):
     return {
         "name": said["name"],
         "vhost": said["vhost"],
-        "pattern": said.get("pattern", "^" if definition else None),
+        "pattern": said.get("pattern", _PATTERNS.get(said.get("preset"))),
         "definition": {**definition, **said.get("definition", {})},
         "priority": said.get("priority", 0),
         "apply-to": said.get("apply-to", "all"),

@@ -67,8 +67,8 @@ def validator():
     ``rabbit_ha``, a host and its grains and returns the findings.
     """
     utils = {}
-    names = ("rabbit_settings", "rabbit_pcre", "rabbit_pillar_shape", "rabbit_pillar_checks")
-    for name in (*names, "source_build"):
+    names = ("rabbit_settings", "rabbit_definitions", "rabbit_pcre", "source_build")
+    for name in (*names, "rabbit_pillar_shape", "rabbit_pillar_checks"):
         utils |= functions(name, load(f"_utils/{name}.py"))
     module = load("_pillar/rabbit_ha_findings.py", utils=utils)
     defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())

@@ -114,7 +114,8 @@ def test_the_number_of_erlang_vms_does_not_grow_with_what_is_described(
 ):
     rabbitmqctl.answers(answers("3.10.8"))
     policies = {
-        f"p{number}": {"pattern": "^", "definition": {"max-length": number}} for number in range(20)
+        f"p{number}": {"pattern": f"^{number}$", "definition": {"ha-mode": "all"}, "priority": 1}
+        for number in range(20)
     }
     [ret] = run_state(minion(test=True, **pillar), defined(policies=policies))
     assert ret["result"] is None

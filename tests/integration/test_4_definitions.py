@@ -70,7 +70,9 @@ PRESETS = {
     "test-all": {"vhost": "test", "preset": "all", "pattern": "^all$"},
     "test-two": {"vhost": "test", "preset": "exactly", "replicas": 2, "pattern": "^two$"},
     "test-majority": {"vhost": "test", "preset": "exactly", "pattern": "^majority$"},
-    "test-some": {"vhost": "test", "preset": "all", "pattern": r"^ha\."},
+    "test-some": {"vhost": "test", "preset": "prefix"},
+    # Else all others would be mirrored as well.
+    "test-none": {"vhost": "test", "name": "ha-all", "absent": True},
 }
 MIRRORED = {"all": 3, "two": 2, "majority": 2, "ha.orders": 3, "haystack": 1}
 
@@ -82,7 +84,8 @@ def test_queues_have_the_mirrors_of_each_preset_until_it_is_removed(healthy, vho
         assert "policies:test-all:preset: found 'all', mirrors of classic queues" in said
         return
     changes = _defined_twice(healthy, {**VHOST, "policies": PRESETS})
-    assert set(changes["policies"]) == {f"{name} in test" for name in PRESETS}
+    given = {name for name, policy in PRESETS.items() if not policy.get("absent")}
+    assert set(changes["policies"]) == {f"{name} in test" for name in given}
     assert "backup" not in changes
     _declared(healthy, vhost, *MIRRORED)
 
@@ -92,13 +95,85 @@ def test_queues_have_the_mirrors_of_each_preset_until_it_is_removed(healthy, vho
         )
 
     has(MIRRORED)
-    removed = {name: {"vhost": "test", "absent": True} for name in PRESETS}
+    removed = {name: {**policy, "absent": True} for name, policy in PRESETS.items()}
     changes = _defined_twice(healthy, {**VHOST, "policies": removed})
     kept = healthy.exec(SEED, "stat", "-c", "%U %a", changes["backup"]).stdout
     assert kept.split() == ["root", "600"]
     policies = json.loads(healthy.exec(SEED, "cat", changes["backup"]).stdout)["policies"]
-    assert set(PRESETS) <= {policy["name"] for policy in policies}
+    assert given <= {policy["name"] for policy in policies}
     has(dict.fromkeys(MIRRORED, 1))
+
+
+@pytest.fixture
+def queue_in_both(healthy, vhost):
+    """Queues ``first`` and ``ha.first`` in ``/`` and in ``test``, which go again."""
+    described = {**VHOST, "vhosts": {"test": {}, "/": {}}}
+    _defined_twice(healthy, described)
+    for name in ("/", vhost):
+        _declared(healthy, name, "first", "ha.first")
+    yield described
+    with healthy.amqp() as connection:
+        for name in ("first", "ha.first"):
+            connection.channel().queue_delete(name)
+    gone = {name: {"absent": True} for name in ("ha-two", "ha-all-of-test")}
+    gone["ha-all-of-test"] |= {"name": "ha-all", "vhost": vhost}
+    _defined_twice(healthy, {**described, "policies": gone})
+
+
+def _policies(lab):
+    exported = _exported(lab)["policies"]
+    return sorted(f"{policy['name']} in {policy['vhost']}" for policy in exported)
+
+
+def test_ha_all_is_in_every_vhost_and_gives_way_to_the_article_s_others(healthy, queue_in_both):
+    if not _has_mirrors(healthy):
+        assert _policies(healthy) == []
+        return
+
+    def has(vhost, *replicas):
+        expected = dict(zip(("first", "ha.first"), replicas, strict=True))
+
+        def found():
+            there = _replicas(healthy, vhost)
+            return {name: there[name] for name in expected}
+
+        wait_until(lambda: found() == expected, 30, found)
+
+    assert _policies(healthy) == ["ha-all in /", "ha-all in test"]
+    has("/", 3, 3)
+    has("test", 3, 3)
+    two = {"ha-two": {"preset": "exactly", "replicas": 2}}
+    changes = _defined_twice(healthy, {**queue_in_both, "policies": two})
+    assert set(changes["policies"]) == {"ha-two in /", "ha-all in /"}
+    assert "backup" in changes
+    assert _policies(healthy) == ["ha-all in test", "ha-two in /"]
+    has("/", 2, 2)
+    has("test", 3, 3)
+    some = {"ha-all-of-test": {"name": "ha-all", "vhost": "test", "preset": "prefix"}}
+    changes = _defined_twice(healthy, {**queue_in_both, "policies": two | some})
+    assert set(changes["policies"]) == {"ha-all in test"}
+    has("test", 1, 3)
+    tie = {"ha-some": {"preset": "prefix"}}
+    with healthy.pillar_changed({"rabbitmq": {**queue_in_both, "policies": tie}}):
+        said = str(healthy.salt(SEED, "state.apply", "rabbit_ha.rabbitmq.policies")[SEED])
+    assert "policies:ha-some:priority: found 0, as ha-all in /" in said
+
+
+def test_with_quorum_ha_all_stays_as_long_as_classic_queues_rely_on_it(healthy, queue_in_both):
+    if not _has_mirrors(healthy):
+        return
+    quorum = {**queue_in_both, "ha": "quorum"}
+    quorum["vhosts"] = dict.fromkeys(("/", "test"), {"default_queue_type": "classic"})
+    state = _defined(healthy, quorum)
+    assert (state["result"], state["changes"]) == (True, {}), state
+    assert "policy ha-all in test stays, as classic queues have their mirrors" in state["comment"]
+    with healthy.amqp(vhost="test") as connection:
+        for name in ("first", "ha.first"):
+            connection.channel().queue_delete(name)
+    changes = _defined_twice(healthy, quorum)
+    assert changes["policies"] == {"ha-all in test": {"old": "present", "new": "absent"}}
+    assert "backup" in changes
+    assert _policies(healthy) == ["ha-all in /"]
 
 
 def test_a_vhost_s_default_queue_type_changes_while_no_queue_is_in_the_way(healthy, vhost):
@@ -271,3 +346,14 @@ def test_a_password_is_changed_without_dropping_its_user_and_given_away_nowhere(
 def _hash_of_tester(lab):
     [tester] = [user for user in _exported(lab)["users"] if user["name"] == "tester"]
     return tester["password_hash"]
+
+
+def test_the_default_vhost_goes_and_messages_are_verified_in_another(healthy, vhost):
+    _defined_twice(healthy, {**VHOST, "vhosts": {"/": {"absent": True}, "test": {}}})
+    assert "/" not in [found["name"] for found in _exported(healthy)["vhosts"]]
+    without = {"rabbitmq": {**VHOST, "vhosts": {"/": {"absent": True}, "test": {}}}}
+    with healthy.pillar_changed(without):
+        verified = healthy.salt_run("rabbit_ha.verify", "messages=20")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    _defined_twice(healthy, VHOST)
+    assert "/" in [found["name"] for found in _exported(healthy)["vhosts"]]

@@ -963,7 +963,27 @@ def test_verify_sends_through_the_virtual_address_as_the_administrator(world, br
     assert (counted["confirmed"], counted["consumed"]) == (10, 10)
     assert (broker.parameters.host, broker.parameters.port) == ("192.168.123.123", 5672)
     assert broker.parameters.credentials.username == "admin"
+    assert broker.parameters.virtual_host == "/"
     assert "S3cret" not in str(answer)
+
+
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+@pytest.mark.parametrize("admin", [{}, {"permissions": {"/": {"absent": True}}}])
+def test_verify_sends_in_a_vhost_where_the_administrator_has_permissions(world, broker, admin):
+    rights = {**admin.get("permissions", {}), "orders": EVERYTHING, "gone": EVERYTHING}
+    vhosts = {"gone": {"absent": True}, "orders": {}} | ({} if admin else {"/": {"absent": True}})
+    world.secrets["rabbitmq"]["users"]["admin"]["permissions"] = rights
+    world.pillar["rabbitmq"] = {"vhosts": vhosts}
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert broker.parameters.virtual_host == "orders"
+
+
+def test_an_administrator_without_permissions_cannot_verify(world, broker):
+    world.pillar["rabbitmq"] = {"vhosts": {"/": {"absent": True}, "orders": {}}}
+    with pytest.raises(CommandExecutionError, match="gives no administrator permissions"):
+        world.runner.verify()
 
 
 def test_verify_sends_through_each_virtual_address(world, broker):

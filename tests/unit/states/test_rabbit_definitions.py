@@ -206,11 +206,22 @@ def test_tags_in_the_old_form_of_a_string_are_the_same_tags(broker):
     assert present(state, users=users)["changes"] == {}
 
 
+def test_tags_that_pillar_does_not_name_stay(broker):
+    state, _, node = broker()
+    present(state)
+    users = {"admin": {"permissions": USERS["admin"]["permissions"]}}
+    assert present(broker(node=node)[0], users=users)["changes"] == {}
+    users["admin"]["tags"] = []
+    assert present(broker(node=node)[0], users=users)["result"] is True
+    assert node.definitions["users"][0]["tags"] == []
+
+
 def test_what_pillar_does_not_name_stays(broker):
     state, _, node = broker()
     node.definitions["vhosts"].append({"name": "theirs", "limits": []})
-    node.definitions["policies"].append({**DEFINITIONS["policies"][0], "name": "theirs"})
-    present(state)
+    theirs = {**DEFINITIONS["policies"][0], "name": "theirs", "pattern": "^t", "priority": 1}
+    node.definitions["policies"].append(theirs)
+    assert present(state)["comment"] == "The definitions have been written"
     assert names(node, "vhosts") == ["/", "theirs"]
     assert names(node, "policies") == ["ha-all", "theirs"]
 
@@ -365,6 +376,168 @@ def test_a_policy_may_have_the_name_of_another_vhost_s(broker):
         ("lazy", "/"),
         ("lazy", "v"),
     ]
+
+
+HA_TWO = {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"}
+TWO_VHOSTS = {"/": {}, "orders": {}, "gone": {"absent": True}}
+
+
+def policies_of(node):
+    return sorted(
+        f"{policy['name']} in {policy['vhost']}" for policy in node.definitions["policies"]
+    )
+
+
+def test_queues_are_mirrored_in_every_vhost_that_pillar_names_and_keeps(broker):
+    state, _, node = broker()
+    assert present(state, TWO_VHOSTS)["result"] is True
+    assert policies_of(node) == ["ha-all in /", "ha-all in orders"]
+    [of_orders] = [one for one in node.definitions["policies"] if one["vhost"] == "orders"]
+    assert of_orders == {**DEFINITIONS["policies"][0], "vhost": "orders"}
+    assert present(broker(node=node)[0], TWO_VHOSTS)["changes"] == {}
+
+
+@pytest.mark.parametrize("pattern", ["^", ".*", ""])
+@pytest.mark.parametrize("priority", [-1, 0, 5])
+def test_a_policy_that_mirrors_all_queues_of_a_vhost_takes_the_place_of_ha_all_there(
+    broker, kept, pattern, priority
+):
+    state, _, node = broker()
+    present(state, TWO_VHOSTS)
+    kept.assert_not_called()
+    two = {"ha-two": {"pattern": pattern, "definition": HA_TWO, "priority": priority}}
+    state, rabbitmqctl, _ = broker(node=node)
+    ret = present(state, TWO_VHOSTS, policies=two)
+    assert ret["result"] is True, ret["comment"]
+    assert ret["comment"] == "The definitions have been written"
+    assert policies_of(node) == ["ha-all in orders", "ha-two in /"]
+    # What replaces it is there before it goes.
+    assert [write[0] for write in rabbitmqctl.writes] == ["import_definitions", "clear_policy"]
+    kept.assert_called_once_with("before a policy lowers replicas")
+    assert present(broker(node=node)[0], TWO_VHOSTS, policies=two)["changes"] == {}
+    present(broker(node=node)[0], TWO_VHOSTS, policies={"ha-two": {"absent": True}})
+    assert policies_of(node) == ["ha-all in /", "ha-all in orders"]
+
+
+@pytest.mark.parametrize("name", ["ha-all", "other key"])
+def test_a_policy_named_ha_all_takes_its_place_and_may_be_absent(broker, name):
+    state, _, node = broker()
+    present(state, TWO_VHOSTS)
+    described = {name: {"name": "ha-all", "vhost": "orders", "absent": True}}
+    assert present(broker(node=node)[0], TWO_VHOSTS, policies=described)["result"] is True
+    assert policies_of(node) == ["ha-all in /"]
+    some = {name: {"name": "ha-all", "pattern": "^ha\\.", "definition": ALL}}
+    assert present(broker(node=node)[0], {"/": {}}, policies=some)["result"] is True
+    [policy] = node.definitions["policies"]
+    assert (policy["name"], policy["pattern"]) == ("ha-all", "^ha\\.")
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        policy(TWO, pattern="^orders"),
+        policy(PLAIN),
+        policy(PLAIN, **{"apply-to": "exchanges"}),
+        policy(TWO, priority=1) | {"q": policy(PLAIN, pattern="^q", priority=1)["p"]},
+        policy(TWO, pattern="^q") | {"ha-all": policy(THREE, pattern="^q")["p"]},
+        policy(TWO, **{"apply-to": "queues"})
+        | {"q": policy(TWO, pattern="^q", **{"apply-to": "classic_queues"})["p"]},
+    ],
+)
+def test_policies_of_which_it_is_open_which_one_mirrors_are_refused(broker, policies):
+    state, rabbitmqctl, _ = broker()
+    ret = present(state, policies=policies)
+    assert ret["result"] is False
+    assert "RabbitMQ leaves open which one it applies" in ret["comment"]
+    assert "rabbit_ha:rabbitmq:policies" in ret["comment"]
+    assert rabbitmqctl.writes == []
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        policy(TWO, pattern="^orders", priority=1),
+        policy(TWO, pattern="^orders", priority=-1),
+        policy(TWO) | {"q": policy(PLAIN, **{"apply-to": "exchanges"})["p"] | {"priority": 1}},
+        policy(TWO, **{"apply-to": "queues"})
+        | {"q": policy(PLAIN, **{"apply-to": "exchanges"})["p"]},
+        policy(TWO, vhost="v", pattern="^") | {"q": policy(TWO)["p"]},
+    ],
+)
+def test_policies_of_which_it_is_clear_which_one_mirrors_are_written(broker, policies):
+    assert present(broker()[0], {"/": {}, "v": {}}, policies=policies)["result"] is True
+
+
+@pytest.mark.parametrize("priority", [-1, 0, 5])
+def test_beside_a_policy_that_mirrors_all_and_that_pillar_does_not_name_ha_all_is_not_added(
+    broker, priority
+):
+    state, _, node = broker()
+    theirs = {**DEFINITIONS["policies"][0], "name": "theirs", "definition": HA_TWO}
+    node.definitions["policies"] = [{**theirs, "priority": priority}]
+    ret = present(state, TWO_VHOSTS)
+    assert ret["result"] is True
+    assert policies_of(node) == ["ha-all in orders", "theirs in /"]
+    assert (
+        "But policy ha-all in / is not added: theirs, which pillar does not name" in ret["comment"]
+    )
+    # One that is there already stays, and what comes of it is told.
+    node.definitions["policies"].append(copy.deepcopy(DEFINITIONS["policies"][0]))
+    again = present(broker(node=node)[0], TWO_VHOSTS)
+    assert (again["result"], again["changes"]) == (True, {})
+    assert ("leaves open which one" in again["comment"]) is (priority == 0)
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_policy_that_pillar_does_not_name_and_that_is_in_the_way_is_told_of(broker, test):
+    state, _, node = broker(test=test)
+    theirs = {"name": "theirs", "vhost": "/", "pattern": ".*", "apply-to": "queues"}
+    node.definitions["policies"].append({**theirs, "priority": 0, "definition": PLAIN})
+    ret = present(state)
+    assert ret["result"] is (None if test else True)
+    assert (
+        "But policy theirs in /, which pillar does not name, has the priority 0" in ret["comment"]
+    )
+    node.definitions["policies"][0]["priority"] = 1
+    assert "theirs" not in present(broker(node=node)[0])["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_with_quorum_ha_all_goes_as_soon_as_no_lasting_queue_has_its_mirrors_from_it(
+    broker, kept, test
+):
+    state, _, node = broker()
+    present(state, TWO_VHOSTS)
+    node.definitions["queues"] = [CLASSIC, {**CLASSIC, "vhost": "orders", "type": "quorum"}]
+    predicted = present(broker(node=copy.deepcopy(node), test=True)[0], TWO_VHOSTS, ha="quorum")
+    kept.assert_not_called()
+    ret = present(broker(node=node)[0], TWO_VHOSTS, ha="quorum")
+    assert ret["result"] is True
+    assert predicted["changes"]["policies"] == ret["changes"]["policies"]
+    assert ret["changes"]["policies"] == {"ha-all in orders": {"old": "present", "new": "absent"}}
+    kept.assert_called_once_with("before a policy lowers replicas")
+    assert "But policy ha-all in / stays, as classic queues" in ret["comment"]
+    assert "(1: q)" in ret["comment"]
+    node.definitions["queues"] = []
+    assert present(broker(node=node)[0], TWO_VHOSTS, ha="quorum")["result"] is True
+    assert policies_of(node) == []
+
+
+def test_with_quorum_a_policy_ha_all_of_another_making_stays_and_this_is_told(broker):
+    state, _, node = broker()
+    node.definitions["policies"] = [{**DEFINITIONS["policies"][0], "priority": 2}]
+    ret = present(state, ha="quorum")
+    assert ret["result"] is True
+    assert policies_of(node) == ["ha-all in /"]
+    assert "policy ha-all in / stays: it is not as rabbit_ha:rabbitmq:ha makes it" in ret["comment"]
+
+
+def test_where_rabbitmq_no_longer_mirrors_ha_all_is_only_in_the_way_and_goes(broker):
+    state, _, node = broker(version="4.0.5")
+    node.definitions["policies"] = copy.deepcopy(DEFINITIONS["policies"])
+    node.definitions["queues"] = [CLASSIC]
+    assert present(state)["result"] is True
+    assert policies_of(node) == []
 
 
 @pytest.mark.parametrize(

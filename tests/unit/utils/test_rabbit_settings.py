@@ -51,6 +51,34 @@ def test_an_os_family_comes_over_the_defaults_and_below_pillar(rabbit_settings):
     assert "os_families" in defaults
 
 
+def test_default_rights_in_a_vhost_that_is_to_be_absent_are_gone_with_it(settings):
+    def rights(rabbitmq):
+        return settings({"rabbitmq": rabbitmq})["rabbitmq"]["users"]["admin"]["permissions"]
+
+    assert list(rights({"vhosts": {"orders": {}}})) == ["/"]
+    assert list(rights({"vhosts": {"/": {"absent": False}}})) == ["/"]
+    gone = {"vhosts": {"/": {"absent": True}}}
+    assert rights(gone) == {}
+    # What pillar says itself is pillar's to mend.
+    said = {"users": {"admin": {"permissions": {"/": {"read": ".*"}}}}}
+    assert rights({**gone, **said}) == {"/": {"read": ".*"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "absent"),
+    [
+        (None, True),
+        ({"guest": {}}, True),
+        ({"guest": {"absent": True, "tags": []}}, True),
+        ({"guest": {"tags": []}}, None),
+        ({"guest": {"absent": False}}, False),
+    ],
+)
+def test_a_user_whom_pillar_describes_is_to_be_there(settings, said, absent):
+    users = settings({"rabbitmq": {"users": said}} if said else {})["rabbitmq"]["users"]
+    assert users["guest"].get("absent") is absent
+
+
 def test_merging_changes_neither_pillar_nor_defaults(rabbit_settings):
     defaults, pillar = {"a": {"b": 1}}, {"a": {"c": [2]}}
     rabbit_settings.merged(defaults, pillar)["a"]["c"].append(3)
@@ -309,7 +337,8 @@ ARTICLE_S = {
         "^",
         {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"},
     ),
-    "ha-some": ({"preset": "all", "pattern": r"^ha\."}, r"^ha\.", {"ha-mode": "all"}),
+    "ha-some": ({"preset": "prefix"}, r"^ha\.", {"ha-mode": "all"}),
+    "ha-more": ({"preset": "prefix", "pattern": r"^more\."}, r"^more\.", {"ha-mode": "all"}),
 }
 
 
