@@ -3,9 +3,7 @@
 import contextlib
 import json
 import logging
-import pathlib
 import shutil
-import tempfile
 
 import pytest
 import salt.pillar
@@ -13,7 +11,6 @@ import salt.runner
 from salt._logging import LOG_LEVELS
 from salt.utils import yaml
 
-from tests.gpg import Key
 from tests.support import ROOT, broken_beside_the_secret, recorded
 
 SECRET = "s3cretOfThisTest"
@@ -152,16 +149,6 @@ def test_pillar_that_is_no_yaml_is_told_without_its_lines(compiled):
     for told in (pillar["_errors"], verdict["problems"]):
         assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in str(told)
         assert SECRET not in str(told)
-
-
-@pytest.fixture
-def key():
-    # A socket of gpg's agent goes in there, whose path must be short.
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="rabbit-ha-"))
-    made = Key(folder / "gpgkeys")
-    yield made
-    made.forget()
-    shutil.rmtree(folder)
 
 
 def test_salt_logs_lines_around_an_error_in_pillar_and_encrypted_they_tell_nothing(
