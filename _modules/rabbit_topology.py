@@ -7,6 +7,7 @@ anything.
 
 import ipaddress
 import os
+import re
 
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -14,6 +15,9 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # Where RabbitMQ's metrics are unless its configuration says otherwise.
 PROMETHEUS_PORT = 15692
+# What a program may repeat of a file: a word, with more signs at its ends or without; of a
+# long line a part, between "...".
+_WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
 # What `listen rabbitmq_cluster` says of how HAProxy checks a broker.
 PROBES = {
     "connect": [],
@@ -77,7 +81,8 @@ def redacted(text):
     text
         What a program said of a file that holds them, for instance.
 
-    Returns the text with ``…`` in place of each secret.
+    Returns the text with ``…`` in place of each secret, and of each word of four
+    characters and more that is in one: of a snippet, programs repeat single words.
 
     CLI Example:
 
@@ -85,8 +90,15 @@ def redacted(text):
 
         salt-call rabbit_topology.redacted 'parsing stats auth stats:…'
     """
-    for secret in __utils__["rabbit_settings.secrets"](_merged()):
+    secrets = __utils__["rabbit_settings.secrets"](_merged())
+    for secret in secrets:
         text = text.replace(secret, "…")
+
+    def blanked(found):
+        return "…" if any(found[0] in secret for secret in secrets) else found[0]
+
+    for words in _WORDS:
+        text = words.sub(blanked, text)
     return text
 
 

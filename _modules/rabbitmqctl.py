@@ -63,17 +63,21 @@ def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
         ) from err
 
 
-def _checked(arguments, step, **kwargs):
+def _checked(arguments, step, secret=False, **kwargs):
     """
     Run a tool and raise when it fails.
 
     step
         What this is part of, for the error message.
+    secret : False
+        Whether the document that it prints is secret, and on failure not told.
 
     Returns what the tool printed, a string.
     """
     answer = _run(arguments, **kwargs)
     if answer["retcode"] != 0:
+        if secret:
+            answer = {**answer, "stdout": answer["stdout"].partition("{")[0]}
         said = _said(answer)
         raise CommandExecutionError(
             f"{__grains__['id']}: {step} failed: {arguments[0]} exited with "
@@ -103,12 +107,18 @@ def _found_out(answer):
     return diagnostics.partition("Current node details:")[0] if heading else text
 
 
-def _json(text, step):
-    """Decode the document that a tool printed, warnings before it left out."""
+def _json(text, step, secret=False):
+    """
+    Decode the document that a tool printed, warnings before it left out.
+
+    secret : False
+        Whether what it printed is not to be told.
+    """
     start = re.search(r"^[\[{]", text, re.MULTILINE)
     if not start:
+        found = f"{len(text)} characters" if secret else repr(text[:200])
         raise CommandExecutionError(
-            f"{__grains__['id']}: {step}: expected a JSON document, found {text[:200]!r}"
+            f"{__grains__['id']}: {step}: expected a JSON document, found {found}"
         )
     try:
         return json.loads(text[start.start() :])
@@ -530,8 +540,10 @@ def export_definitions(at=None, with_secrets=False):
     reads = __context__.setdefault(CACHE, {})
     key = ("definitions", at)
     if key not in reads:
-        text = _checked(["export_definitions", "-"], "reading the definitions", node=at)
-        reads[key] = _json(text, "export_definitions")
+        step = "reading the definitions"
+        # Of the document there is a part where the tool was killed.
+        text = _checked(["export_definitions", "-"], step, secret=True, node=at)
+        reads[key] = _json(text, "export_definitions", secret=True)
     return reads[key] if with_secrets else _without_secrets(reads[key])
 
 

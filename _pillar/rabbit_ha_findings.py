@@ -15,11 +15,15 @@ See docs/validation.md.
 import contextlib
 import copy
 import json
+import logging
+import traceback
 
 import salt.utils.crypt
 import salt.utils.data
 import salt.utils.yaml
 from salt.exceptions import SaltException
+
+log = logging.getLogger(__name__)
 
 # In place of what is wrong with regular expressions.
 _UNJUDGED = {
@@ -60,8 +64,14 @@ def ext_pillar(minion_id, pillar):
             grains=__opts__.get("grains"),
         )
     except (ImportError, OSError) as err:
-        error = f"rabbit_ha: pillar cannot be checked: {err} (see docs/validation.md)"
-        return {"rabbit_ha_findings": {"errors": [error], "warnings": []}}
+        return _unchecked(err)
+    except Exception as err:
+        # Salt would tell its text to the minion, and a value of pillar may be in that.
+        where = "".join(traceback.format_tb(err.__traceback__))
+        log.error(
+            "pillar of %s: %s while it was checked:\n%s", minion_id, type(err).__name__, where
+        )
+        return _unchecked(f"{type(err).__name__}, and where is in the log of the master")
     return {
         "rabbit_ha_findings": {
             "errors": [one["message"] for one in found if one["severity"] == "error"],
@@ -69,6 +79,12 @@ def ext_pillar(minion_id, pillar):
             "missing_secrets": [one["missing_secret"] for one in found if "missing_secret" in one],
         }
     }
+
+
+def _unchecked(why):
+    """Tell that pillar cannot be checked, and so not be used."""
+    error = f"rabbit_ha: pillar cannot be checked: {why} (see docs/validation.md)"
+    return {"rabbit_ha_findings": {"errors": [error], "warnings": []}}
 
 
 def findings(pillar, defaults, schema, source_builds, host=None, grains=None):

@@ -21,12 +21,17 @@ class Key:
 
     def __init__(self, folder):
         self.folder = folder
+        self._messages = {}
         self._run(_commands("    mkdir "))
 
-    def encrypt(self, text):
-        """Turn a text into a PGP message."""
-        random, encrypting = _commands("    openssl ").split("|")
-        return self._run(encrypting, text)
+    def encrypt(self, data):
+        """Turn a text into a PGP message, or nested mappings into ones with messages for texts."""
+        if isinstance(data, dict):
+            return {name: self.encrypt(value) for name, value in data.items()}
+        if data not in self._messages:
+            random, encrypting = _commands("    openssl ").split("|")
+            self._messages[data] = self._run(encrypting, data)
+        return self._messages[data]
 
     def forget(self):
         """End the agent that gpg started."""

@@ -2,10 +2,12 @@
 How tests load the project's files, and build a ``__salt__`` that refuses wrong calls.
 """
 
+import functools
 import importlib.util
 import inspect
 import json
 import pathlib
+import re
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -13,6 +15,9 @@ from salt.utils import yaml
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
+SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
+# The line of a template that has the secret.
+SECRET_LINE = re.compile(r"pillar\[|said\[|auth_pass \{\{")
 RABBITMQ_VERSIONS = sorted(path.name for path in DATA.iterdir() if path.name[0].isdigit())
 
 # What a pillar carries in which the check found nothing wrong.
@@ -72,13 +77,45 @@ def validator():
         utils |= functions(name, load(f"_utils/{name}.py"))
     module = load("_pillar/rabbit_ha_findings.py", utils=utils)
     defaults = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
-    schema = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
     builds = yaml.safe_load((ROOT / "salt/rabbit_ha/source_builds.yaml").read_text())
 
     def check(pillar, host=None, grains=None):
-        return module.findings(pillar, defaults, schema, builds, host, grains)
+        return module.findings(pillar, defaults, SCHEMA, builds, host, grains)
 
     return module, check
+
+
+def secret_places(node=SCHEMA["properties"]["rabbit_ha"]):
+    """
+    List where pillar may have a secret, as the schema marks them.
+
+    Returns a list of tuples of keys below ``rabbit_ha``, with ``*`` for a name of one's own.
+    """
+    while "$ref" in node:
+        parts = node["$ref"].removeprefix("#/").split("/")
+        node = functools.reduce(dict.__getitem__, parts, SCHEMA)
+    if node.get("writeOnly"):
+        return [()]
+    below = dict(node.get("properties", {}))
+    if isinstance(node.get("additionalProperties"), dict):
+        below["*"] = node["additionalProperties"]
+    return [(key, *place) for key, one in below.items() for place in secret_places(one)]
+
+
+def broken_beside_the_secret(template, broken):
+    """
+    Break a template of the file root: Salt shows the lines around an error.
+
+    template
+        Path below ``salt/rabbit_ha``.
+    broken
+        What to put below the line that has the secret.
+
+    Returns the template's text.
+    """
+    lines = (ROOT / "salt" / "rabbit_ha" / template).read_text().splitlines()
+    at = max(number for number, line in enumerate(lines) if SECRET_LINE.search(line))
+    return "\n".join([*lines[: at + 1], broken, *lines[at + 1 :]])
 
 
 def recorded(version, name):

@@ -3,8 +3,11 @@
 import copy
 import json
 import os
+import pathlib
 import shlex
+import shutil
 import sys
+import tempfile
 
 import pytest
 import salt.config
@@ -12,6 +15,7 @@ import salt.loader
 import salt.state
 from salt.utils import yaml
 
+from tests.gpg import Key
 from tests.support import NO_FINDINGS, ROOT, TOPOLOGY
 
 CONFIGURATION = yaml.safe_load((ROOT / "conf" / "master").read_text())
@@ -93,6 +97,17 @@ def master(tmp_path):
         "ext_pillar": CONFIGURATION["ext_pillar"],
         "rabbit_ha.secrets_dir": str(tmp_path / "secrets"),
     }
+
+
+@pytest.fixture(scope="session")
+def key():
+    """A throw-away PGP key."""
+    # A socket of gpg's agent goes in there, whose path must be short.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="rabbit-ha-"))
+    made = Key(folder / "gpgkeys")
+    yield made
+    made.forget()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

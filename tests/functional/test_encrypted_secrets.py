@@ -1,15 +1,9 @@
 """docs/secrets.md with a throw-away key: pillar encrypted with gpg, through Salt's own compiler."""
 
-import pathlib
-import shutil
-import tempfile
-
 import pytest
 import salt.pillar
 import salt.runner
 from salt.utils import yaml
-
-from tests.gpg import Key
 
 SECRETS = {
     "broker": {"rabbitmq": {"users": {"admin": {"password": "s3cret of admin"}}}},
@@ -18,7 +12,6 @@ SECRETS = {
         "keepalived": {"authentication": {"auth_pass": "s3crets8"}},
     },
 }
-MESSAGES = {}
 HOSTS = {"broker": "rabbitmq-node2", "load_balancer": "haproxy-keeplive-node1"}
 PATHS = {
     "broker": ["rabbit_ha:rabbitmq:users:admin:password"],
@@ -29,25 +22,6 @@ PATHS = {
 }
 
 
-@pytest.fixture(scope="module")
-def key():
-    # A socket of gpg's agent goes in there, whose path must be short.
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="rabbit-ha-"))
-    made = Key(folder / "gpgkeys")
-    yield made
-    made.forget()
-    shutil.rmtree(folder)
-
-
-def encrypted(data, key):
-    """Copy nested data with each text as a PGP message."""
-    if isinstance(data, dict):
-        return {name: encrypted(value, key) for name, value in data.items()}
-    if data not in MESSAGES:
-        MESSAGES[data] = key.encrypt(data)
-    return MESSAGES[data]
-
-
 @pytest.fixture
 def master(master, tmp_path, key):
     """Return a function that gives the options of a master with encrypted secrets."""
@@ -56,7 +30,7 @@ def master(master, tmp_path, key):
         folder = tmp_path / "secrets" / "rabbit_ha" / "secrets"
         folder.mkdir(parents=True)
         for role, secrets in SECRETS.items():
-            text = yaml.safe_dump({"rabbit_ha": encrypted(secrets, key)})
+            text = yaml.safe_dump({"rabbit_ha": key.encrypt(secrets)})
             (folder / f"{role}.sls").write_text(f"{first_line}\n{text}")
         return {**master, "gpg_keydir": str(key.folder), **opts}
 

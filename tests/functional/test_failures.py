@@ -1,13 +1,17 @@
 """What fails tells no secret: templates that do not render, states that raise, tools that fail."""
 
+import contextlib
 import json
 import logging
-import re
 import shutil
 
 import pytest
+import salt.pillar
+import salt.runner
+from salt._logging import LOG_LEVELS
+from salt.utils import yaml
 
-from tests.support import ROOT, recorded
+from tests.support import ROOT, broken_beside_the_secret, recorded
 
 SECRET = "s3cretOfThisTest"
 FILES = {
@@ -24,8 +28,6 @@ FILES = {
         {"keepalived": {"authentication": {"auth_pass": SECRET}, "interface": "lo"}},
     ),
 }
-# The line of a template that has the secret.
-SECRET_LINE = r"pillar\[|said\[|auth_pass \{\{"
 BREAKS = {
     "undefined": "{{ pillar.rabbit_ha.nothing.at_all }}",
     "exception": "{{ 1 // 0 }}",
@@ -34,15 +36,22 @@ BREAKS = {
 }
 
 
+@contextlib.contextmanager
+def logging_at(caplog, level):
+    """Have Salt log at a level, one of its own too."""
+    logger = logging.getLogger("salt")
+    before = logger.level
+    logger.setLevel(LOG_LEVELS[level])
+    with caplog.at_level(LOG_LEVELS[level]):
+        yield
+    logger.setLevel(before)
+
+
 @pytest.fixture
 def logged(caplog):
     """Everything that Salt logs, at its most talkative."""
-    logger = logging.getLogger("salt")
-    before = logger.level
-    logger.setLevel(1)
-    with caplog.at_level(1):
+    with logging_at(caplog, "all"):
         yield lambda: caplog.text
-    logger.setLevel(before)
 
 
 @pytest.mark.parametrize("broken", BREAKS)
@@ -51,11 +60,8 @@ def test_a_template_that_does_not_render_tells_no_secret(
     tmp_path, minion, run_state, logged, template, broken
 ):
     served = shutil.copytree(ROOT / "salt", tmp_path / "served", symlinks=True)
-    path = served / "rabbit_ha" / template
-    lines = path.read_text().splitlines()
-    # Beside the line that has the secret: Salt shows the lines around an error.
-    at = max(number for number, line in enumerate(lines) if re.search(SECRET_LINE, line))
-    path.write_text("\n".join([*lines[: at + 1], BREAKS[broken], *lines[at + 1 :]]))
+    text = broken_beside_the_secret(template, BREAKS[broken])
+    (served / "rabbit_ha" / template).write_text(text)
     host, pillar = FILES[template]
     opts = minion(host, **pillar)
     opts["file_roots"] = {"base": [str(served)]}
@@ -97,3 +103,72 @@ def test_a_state_that_raises_tells_no_password_and_no_hash(minion, run_state, ra
     for secret in (SECRET, "s3cretHash"):
         assert secret not in str(ret)
         assert secret not in logged()
+
+
+@pytest.fixture
+def compiled(master, tmp_path):
+    """Return a function that compiles pillar and checks it, with a text as brokers' secrets."""
+
+    def build(text, **opts):
+        path = tmp_path / "secrets" / "rabbit_ha" / "secrets" / "broker.sls"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        given = {**master, **opts}
+        host = "rabbitmq-node1"
+        pillar = salt.pillar.Pillar(given, {"id": host}, host, "base").compile_pillar()
+        answer = salt.runner.RunnerClient(given).cmd("rabbit_ha.validate", [], print_event=False)
+        return pillar, answer["data"]["verdict"]
+
+    return build
+
+
+def broker(password):
+    return yaml.safe_dump({"rabbit_ha": {"rabbitmq": {"users": {"admin": {"password": password}}}}})
+
+
+def test_a_check_of_pillar_that_breaks_tells_no_value(tmp_path, compiled, caplog):
+    served = shutil.copytree(ROOT / "salt", tmp_path / "served", symlinks=True)
+    # The schema is no schema: what breaks at that is not foreseen.
+    (served / "rabbit_ha" / "pillar.schema.json").write_text('{"properties": 5}')
+    with logging_at(caplog, "trace"):
+        pillar, verdict = compiled(broker(SECRET), file_roots={"base": [str(served)]})
+    assert "_errors" not in pillar
+    for [error] in (pillar["rabbit_ha_findings"]["errors"], verdict["problems"]):
+        assert error.startswith("rabbit_ha: pillar cannot be checked: AttributeError, and where")
+    assert "in ext_pillar\n    found = findings(" in caplog.text
+    assert SECRET not in caplog.text
+
+
+# As in a password that begins with @ and is not quoted.
+NO_YAML = "\n    orders: {password: @}\n"
+
+
+def test_pillar_that_is_no_yaml_is_told_without_its_lines(compiled):
+    pillar, verdict = compiled(f"{broker(SECRET)}{NO_YAML}")
+    assert verdict["result"] is False
+    for told in (pillar["_errors"], verdict["problems"]):
+        assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in str(told)
+        assert SECRET not in str(told)
+
+
+def test_salt_logs_lines_around_an_error_in_pillar_and_encrypted_they_tell_nothing(
+    compiled, logged, key
+):
+    encrypted = f"#!yaml|gpg\n{broker(key.encrypt(SECRET))}{NO_YAML}"
+    for text, leaks in ((encrypted, False), (f"{broker(SECRET)}{NO_YAML}", True)):
+        pillar, _ = compiled(text, gpg_keydir=str(key.folder))
+        assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in str(pillar["_errors"])
+        # docs/secrets.md warns of it.
+        assert (SECRET in logged()) is leaks
+
+
+@pytest.mark.parametrize(
+    ("level", "leaks"), [("debug", False), ("trace", False), ("garbage", True), ("all", True)]
+)
+def test_salt_logs_pillar_from_the_level_on_that_the_documentation_names(
+    compiled, caplog, level, leaks
+):
+    with logging_at(caplog, level):
+        pillar, _ = compiled(broker(SECRET))
+    assert pillar["rabbit_ha"]["rabbitmq"]["users"]["admin"]["password"] == SECRET
+    assert (SECRET in caplog.text) is leaks

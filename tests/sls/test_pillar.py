@@ -9,7 +9,7 @@ import salt.pillar
 from salt.utils import yaml
 
 from tests.sls.conftest import OS_FAMILIES, SECRETS
-from tests.support import ROOT, TOPOLOGY
+from tests.support import ROOT, TOPOLOGY, secret_places
 
 BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
@@ -39,12 +39,25 @@ FILES = {
             "monitor": {"password": SECRETS["monitor"]},
             "snippets": {"text": {"users": "SECRET-of-a-snippet"}},
         },
-        "keepalived": {"authentication": {"auth_pass": SECRETS["auth_pass"]}},
+        "keepalived": {
+            "authentication": {"auth_pass": SECRETS["auth_pass"]},
+            "instances": {"VI_2": {"authentication": {"auth_pass": "SECRETv2"}}},
+            "snippets": {"text": {"mail": "SECRET-of-another-snippet"}},
+        },
+        "hosts": {
+            "haproxy-keeplive-node1": {
+                "keepalived": {
+                    "authentication": {"auth_pass": "SECRETh1"},
+                    "instances": {"VI_2": {"authentication": {"auth_pass": "SECRETh2"}}},
+                }
+            }
+        },
     },
 }
 OF_BROKERS = {SECRETS["erlang_cookie"], SECRETS["config"], SECRETS["admin"], "SECRET-orders"}
 OF_BROKERS |= {HASH, "SECRET-of-a-shovel", "SECRET-of-a-global-parameter"}
 OF_BALANCERS = {SECRETS["monitor"], SECRETS["auth_pass"], "SECRET-of-a-snippet"}
+OF_BALANCERS |= {"SECRET-of-another-snippet", "SECRETv2", "SECRETh1", "SECRETh2"}
 BOTH = {
     "hosts": {
         "both": {"address": "192.0.2.1", "roles": ["load_balancer", "broker"]},
@@ -93,11 +106,34 @@ def secrets_in(pillar):
     return {secret for secret in OF_BROKERS | OF_BALANCERS if secret in json.dumps(pillar)}
 
 
+def said_at(data, place):
+    """List what nested mappings say at a place, in which ``*`` is any key."""
+    for key in place:
+        data = [
+            value
+            for one in (data if isinstance(data, list) else [data])
+            for name, value in one.items()
+            if key in ("*", name)
+        ]
+    return data
+
+
+@pytest.mark.parametrize("place", secret_places(), ids=":".join)
+def test_the_tests_below_are_about_every_secret_that_pillar_can_have(place):
+    [role] = [role for role, said in FILES.items() if said_at(said, place)]
+    expected = OF_BROKERS if role == "broker" else OF_BALANCERS
+    assert any(secret in str(said_at(FILES[role], place)) for secret in expected)
+
+
 @pytest.mark.parametrize("minion", [*BROKERS, *BALANCERS, "stranger", "lab_master"])
 def test_everyone_knows_the_topology_as_the_orchestration_reads_it_too(pillar, minion):
     found = pillar(minion)
     assert "_errors" not in found
-    assert found["rabbit_ha"]["hosts"] == TOPOLOGY["hosts"]
+    for host, described in TOPOLOGY["hosts"].items():
+        known = found["rabbit_ha"]["hosts"][host]
+        assert {key: known[key] for key in ("address", "roles")} == {
+            key: described[key] for key in ("address", "roles")
+        }
     assert found["rabbit_ha"]["virtual_address"] == TOPOLOGY["virtual_address"]
     assert found["rabbit_ha"]["seed"] == "rabbitmq-node1"
 

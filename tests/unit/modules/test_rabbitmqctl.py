@@ -165,6 +165,39 @@ def test_definitions_are_read_once_until_something_else_changed_the_node(rabbitm
     assert run.call_count == 2
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"retcode": -9, "stdout": 'Warning: old\n{"users":[{"password_hash":"s3cret'},
+            "reading the definitions failed: export_definitions exited with -9: ",
+        ),
+        (
+            {"retcode": 1, "stdout": "'rabbitmqctl' timed out after 120 seconds"},
+            "export_definitions exited with 1: 'rabbitmqctl' timed out after 120 seconds",
+        ),
+        (
+            {"retcode": 69, "stdout": "", "stderr": "Error: no such node"},
+            "export_definitions exited with 69: Error: no such node",
+        ),
+        (
+            {"stdout": 'of "s3cret"}'},
+            "export_definitions: expected a JSON document, found 12 characters",
+        ),
+        (
+            {"stdout": '{"users":[{"password_hash":"s3cret'},
+            "export_definitions: expected a JSON document, found a broken one: ",
+        ),
+    ],
+)
+def test_an_export_that_fails_is_told_without_what_was_exported(rabbitmqctl, run, answer, said):
+    run.return_value = {**DONE, **answer}
+    with pytest.raises(CommandExecutionError) as caught:
+        rabbitmqctl.export_definitions(with_secrets=True)
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_exported_definitions_hold_users_with_hashes_and_decoded_policies(
     rabbitmqctl, run, version

@@ -390,3 +390,17 @@ def test_a_master_without_jsonschema_cannot_check():
     assert found["rabbit_ha_findings"]["errors"] == [
         "rabbit_ha: pillar cannot be checked: No module named 'jsonschema' (see docs/validation.md)"
     ]
+
+
+def test_a_check_that_breaks_is_an_error_without_the_value_that_it_broke_at(caplog):
+    def findings(pillar, schema):
+        raise ValueError(f"invalid literal: {LEAK}")
+
+    found = ext_pillar(pillar_of(), **{"rabbit_pillar_shape.findings": findings})
+    assert found["rabbit_ha_findings"]["errors"] == [
+        "rabbit_ha: pillar cannot be checked: ValueError, and where is in the log of the master "
+        "(see docs/validation.md)"
+    ]
+    assert "in findings" in caplog.text
+    # The traceback has the line of the source, and no value.
+    assert f"invalid literal: {LEAK}" not in caplog.text

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support import ROOT, TOPOLOGY, load
+from tests.support import TOPOLOGY, load, secret_places
 
 
 @pytest.fixture
@@ -179,28 +179,22 @@ def test_secrets_are_what_is_not_shown(rabbit_settings, settings):
     assert rabbit_settings.secrets(settings()) == []
 
 
-SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
-
-
-def with_secrets(node, secret):
-    """Make a pillar out of the schema that says all secrets, and nothing else."""
-    while "$ref" in node:
-        parts = node["$ref"].removeprefix("#/").split("/")
-        node = functools.reduce(dict.__getitem__, parts, SCHEMA)
-    if node.get("writeOnly"):
-        return secret
-    found = {key: with_secrets(below, secret) for key, below in node.get("properties", {}).items()}
-    if isinstance(node.get("additionalProperties"), dict):
-        # A name of one's own; in rabbitmq.conf it tells that the value is a secret.
-        found["default_pass"] = with_secrets(node["additionalProperties"], secret)
-    return {key: value for key, value in found.items() if value}
+def with_secrets(secret):
+    """Make a pillar that says all secrets of the schema, and nothing else."""
+    pillar = {}
+    for place in secret_places():
+        # In rabbitmq.conf the key tells that the value is a secret.
+        *parents, last = ["default_pass" if key == "*" else key for key in place]
+        holder = functools.reduce(lambda above, key: above.setdefault(key, {}), parents, pillar)
+        holder[last] = secret
+    return pillar
 
 
 @pytest.mark.parametrize("secret", ["FOUND", 98765])
 def test_the_settings_are_rid_of_every_secret_that_the_schema_marks(
     rabbit_settings, settings, secret
 ):
-    pillar = with_secrets(SCHEMA["properties"]["rabbit_ha"], secret)
+    pillar = with_secrets(secret)
     assert pillar["rabbitmq"]["users"]["default_pass"]["password"] == secret
     merged = settings(pillar)
     before = copy.deepcopy(merged)
