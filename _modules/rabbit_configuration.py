@@ -187,7 +187,30 @@ def judge(staged, check):
             '[haproxy, -c, -f, "{root}/etc/haproxy/haproxy.cfg"]'
     """
     root = staged["root"]
-    command = [argument.replace("{root}", root) for argument in check]
+    said = refusal([argument.replace("{root}", root) for argument in check])
+    if said:
+        raise CommandExecutionError(
+            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
+            f"{said.replace(root, '')}"
+        )
+
+
+def refusal(command):
+    """
+    Run a command that judges a configuration.
+
+    command
+        List of a command and its arguments: ``[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]``.
+
+    Returns None where it is content, else what it said, without the secrets of pillar
+    (``rabbit_topology.redacted``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.refusal '[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]'
+    """
     # What it says may quote a line that holds a secret.
     done = __salt__["cmd.run_all"](
         command,
@@ -196,12 +219,10 @@ def judge(staged, check):
         ignore_retcode=True,
         output_loglevel="quiet",
     )
-    if done["retcode"] != 0:
-        said = __salt__["rabbit_topology.redacted"](done["stdout"].replace(root, ""))
-        raise CommandExecutionError(
-            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
-            f"{said or 'exit code {}'.format(done['retcode'])}"
-        )
+    if done["retcode"] == 0:
+        return None
+    said = __salt__["rabbit_topology.redacted"](done["stdout"])
+    return said or f"exit code {done['retcode']}"
 
 
 def install(staged):

@@ -117,10 +117,10 @@ def restart(service, check=None):
     settings = __salt__["rabbit_topology.settings"]()
     keepalived = settings["keepalived"]["service"]
     if check:
-        judged = __salt__["cmd.run_all"](check, python_shell=False, redirect_stderr=True)
-        if judged["retcode"] != 0:
+        said = __salt__["rabbit_configuration.refusal"](check)
+        if said:
             raise CommandExecutionError(
-                f"{' '.join(check)} fails, so {service} was not restarted: {judged['stdout']}"
+                f"{' '.join(check)} fails, so {service} was not restarted: {said}"
             )
     given_away = hand_over()
     left = f"; {' '.join(given_away)} stays with another load balancer" if given_away else ""
