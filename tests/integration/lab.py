@@ -4,6 +4,7 @@ The lab as the tests see it: hosts to command and to break.
 
 import contextlib
 import json
+import os
 import pathlib
 import stat
 import subprocess
@@ -45,6 +46,7 @@ class Lab:
         self.pillar = pillar
         self.hosts = hosts
         self.deployment = None
+        self._began = time.time()
 
     def command(self, verb, *arguments, check=True, timeout=900, **kwargs):
         """Run a verb of bin/lab; returns the CompletedProcess."""
@@ -105,6 +107,11 @@ class Lab:
         """The secrets of a role, as ``salt-run rabbit_ha.secrets`` wrote them."""
         return yaml.safe_load(self._secrets_file(role).read_text())["rabbit_ha"]
 
+    def write_secrets(self, role, secrets, first_line=""):
+        """Have pillar give the secrets of a role, what is below ``rabbit_ha``, from now on."""
+        text = yaml.safe_dump({"rabbit_ha": secrets}, sort_keys=False)
+        self._secrets_file(role).write_text(f"{first_line}\n{text}")
+
     def secrets(self):
         """All secrets there are: a mapping from what each is to its text."""
         broker, balancer = self.secret("broker"), self.secret("load_balancer")
@@ -121,6 +128,11 @@ class Lab:
             },
             **{f"hash of {user['name']}'s password": user["password_hash"] for user in users},
         }
+
+    def states(self):
+        """The master's file root beside the project's, for SLS files to try."""
+        config_file = pathlib.Path(self.status()["master"]["config_dir"]) / "master"
+        return pathlib.Path(yaml.safe_load(config_file.read_text())["file_roots"]["base"][-1])
 
     @contextlib.contextmanager
     def pillar_changed(self, changes, role=None):
@@ -182,33 +194,28 @@ class Lab:
         opts["id"] = f"{opts['id']}_master"
         return salt.pillar.Pillar(opts, {"id": minion}, minion, "base").compile_pillar()
 
-    def grep_on_the_master(self, pattern, folder):
-        """List the master's logs, job cache and what others can read that match a pattern."""
+    def files_of_the_master(self):
+        """Yield path and content of what is in its folder: logs, job cache and all the rest."""
+        folder = pathlib.Path(self.status()["master"]["config_dir"])
         # Salt keeps each minion's pillar there, for the master's user alone.
-        private = pathlib.Path(folder) / "cache" / "pillar"
-        found = []
-        for path in pathlib.Path(folder).rglob("*"):
-            # Others come and go while this looks.
-            with contextlib.suppress(FileNotFoundError):
-                readable = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
-                if path.is_file() and (path.parent != private or readable):
-                    found += [path] if pattern.search(path.read_bytes()) else []
-        return found
+        private = folder / "cache" / "pillar"
+        yield from _files(folder, lambda path, mode: path.parent != private or mode & 0o044)
 
-    def grep_readable_by_others(self, host, pattern):
-        """List what a host wrote, its logs and whatever others can read, that match a pattern."""
+    def files_of(self, host, wanted):
+        """
+        Yield path and content of what a host wrote; what came with a package is older.
+
+        wanted
+            Function that takes a path, as in the host, and a mode and tells whether to.
+        """
         written = pathlib.Path(self.status()["hosts"][host]["root"]).parent / "upper"
-        found = []
-        for path in written.rglob("*"):
-            if path.is_symlink() or not path.is_file():
-                continue
-            inside = f"/{path.relative_to(written)}"
-            private = not path.stat().st_mode & stat.S_IROTH
-            if private and not inside.startswith(("/var/log/", "/var/cache/salt/")):
-                continue
-            if pattern.search(path.read_bytes()):
-                found.append(inside)
-        return found
+
+        def inside(path):
+            return f"/{path.relative_to(written)}"
+
+        since = self._began
+        for path, content in _files(written, lambda path, mode: wanted(inside(path), mode), since):
+            yield inside(path), content
 
     def wait_for_minions(self, seconds=60):
         """Wait until all minions answer."""
@@ -227,6 +234,18 @@ class Lab:
             return last["status"].returncode == 0
 
         wait_until(well, seconds, lambda: last["status"].stdout + last["status"].stderr)
+
+
+def _files(folder, wanted, since=0):
+    """Yield path and content of files below a folder; others come and go while this looks."""
+    for parent, _, names in os.walk(folder):
+        for path in (pathlib.Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                found = path.lstat()
+                if not stat.S_ISREG(found.st_mode) or found.st_mtime < since:
+                    continue
+                if wanted(path, found.st_mode):
+                    yield path, path.read_bytes()
 
 
 def wait_until(condition, seconds, explanation):

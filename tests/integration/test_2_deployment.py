@@ -11,9 +11,14 @@ import pytest
 
 from tests.integration.amqp import consume, publish
 from tests.integration.lab import BROKERS, CHECKOUT, HOLDER, HOSTS, STANDBY, VIRTUAL_ADDRESS
-from tests.integration.recorder import assert_nothing_gave_away
+from tests.integration.recorder import (
+    assert_nothing_gave_away,
+    assert_rabbitmq_has_no_clear_text,
+)
 
 NODES = {f"rabbit@{broker}" for broker in BROKERS}
+# The master's, and a minion's.
+LOGS = ("/master/log", "/var/log/salt/minion")
 ADDRESSES = {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}
 
 
@@ -123,8 +128,22 @@ def test_status_is_json_for_scripts(deployed):
 
 
 def test_nothing_gave_a_secret_away(deployed, recorder):
+    secrets = deployed.secrets()
     outputs = [deployed.deployment.stdout, deployed.deployment.stderr]
-    assert_nothing_gave_away(deployed.secrets(), deployed, recorder, outputs)
+    assert_nothing_gave_away(secrets, deployed, recorder, outputs)
+    admin = {"admin's password": secrets["admin's password"]}
+    assert_rabbitmq_has_no_clear_text(admin, deployed, BROKERS)
+
+
+def test_what_is_searched_has_what_salt_logs_at_its_talkative_levels(deployed):
+    def levels(files):
+        lines = b"".join(content for path, content in files if str(path).endswith(LOGS))
+        return {level for level in (b"[DEBUG ", b"[TRACE ") if level in lines}
+
+    assert levels(deployed.files_of_the_master()) == {b"[DEBUG ", b"[TRACE "}
+    for host in HOSTS:
+        found = levels(deployed.files_of(host, lambda path, mode: path.endswith(LOGS)))
+        assert found == {b"[DEBUG ", b"[TRACE "}, host
 
 
 def test_secrets_reach_only_the_roles_that_need_them(deployed):

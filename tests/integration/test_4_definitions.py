@@ -8,7 +8,10 @@ import pika.exceptions
 import pytest
 
 from tests.integration.lab import BROKERS, wait_until
-from tests.integration.recorder import assert_nothing_gave_away
+from tests.integration.recorder import (
+    assert_nothing_gave_away,
+    assert_rabbitmq_has_no_clear_text,
+)
 
 SEED, SECOND, THIRD = BROKERS
 STATE = "The cluster has its vhosts, users and policies"
@@ -262,8 +265,10 @@ def test_a_password_is_changed_without_dropping_its_user_and_given_away_nowhere(
         outputs.append(str(state))
         assert state["result"] is False
         assert "component test not found, for the parameter nowhere in test" in state["comment"]
-    secret = {"old password": old, "new password": new, "password in a URI": of_uri, **hashes}
+    passwords = {"old password": old, "new password": new}
+    secret = {**passwords, "password in a URI": of_uri, **hashes}
     assert_nothing_gave_away(secret, healthy, recorder, outputs)
+    assert_rabbitmq_has_no_clear_text(passwords, healthy, BROKERS)
     gone = {"users": {"tester": {"absent": True}}, "global_parameters": {"test": {"absent": True}}}
     _defined_twice(healthy, gone)
 

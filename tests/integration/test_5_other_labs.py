@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from tests.integration.recorder import Recorder, assert_nothing_gave_away
+
 RELEASES = ("bookworm", "trixie", "forky")
 # Both load balancers are brokers, host names have a domain and one begins like
 # another, and pillar gives the cookie.
@@ -22,6 +24,7 @@ SHARED_HOSTS = {
         "mq2.example.org": {"address": "10.20.1.2", "roles": ["broker"]},
     },
 }
+COOKIE, NEW_COOKIE = "ACOOKIEFORTHETESTS", "ANOTHERONEFORTHETESTS"
 
 
 def _changed(returns):
@@ -45,15 +48,39 @@ def test_other_release_is_deployed_verified_and_left_alone_afterwards(another_la
     assert _changed(lab.salt("*", "state.highstate")) == []
 
 
-def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(another_lab):
-    cookie = {"rabbitmq": {"erlang_cookie": "ACOOKIEFORTHETESTS"}}
-    lab = another_lab("bookworm", {"topology": SHARED_HOSTS, "rabbitmq": cookie})
-    returns = lab.salt("*", "state.highstate", "--timeout=300")
+@pytest.fixture(scope="module")
+def shared(another_lab_for_a_module):
+    """Hosts of both roles, whose brokers' secrets have the cookie."""
+    lab = another_lab_for_a_module("bookworm", {"topology": SHARED_HOSTS})
+    with lab.pillar_changed({"rabbitmq": {"erlang_cookie": COOKIE}}, role="broker"):
+        yield lab
+
+
+def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(shared):
+    returns = shared.salt("*", "state.highstate", "--timeout=300")
     failed = [(h, s["comment"]) for h in returns for s in returns[h].values() if not s["result"]]
     assert not failed
-    done = lab.salt_run("rabbit_ha.verify", "--out=json")
+    done = shared.salt_run("rabbit_ha.verify", "--out=json")
     assert done.returncode == 0, done.stdout
     seen = json.loads(done.stdout)
     members = ["rabbit@mq1", "rabbit@mq10", "rabbit@mq2"]
     assert all(sorted(broker["members"]) == members for broker in seen["brokers"].values())
-    assert _changed(lab.salt("*", "state.highstate", "--timeout=300")) == []
+    assert _changed(shared.salt("*", "state.highstate", "--timeout=300")) == []
+
+
+def test_the_cookie_changes_as_the_runbook_says_and_is_given_away_nowhere(shared, tmp_path):
+    changed = {"rabbitmq": {"erlang_cookie": NEW_COOKIE}}
+    with Recorder(shared, tmp_path) as recorder, shared.pillar_changed(changed, role="broker"):
+        refused = shared.salt("mq2*", "state.apply", "rabbit_ha.rabbitmq.cookie")
+        assert "with another cookie it would lose them" in str(refused)
+        stopped = shared.salt("*", "service.stop", "rabbitmq-server")
+        assert set(stopped.values()) == {True}
+        done = shared.salt_run("state.orchestrate", "orch.rabbit_ha")
+        assert done.returncode == 0, done.stdout + done.stderr
+        for host in shared.hosts:
+            found = shared.exec(host, "sh", "-c", "cd /var/lib/rabbitmq; head .erlang.cookie*")
+            now, _, before = found.stdout.partition("==> .erlang.cookie.")
+            assert NEW_COOKIE in now and COOKIE in before
+        secrets = {"old cookie": COOKIE, "new cookie": NEW_COOKIE}
+        outputs = [str(refused), done.stdout, done.stderr]
+        assert_nothing_gave_away(secrets, shared, recorder, outputs)

@@ -1,0 +1,304 @@
+"""Secrets on real hosts where things fail, and where the secrets change."""
+
+import base64
+import contextlib
+import pathlib
+import shutil
+import urllib.error
+import urllib.request
+
+import pika.exceptions
+import pytest
+import salt.utils.dictupdate
+
+from tests.gpg import Key
+from tests.integration.lab import BROKERS, HOLDER, STANDBY
+from tests.integration.recorder import (
+    assert_nothing_gave_away,
+    assert_rabbitmq_has_no_clear_text,
+)
+from tests.support import broken_beside_the_secret
+
+SEED, SECOND, _ = BROKERS
+BALANCERS = (HOLDER, STANDBY)
+TEMPLATES = (
+    "rabbitmq/files/rabbitmq.conf.j2",
+    "haproxy/files/haproxy.cfg.j2",
+    "keepalived/files/keepalived.conf.j2",
+)
+DEFINITIONS = """
+RabbitMQ refuses a policy:
+  rabbit_definitions.present:
+    - vhosts: {}
+    - users: {tester: {}}
+    - policies: {refused: {pattern: ^, definition: {message-ttl: -1}}}
+"""
+# States of this project that fail, some of them with a traceback.
+STATES = (
+    """
+{%- if 'broker' in salt['rabbit_topology.roles']() %}
+include:
+  - broken.definitions
+
+rabbitmq.conf does not render:
+  file.managed:
+    - name: /root/broken.conf
+    - source: salt://broken/rabbitmq.conf.j2
+    - template: jinja
+    - show_changes: false
+
+What is sealed cannot be opened:
+  rabbit_cookie.synced:
+    - service: rabbitmq-server
+    - source: seed
+    - sealed: bm90.c2VhbGVk
+
+The cookie cannot change now:
+  rabbit_cookie.synced:
+    - service: rabbitmq-server
+    - source: pillar
+{%- else %}
+include:
+  - rabbit_ha.haproxy.configured
+  - rabbit_ha.keepalived.configured
+"""
+    + "".join(
+        f"""
+{program} does not render:
+  rabbit_configuration.checked:
+    - name: /root/broken.conf
+    - source: salt://broken/{program}.j2
+    - check: ['true']
+"""
+        for program in ("haproxy.cfg", "keepalived.conf")
+    )
+    + "{%- endif %}"
+)
+FAILED = {
+    SEED: {
+        "RabbitMQ refuses a policy": "writing the definitions failed: import_definitions exited",
+        "rabbitmq.conf does not render": "division",
+        "What is sealed cannot be opened": "cannot be opened with",
+        "The cookie cannot change now": "with another cookie it would lose them",
+    },
+    **dict.fromkeys(
+        BALANCERS,
+        {
+            "HAProxy has its configuration": "[/etc/haproxy/conf/broken.cfg:3]",
+            "keepalived has its configuration": "/etc/keepalived/conf/broken.conf: Line 1",
+            "haproxy.cfg does not render": "division",
+            "keepalived.conf does not render": "division",
+        },
+    ),
+}
+# Stands before RabbitMQ's tool, and spoils what it exports.
+SPOILT = """#!/bin/sh
+case "$*" in
+*export_definitions*) /usr/sbin/rabbitmqctl "$@" | sed 's/"users": *\\[/&5,/'; exit {code} ;;
+*) exec /usr/sbin/rabbitmqctl "$@" ;;
+esac
+"""
+IN_PLAY = {
+    "tester's password": "pa55word-of-the-tester",
+    "password in rabbitmq.conf": "pa55word-of-a-key",
+    "password in a URI": "pa55word-of-an-uri",
+    "cookie in pillar": "PA55WORDOFTHECOOKIE",
+    "word in a snippet of HAProxy": "pa55word-for-haproxy",
+    "part of a long word in a snippet of HAProxy": "-and-a-long-pa55phrase",
+    "word in a snippet of keepalived": "pa55word-for-keepalived",
+    "password that RabbitMQ does not know": "pa55word-of-nobody",
+    "cookie that is none": "pa55word/that/is/no/cookie",
+    "auth_pass that is too long": "pa55word-of-16-c",
+}
+
+
+@pytest.fixture
+def broken(healthy):
+    """The deployed hosts, with states that fail on the file server; gone afterwards."""
+    folder = healthy.states() / "broken"
+    folder.mkdir()
+    (folder / "definitions.sls").write_text(DEFINITIONS)
+    (folder / "init.sls").write_text(STATES)
+    for template in TEMPLATES:
+        text = broken_beside_the_secret(template, "{{ 1 // 0 }}")
+        (folder / template.rsplit("/", 1)[1]).write_text(text)
+    yield healthy
+    shutil.rmtree(folder)
+    gone = {"rabbitmq": {"users": {"tester": {"absent": True}}}}
+    with healthy.pillar_changed(gone):
+        assert all(state["result"] for state in healthy.applied(SEED, "policies").values())
+
+
+def pillar_with_secrets(lab):
+    """Have pillar say secrets of many kinds, for a while."""
+    uri = {"value": {"uri": f"amqp://tester:{IN_PLAY['password in a URI']}@192.0.2.1"}}
+    of_brokers = {
+        "rabbitmq": {
+            "users": {"tester": {"password": IN_PLAY["tester's password"]}},
+            "config": {"ssl_options.password": IN_PLAY["password in rabbitmq.conf"]},
+            "global_parameters": {"test": uri},
+            "erlang_cookie": IN_PLAY["cookie in pillar"],
+        }
+    }
+    # HAProxy repeats the word, and of the line without an end its first 80 characters.
+    long = IN_PLAY["part of a long word in a snippet of HAProxy"] * 6
+    word = IN_PLAY["word in a snippet of HAProxy"]
+    haproxy = f"userlist people\n    user clerk insecure-password {word}\n    {word}\n"
+    haproxy += f'    user lead insecure-password "{long}\n'
+    # keepalived repeats the word in four sentences.
+    word = IN_PLAY["word in a snippet of keepalived"]
+    keepalived = f"{word} {{\n}}\nvrrp_script other {{\n    {word}\n    weight {word}\n}}\n"
+    of_balancers = {
+        "haproxy": {"snippets": {"text": {"broken": haproxy}}},
+        "keepalived": {"snippets": {"text": {"broken": keepalived}}},
+    }
+    stack = contextlib.ExitStack()
+    stack.enter_context(lab.pillar_changed(of_brokers, role="broker"))
+    stack.enter_context(lab.pillar_changed(of_balancers, role="load_balancer"))
+    return stack
+
+
+def test_what_fails_gives_no_secret_away(broken, recorder):
+    outputs = []
+    with pillar_with_secrets(broken):
+        targets = ",".join(FAILED)
+        returns = broken.salt("-L", targets, "state.apply", "broken", "--timeout=300")
+        outputs.append(str(returns))
+        for host, states in FAILED.items():
+            found = {s["__id__"]: s for s in returns[host].values() if s["result"] is False}
+            assert set(found) == set(states), returns[host]
+            for name, words in states.items():
+                assert words in found[name]["comment"]
+        assert "Traceback" in outputs[-1]
+        outputs += spoilt_exports(broken)
+        configured = broken.applied(SEED, "configured")["RabbitMQ has its configuration"]
+        assert configured["result"] is True and configured["changes"]
+        outputs.append(str(configured))
+    outputs.append(str(broken.applied(SEED, "configured")))
+    outputs += failed_verifications(broken)
+    outputs += refused_pillars(broken)
+    passwords = {"tester's password": IN_PLAY["tester's password"]}
+    assert_nothing_gave_away({**IN_PLAY, **broken.secrets()}, broken, recorder, outputs)
+    assert_rabbitmq_has_no_clear_text(passwords, broken, BROKERS)
+
+
+def spoilt_exports(lab):
+    """Have a state read definitions that make it raise, and an export end with an error."""
+    said = {0: "Traceback", 3: "reading the definitions failed: export_definitions exited with 3"}
+    outputs = []
+    path = "/usr/local/sbin/rabbitmqctl"
+    try:
+        for code, words in said.items():
+            script = f"cat > {path}; chmod +x {path}"
+            lab.exec(SEED, "sh", "-c", script, input=SPOILT.format(code=code))
+            [state] = lab.salt(SEED, "state.apply", "broken.definitions")[SEED].values()
+            assert state["result"] is False and words in state["comment"], state["comment"]
+            outputs.append(str(state))
+    finally:
+        lab.exec(SEED, "rm", "-f", path)
+    return outputs
+
+
+def failed_verifications(lab):
+    """Have the runner raise an exception, then fail to connect."""
+    broken = lab.salt_run("rabbit_ha.verify", "messages=many")
+    assert "Traceback" in broken.stdout + broken.stderr
+    unknown = {"admin": {"password": IN_PLAY["password that RabbitMQ does not know"]}}
+    with lab.pillar_changed({"rabbitmq": {"users": unknown}}, role="broker"):
+        refused = lab.salt_run("rabbit_ha.verify")
+    assert "ACCESS_REFUSED" in refused.stdout
+    return [broken.stdout, broken.stderr, refused.stdout, refused.stderr]
+
+
+def refused_pillars(lab):
+    """Have the check of pillar find secrets that are none, on the master and on minions."""
+    cookie = {"rabbitmq": {"erlang_cookie": IN_PLAY["cookie that is none"]}}
+    password = {"authentication": {"auth_pass": IN_PLAY["auth_pass that is too long"]}}
+    with (
+        lab.pillar_changed(cookie, role="broker"),
+        lab.pillar_changed({"keepalived": password}, role="load_balancer"),
+    ):
+        done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
+        returns = lab.salt("*", "state.highstate")
+    assert done.returncode != 0
+    for place in ("rabbitmq:erlang_cookie", "keepalived:authentication:auth_pass"):
+        assert f"rabbit_ha:{place}: found a value of" in done.stdout
+        assert f"rabbit_ha:{place}: found a value of" in str(returns)
+    return [done.stdout, done.stderr, str(returns)]
+
+
+@pytest.fixture
+def key(healthy):
+    """A throw-away PGP key, where the master looks for it."""
+    made = Key(pathlib.Path(healthy.status()["master"]["config_dir"]) / "gpgkeys")
+    yield made
+    made.forget()
+    shutil.rmtree(made.folder)
+
+
+def statistics(host, password):
+    """Fetch the statistics page."""
+    request = urllib.request.Request(f"http://{host}:8100/rabbitmq-stats")
+    credentials = base64.b64encode(f"stats:{password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.read()
+
+
+CHANGED = {
+    "broker": {"rabbitmq": {"users": {"admin": {"password": "an0ther-pa55word-of-admin"}}}},
+    "load_balancer": {
+        "haproxy": {"monitor": {"password": "an0ther-pa55word-of-the-page"}},
+        "keepalived": {"authentication": {"auth_pass": "an0ther8"}},
+    },
+}
+
+
+def test_secrets_that_change_are_deployed_encrypted_with_gpg_and_given_away_nowhere(
+    healthy, recorder, key
+):
+    before = healthy.secrets()
+    changed = {
+        role: salt.utils.dictupdate.update(healthy.secret(role), new)
+        for role, new in CHANGED.items()
+    }
+    outputs = []
+    try:
+        for role, secrets in changed.items():
+            healthy.write_secrets(role, key.encrypt(secrets), "#!yaml|gpg")
+        for command in ("rabbit_ha.validate",), ("state.orchestrate", "orch.rabbit_ha"):
+            done = healthy.salt_run("--log-level=debug", *command)
+            outputs += [done.stdout, done.stderr]
+            assert done.returncode == 0, done.stdout
+        healthy.write_secrets("broker", key.encrypt(changed["broker"]), "#!yaml|gpg\n- @")
+        done = healthy.salt_run("rabbit_ha.validate")
+        outputs += [done.stdout, done.stderr]
+        assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in done.stdout
+    finally:
+        for role, secrets in changed.items():
+            healthy.write_secrets(role, secrets)
+    after = healthy.secrets()
+    assert_in_effect(healthy, before, after)
+    secrets = {f"{when} {what}": text for when, all_of_them in (("old", before), ("new", after))
+               for what, text in all_of_them.items()}  # fmt: skip
+    assert_nothing_gave_away(secrets, healthy, recorder, outputs)
+    passwords = {when: secrets[f"{when} admin's password"] for when in ("old", "new")}
+    assert_rabbitmq_has_no_clear_text(passwords, healthy, BROKERS)
+
+
+def assert_in_effect(lab, before, after):
+    """See that clients get in with the new secrets and not with the old ones."""
+    assert after["hash of admin's password"] != before["hash of admin's password"]
+    with lab.amqp(password=after["admin's password"]):
+        pass
+    refusal = pytest.raises(pika.exceptions.ProbableAuthenticationError)
+    with refusal, lab.amqp(password=before["admin's password"]):
+        pass
+    for host, address in {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}.items():
+        assert b"rabbitmq_cluster" in statistics(address, after["statistics password"])
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            statistics(address, before["statistics password"])
+        conf = lab.exec(host, "cat", "/etc/keepalived/keepalived.conf").stdout
+        assert f"auth_pass {after['VRRP password']}\n" in conf
+    lab.wait_until_well()
+    assert lab.holders() == [HOLDER]
