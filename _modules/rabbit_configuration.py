@@ -16,6 +16,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 MARK = b"# Written by Salt: a snippet of pillar.\n"
 # Any of them may hold a secret.
 MODE = 0o600
+# What each file that Salt writes says of itself.
+WRITTEN = b"Written by Salt"
 
 
 def stage(name, source, folder=None, suffix="", snippets=None):
@@ -167,6 +169,31 @@ def _is_as_staged(root, path):
     return status == expected and there.read_bytes() == wanted.read_bytes()
 
 
+def has_snippets(folder, suffix, snippets):
+    """
+    Tell whether there is anything in a folder of snippets, or would be.
+
+    folder
+        Path of the folder.
+    suffix
+        What the names of files in that folder end in, such as ``.cfg``.
+    snippets
+        Where pillar has snippets, as for :func:`stage`.
+
+    Returns a boolean.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.has_snippets /etc/haproxy/conf .cfg \
+            rabbit_ha:haproxy:snippets
+    """
+    described = __salt__["pillar.get"](snippets, {}, unmask=True)
+    wanted = described.get("text") or described.get("source")
+    return bool(wanted or _present(folder, suffix))
+
+
 def judge(staged, check):
     """
     Let the program judge what was put together.
@@ -223,6 +250,56 @@ def refusal(command):
         return None
     said = __salt__["rabbit_topology.redacted"](done["stdout"])
     return said or f"exit code {done['retcode']}"
+
+
+def copy_to_keep(path):
+    """
+    Tell under which name a file that others wrote is to be kept.
+
+    path
+        Of the file.
+
+    Returns a path; None where there is no file, where Salt wrote it, and where one was
+    kept already.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.copy_to_keep /etc/rabbitmq/rabbitmq.conf
+    """
+    copy = f"{path}.before_salt"
+    if os.path.exists(copy) or not os.path.exists(path):
+        return None
+    return None if WRITTEN in pathlib.Path(path).read_bytes() else copy
+
+
+def keep(path):
+    """
+    Copy a file that others wrote, for its owner only, where that was not done before.
+
+    path
+        Of the file.
+
+    Returns the path of the copy; None where :func:`copy_to_keep` says so.
+
+    Raises CommandExecutionError when it cannot be written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.keep /etc/rabbitmq/rabbitmq.conf
+    """
+    copy = copy_to_keep(path)
+    if copy:
+        half = f"{os.path.dirname(copy)}/.{os.path.basename(copy)}.new"
+        try:
+            _write(half, pathlib.Path(path).read_bytes())
+            os.replace(half, copy)
+        except OSError as err:
+            raise CommandExecutionError(f"{copy} could not be written: {err}") from err
+    return copy
 
 
 def install(staged):

@@ -73,6 +73,27 @@ def service_start_time(service):
     return _since(_unit_properties(service, "ActiveState", _STARTED), _STARTED)
 
 
+def runs_since_before(service, path):
+    """
+    Tell whether a systemd service was started before a file was last written.
+
+    service
+        Name of the service.
+    path
+        Of the file.
+
+    Returns a boolean; False where the service does not run, or the file is not there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.runs_since_before rabbitmq-server /etc/rabbitmq/rabbitmq.conf
+    """
+    started, written = service_start_time(service), last_written([path])
+    return started is not None and written is not None and started < written
+
+
 def service_load_time(service):
     """
     Tell when a systemd service read its configuration: at its start or last reload.

@@ -34,9 +34,10 @@ def broker():
     Report what the local broker sees of its cluster.
 
     Returns a mapping with ``version``, ``members``, ``running`` (node names),
-    ``alarms`` and ``partitions`` (lists of strings), ``cluster_name``; where the
-    node does not run, ``error`` and ``state`` (as ``rabbitmqctl.node_state`` has it)
-    instead.
+    ``alarms`` and ``partitions`` (lists of strings), ``cluster_name`` and
+    ``waits_for_restart`` (boolean: its configuration was written since it started);
+    where the node does not run, ``error`` and ``state`` (as ``rabbitmqctl.node_state``
+    has it) instead.
 
     CLI Example:
 
@@ -52,6 +53,7 @@ def broker():
         return {"error": f"{found['state']}: {found['said'][:200]}", "state": found["state"]}
     status = found["status"]
     me = __salt__["rabbit_topology.node_name"]()
+    rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
     return {
         "version": status["versions"][me]["rabbitmq_version"],
         "cluster_name": status["cluster_name"],
@@ -59,6 +61,9 @@ def broker():
         "running": sorted(status["running_nodes"]),
         "alarms": [_alarm(alarm) for alarm in status["alarms"]],
         "partitions": sorted({peer for peers in status["partitions"].values() for peer in peers}),
+        "waits_for_restart": __salt__["rabbit_host.runs_since_before"](
+            rabbitmq["service"], f"{rabbitmq['config_dir']}/rabbitmq.conf"
+        ),
     }
 
 

@@ -20,7 +20,10 @@ def output(data, **kwargs):
     if data.get("load_balancers"):
         lines += ["LOAD BALANCERS", *_table(_load_balancer_rows(data["load_balancers"])), ""]
     for host, states in data.get("changes", {}).items():
-        lines += [host, *(f"  {state}" for state in states), ""]
+        lines.append(host)
+        for state, changes in states.items():
+            lines += [f"  {state}", *(f"    {line}" for line in _told(changes))]
+        lines.append("")
     for path, said in data.get("files", {}).items():
         lines.append(f"{path}: {said['done']}")
     for seen in data.get("messages", []):
@@ -34,6 +37,29 @@ def output(data, **kwargs):
     lines += [f"  - {problem}" for problem in verdict["problems"]]
     lines += [f"  - warning: {warning}" for warning in verdict.get("warnings", [])]
     return "\n".join(lines)
+
+
+def _told(changes, path=""):
+    """Tell a state's changes, a line each; old and new of one thing in one line."""
+    if changes == {}:
+        return []
+    if not isinstance(changes, dict):
+        first, *more = str(changes).splitlines() or [""]
+        return [f"{path}: {first}" if path else first, *(f"  {line}" for line in more)]
+    if changes.keys() <= {"old", "new"} and not any(
+        isinstance(value, str) and "\n" in value for value in changes.values()
+    ):
+        old, new = changes.get("old"), changes.get("new")
+        if isinstance(old, dict) and isinstance(new, dict):
+            differing = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            both = {key: {"old": old.get(key), "new": new.get(key)} for key in differing}
+            return _told(both, path)
+        return [f"{path}: {new}" if old in (None, "") else f"{path}: {old} -> {new}"]
+    return [
+        line
+        for key, value in changes.items()
+        for line in _told(value, f"{path}: {key}" if path else key)
+    ]
 
 
 def _broker_rows(brokers):

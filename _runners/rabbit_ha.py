@@ -120,9 +120,7 @@ def validate():
         salt-run rabbit_ha.validate
     """
     errors, warnings = _pillar_findings()
-    answer = _answer(errors, "pillar is complete")
-    answer["data"]["verdict"]["warnings"] = warnings
-    return answer
+    return _answer(errors, "pillar is complete", warnings)
 
 
 def _pillars():
@@ -156,13 +154,14 @@ def _pillar_findings():
     return sorted(errors), sorted(warnings)
 
 
-def _answer(problems, good, **tables):
+def _answer(problems, good, warnings=(), **tables):
     """Build what the functions for people return; on problems salt-run exits with 1."""
     data = {
         "verdict": {
             "result": not problems,
             "says": good if not problems else f"{len(problems)} problems",
             "problems": problems,
+            "warnings": list(warnings),
         },
         **tables,
     }
@@ -429,15 +428,21 @@ def _served_modules():
         }
 
 
-def plan():
+def plan(are_ready=False):
     """
     Tell host by host what a deployment would change; changes nothing.
 
-    Every host applies its states in test mode, at the same time.
+    Every host applies its states in test mode, at the same time; so does the step
+    that carries the Erlang cookie, where a broker would change. What a deployment
+    leaves to a person, as restarting a broker that serves, is told as a warning. Before,
+    hosts that lack the project's modules get them, see :func:`ready`.
+
+    are_ready : False
+        Whether :func:`ready` has just found the hosts to be.
 
     Returns a mapping with ``data`` (``verdict``, and ``changes``: a mapping from
-    host to the list of states that would change something) and the outputter.
-    Where a prediction fails, salt-run exits with 1.
+    host to a mapping from each state that would change something to what it would
+    change) and the outputter. Where a prediction fails, salt-run exits with 1.
 
     CLI Example:
 
@@ -445,25 +450,33 @@ def plan():
 
         salt-run rabbit_ha.plan
     """
-    problems, _ = _pillar_findings()
-    changes = {}
+    problems = _pillar_findings()[0] if are_ready else ready()["problems"]
+    changes, warnings = {}, []
     if not problems:
-        hosts = list(_settings()["hosts"])
+        settings = _settings()
+        hosts = list(settings["hosts"])
         answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
-        problems, changes = _state_results(answers, "in test mode")
+        problems, changes, warnings = _state_results(answers, "in test mode")
+        brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
+        if not problems and not changes.keys().isdisjoint(brokers):
+            carried = _carried_cookie("rabbit_ha.rabbitmq.cookie", test=True)
+            problems = carried["problems"]
+            for host, states in carried["changes"].items():
+                changes[host] = {**states, **changes.get(host, {})}
     count = sum(len(states) for states in changes.values())
     says = f"{count} states on {len(changes)} hosts would change" if changes else "nothing to do"
-    return _answer(problems, says, changes=changes)
+    return _answer(problems, says, warnings, changes=changes)
 
 
 def _state_results(answers, step):
     """
     Sum up the state runs of hosts.
 
-    Returns a list of problems, each a sentence, and a mapping from host to the
-    list of states that changed, or would change, something.
+    Returns a list of problems, each a sentence; a mapping from host to a mapping from
+    each state that changed, or would change, something to its changes; and a list of
+    the states' warnings, each a sentence.
     """
-    problems, changes = [], {}
+    problems, changes, warnings = [], {}, []
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
             problems.append(f"{host}: {step}: {answer['return'] or 'the minion did not answer'}")
@@ -472,8 +485,9 @@ def _state_results(answers, step):
             if state["result"] is False:
                 problems.append(f"{host}: {state['__id__']}: {state['comment']}")
             elif state["result"] is None or state["changes"]:
-                changes.setdefault(host, []).append(state["__id__"])
-    return problems, changes
+                changes.setdefault(host, {})[state["__id__"]] = state["changes"]
+            warnings += [f"{host}: {said}" for said in state.get("warnings", [])]
+    return problems, changes, warnings
 
 
 def sync_cookie():
@@ -487,13 +501,24 @@ def sync_cookie():
     too, do it at the same time.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
-    (mapping from host to ``replaced``).
+    (mapping from host to a mapping from state to its changes).
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run rabbit_ha.sync_cookie
+    """
+    return _carried_cookie("rabbit_ha.rabbitmq.configuration_loaded")
+
+
+def _carried_cookie(sls, test=False):
+    """
+    Have all brokers apply an SLS with the cluster's Erlang cookie, sealed for each other one.
+
+    In test mode there may be none yet: RabbitMQ makes one when it first starts.
+
+    Returns what :func:`sync_cookie` does.
     """
     settings = _settings()
     seed = __utils__["rabbit_settings.seed_host"](settings)
@@ -508,16 +533,18 @@ def sync_cookie():
     if unknown:
         return {"problems": unknown, "changes": {}}
     sealed = _call([giver], "rabbit_cookie.seal", [public])[giver]
+    if not sealed["ok"] and test:
+        return {"problems": [], "changes": {}}
     if not sealed["ok"]:
         return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
     answers = _call(
         brokers,
         "state.apply",
-        ["rabbit_ha.rabbitmq.configuration_loaded"],
+        [sls],
         timeout=300,
-        kwarg={"pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
+        kwarg={"test": test, "pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
     )
-    problems, changes = _state_results(answers, "cookie sync")
+    problems, changes, _ = _state_results(answers, "cookie sync")
     return {"problems": problems, "changes": changes}
 
 
@@ -561,7 +588,7 @@ def status(patience=0):
         salt-run rabbit_ha.status
     """
     problems, tables = _looked(_settings(), patience)
-    return _answer(problems, "all is well", **tables)
+    return _answer(problems, "all is well", _waiting(tables), **tables)
 
 
 def _looked(settings, patience):
@@ -615,6 +642,16 @@ def _problems(settings, tables):
                 "load balancer"
             )
     return problems
+
+
+def _waiting(tables):
+    """List what is well and yet waits for a person, each a sentence."""
+    return [
+        f"{host}: broker: its configuration was written since it started, and is in effect from "
+        "its next restart on. Next, one broker at a time: docs/runbook.md, A changed rabbitmq.conf"
+        for host, seen in tables["brokers"].items()
+        if seen.get("waits_for_restart")
+    ]
 
 
 def _broker_problems(host, seen, wanted, away):
@@ -706,7 +743,7 @@ def verify(messages=1000, patience=30):
     through = " and ".join(counts["address"] for counts in counted)
     consumed = " and ".join(str(counts["consumed"]) for counts in counted)
     says = f"{consumed} messages went through {through} and came back"
-    return _answer(problems, says, messages=counted, **tables)
+    return _answer(problems, says, _waiting(tables), messages=counted, **tables)
 
 
 def _addresses_for_clients(settings):

@@ -12,10 +12,11 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
     Have a main file and a folder of snippets that the program itself judged together.
 
     While it refuses them, nothing is replaced. Each file is root's own, with mode 0600,
-    as any may hold a secret; what changed in it is not shown. Snippets that are no
-    longer wanted are removed; files in the folder that others put there stay, and are
-    judged with the rest. Test mode lets the program judge too, unless it is not there yet
-    or what comes before in this component would change.
+    as any may hold a secret; what changed in it is not shown. A main file that others
+    wrote stays beside it, see :func:`kept`. Snippets that are no longer wanted are
+    removed; files in the folder that others put there stay, and are judged with the
+    rest. Test mode lets the program judge too, unless it is not there yet or what comes
+    before in this component would change.
 
     name
         Path of the main file.
@@ -48,7 +49,8 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
         if not changes:
             ret["comment"] = f"{name} and its snippets are already as described"
             return ret
-        ret["changes"] = changes
+        copy = __salt__["rabbit_configuration.copy_to_keep"](name)
+        ret["changes"] = {**changes, **({copy: "kept as it was"} if copy else {})}
         if __opts__["test"]:
             ret.update(result=None, comment=f"{_listed(changes)} would have been replaced")
             if _can_judge(check):
@@ -57,6 +59,7 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
                 ret["comment"] += ", once its program is ready to judge it"
             return ret
         __salt__["rabbit_configuration.judge"](staged, check)
+        __salt__["rabbit_configuration.keep"](name)
         __salt__["rabbit_configuration.install"](staged)
         left = __salt__["rabbit_configuration.differences"](staged)
         if left:
@@ -80,6 +83,33 @@ def _can_judge(check):
     return not pending and all(
         os.path.exists(argument) for argument in check if argument.startswith("/")
     )
+
+
+def kept(name):
+    """
+    Keep a file that others wrote, before it is replaced: once, beside it, for its owner only.
+
+    name
+        Path of the file. Its copy ends in ``.before_salt``; what says that Salt wrote it
+        is not kept.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        copy = __salt__["rabbit_configuration.copy_to_keep"](name)
+        if copy is None:
+            ret["comment"] = f"{name} is already kept, or there is nothing to keep"
+            return ret
+        ret["changes"] = {copy: "kept as it was"}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{name} would have been kept as {copy}")
+            return ret
+        __salt__["rabbit_configuration.keep"](name)
+        if __salt__["rabbit_configuration.copy_to_keep"](name) is not None:
+            raise CommandExecutionError(f"{copy} was written, yet is not there")
+        ret["comment"] = f"{name} has been kept as {copy}"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+    return ret
 
 
 def _listed(changes):

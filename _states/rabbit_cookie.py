@@ -37,6 +37,8 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         ret["comment"] = "This is the seed: its Erlang cookie is already the cluster's"
         return ret
     if source == "seed" and sealed is None:
+        if __opts__["test"] and not __salt__["rabbitmqctl.installed"]():
+            return _would_be_written(ret)
         ret["comment"] = (
             "Nothing to do here: the orchestration carries the seed's Erlang cookie to this "
             "broker, salt-run state.orchestrate orch.rabbit_ha"
@@ -107,7 +109,8 @@ def _refuse_where_it_hurts(service, discard_local_data):
     node = __salt__["rabbitmqctl.node_state"]()
     if not node["status"]:
         return
-    others = set(node["status"]["disk_nodes"]) - {__salt__["rabbit_topology.node_name"]()}
+    members = {*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}
+    others = members - {__salt__["rabbit_topology.node_name"]()}
     if others:
         raise CommandExecutionError(
             f"this broker is a member together with {', '.join(sorted(others))}; with another "

@@ -54,7 +54,7 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
         ``quorum``: it goes where no durable classic queue relies on it, and quorum is the
         default queue type of ``vhosts`` that do not name another; ``auto``: mirrored where
         RabbitMQ has mirroring (3.x), quorum from 4.0 on. A vhost with queues of another type
-        keeps its default type, which the comment tells; where ``vhosts`` names the type
+        keeps its default type, which a warning tells; where ``vhosts`` names the type
         itself, that is an error. So are policies of which RabbitMQ leaves open which one
         mirrors.
 
@@ -85,20 +85,21 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
             return ret
         current = __salt__["rabbitmqctl.export_definitions"](with_secrets=True)
         wanted = __utils__["rabbit_definitions.wanted"](_with_secrets(described), current, ha)
-        notes = "".join(f". But {note}" for note in wanted["notes"])
+        if wanted["notes"]:
+            ret["warnings"] = wanted["notes"]
         todo = __utils__["rabbit_definitions.difference"](current, wanted["items"])
         if not todo["changes"]:
-            ret["comment"] = f"The definitions are already as described{notes}"
+            ret["comment"] = "The definitions are already as described"
             return ret
         ret["changes"] = todo["changes"]
         if __opts__["test"]:
-            ret.update(result=None, comment=f"The definitions would have been written{notes}")
+            ret.update(result=None, comment="The definitions would have been written")
             return ret
         _write(ret, current, wanted["items"], todo)
         left = _left(wanted["items"])
         if left:
             raise CommandExecutionError(f"written, yet these read as before: {left}")
-        ret["comment"] = f"The definitions have been written{notes}"
+        ret["comment"] = "The definitions have been written"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: definitions: {err}")
     return ret

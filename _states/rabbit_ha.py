@@ -42,12 +42,13 @@ def planned(name):
     name
         Says what for; shown in the output only.
     """
-    found = __salt__["saltutil.runner"]("rabbit_ha.plan")
+    found = __salt__["saltutil.runner"]("rabbit_ha.plan", are_ready=True)
     if not isinstance(found, dict):
         return _result(name, found, "")
     data = found["data"]
     found = {"problems": data["verdict"]["problems"], "changes": data["changes"]}
-    return _result(name, found, "already as described", planned="would be changed")
+    ret = _result(name, found, "already as described", planned="would be changed")
+    return _with_warnings(ret, data["verdict"])
 
 
 def cookie_synced(name):
@@ -88,7 +89,15 @@ def verified(name, messages=1000):
     if not isinstance(found, dict):
         return _result(name, found, "")
     verdict = found["data"]["verdict"]
-    return _result(name, {"problems": verdict["problems"]}, verdict["says"])
+    ret = _result(name, {"problems": verdict["problems"]}, verdict["says"])
+    return _with_warnings(ret, verdict)
+
+
+def _with_warnings(ret, verdict):
+    """Add a verdict's warnings to a state's return, as Salt shows them."""
+    if verdict["warnings"]:
+        ret["warnings"] = verdict["warnings"]
+    return ret
 
 
 def _result(name, found, good, planned=None):

@@ -218,7 +218,7 @@ def unit_loaded(name):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        if not __salt__["rabbit_host.unit_needs_reload"](name):
+        if _units_are_foreseen() or not __salt__["rabbit_host.unit_needs_reload"](name):
             ret["comment"] = f"systemd already knows the settings of {name}"
             return ret
         if __opts__["test"]:
@@ -233,31 +233,41 @@ def unit_loaded(name):
     return ret
 
 
-def mod_watch(name, sfun=None, **kwargs):
+def mod_watch(name, sfun=None, service=None, **kwargs):
     """
-    Predict that systemd reads what would be written; a real run has seen to it already.
+    Predict what comes of a file that would be written; a real run has seen to it already.
 
-    Called by Salt for ``watch`` on :func:`unit_loaded`.
+    Called by Salt for ``watch`` on :func:`unit_loaded` and :func:`configuration_loaded`.
 
     name
-        Name of the service.
+        What that function was called with.
     sfun : None
         Name of the function that watches.
+    service : None
+        What :func:`configuration_loaded` was called with.
     kwargs
-        What that function was called with; not needed.
+        The rest of it; not needed.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if sfun == "configuration_loaded":
+        return _loaded(name, service, written=__opts__["test"])
     if sfun != "unit_loaded":
         ret.update(result=False, comment=f"watch does nothing for rabbit_node.{sfun}")
-    elif __opts__["test"] and __salt__["service.available"](name):
+    elif __opts__["test"] and not _units_are_foreseen() and __salt__["service.available"](name):
         return _units_would_be_read(ret)
     else:
         ret["comment"] = f"systemd already knows the settings of {name}, or reads them first"
     return ret
 
 
+def _units_are_foreseen():
+    """Tell whether test mode has foreseen in this run that systemd reads its units, all at once."""
+    return __context__.get("rabbit_node.units_would_be_read", False)
+
+
 def _units_would_be_read(ret):
     """Fill a return for test mode."""
+    __context__["rabbit_node.units_would_be_read"] = True
     ret.update(
         result=None,
         changes={"systemd": "units would be read again"},
@@ -271,29 +281,39 @@ def configuration_loaded(name, service):
     Restart a broker that started before its configuration was written, if that hurts no one.
 
     A node that stands alone and holds nothing is restarted. One that serves is
-    not: the comment says that its next restart takes the configuration in.
+    not: a warning says that its next restart takes the configuration in.
 
     name
         Path of ``rabbitmq.conf``.
     service
-        Name of RabbitMQ's service.
+        Name of RabbitMQ's service. With ``watch`` on the state that writes the file,
+        test mode predicts what comes of that.
 
     See https://www.rabbitmq.com/docs/configure.
     """
+    return _loaded(name, service)
+
+
+def _loaded(name, service, written=False):
+    """Do what :func:`configuration_loaded` does; ``written``: the file would be written now."""
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         if not __salt__["rabbitmqctl.installed"]():
             ret["comment"] = "RabbitMQ is not there yet and will start with it"
             return ret
-        if not _older_than(service, name):
+        if __salt__["rabbit_host.service_start_time"](service) is None:
+            ret["comment"] = "The node does not run and will start with its configuration"
+            return ret
+        if not written and not __salt__["rabbit_host.runs_since_before"](service, name):
             ret["comment"] = "The node already runs with its configuration"
             return ret
         if not _stands_alone_and_empty():
-            ret["comment"] = (
-                f"{name} is newer than the running node, which serves and is not restarted here; "
-                f"its next restart takes the file in: systemctl restart {service}, one broker at "
-                "a time"
-            )
+            ret["comment"] = f"{service} serves and is not restarted here"
+            ret["warnings"] = [
+                f"{name} {'would be' if written else 'is'} newer than the running node, which "
+                "serves and is not restarted by itself; its next restart takes the file in: "
+                f"systemctl restart {service}, one broker at a time"
+            ]
             return ret
         ret["changes"] = {"service": "restarted to load its configuration"}
         if __opts__["test"]:
@@ -302,7 +322,7 @@ def configuration_loaded(name, service):
         if not __salt__["service.restart"](service):
             raise CommandExecutionError(f"{service} did not start. Next: journalctl -u {service}")
         __salt__["rabbitmqctl.forget_cached_reads"]()
-        if _older_than(service, name):
+        if __salt__["rabbit_host.runs_since_before"](service, name):
             raise CommandExecutionError(f"{service} was restarted, yet runs since before")
         ret["comment"] = f"{service} has been restarted"
     except CommandExecutionError as err:
@@ -310,18 +330,11 @@ def configuration_loaded(name, service):
     return ret
 
 
-def _older_than(service, path):
-    """Tell whether a running service started before a file was last written."""
-    started = __salt__["rabbit_host.service_start_time"](service)
-    if started is None:
-        return False
-    # Missing in test mode: it would be written now.
-    return not __salt__["file.file_exists"](path) or started < __salt__["file.stats"](path)["mtime"]
-
-
 def _stands_alone_and_empty():
     """Tell whether the local node runs, has no peers and holds nothing."""
     node = __salt__["rabbitmqctl.node_state"]()
-    if node["status"] is None or len(node["status"]["disk_nodes"]) > 1:
+    if node["status"] is None:
+        return False
+    if len({*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}) > 1:
         return False
     return not __salt__["rabbit_membership.local_content"]()

@@ -47,21 +47,27 @@ def installed_hosts(release):
     """Boot fresh hosts and install the packages: the state both ways start from."""
     lab("down")
     lab("up", "--release", release)
+    install_packages()
+    lab("salt-run", "rabbit_ha.secrets")
+
+
+def install_packages(name=LAB):
+    """Install the packages of all hosts' roles with apt; ``name`` is the lab's."""
     running = [
         subprocess.Popen(
-            [CHECKOUT / "bin" / "lab", "--name", LAB, "exec", name, "--", "sh", "-c"]
+            [CHECKOUT / "bin" / "lab", "--name", name, "exec", host, "--", "sh", "-c"]
             + [
                 "apt-get -qq update && apt-get -qq install --yes "
-                + " ".join(package for role in host["roles"] for package in PACKAGES[role])
+                + " ".join(package for role in said["roles"] for package in PACKAGES[role])
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for name, host in settings()["hosts"].items()
+        for host, said in settings()["hosts"].items()
     ]
-    if any(process.wait() for process in running):
+    # All of them, before one of them is told to have failed.
+    if any([process.wait() for process in running]):
         sys.exit("the packages could not be installed")
-    lab("salt-run", "rabbit_ha.secrets")
 
 
 def orchestration():

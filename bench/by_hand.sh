@@ -13,6 +13,7 @@ for host in "$seed" $(printf '%s\n' $others $balancers | cut -d= -f1); do
     on "$host" sh -c 'cat >>/etc/hosts' <<<"$hosts"
 done
 
+version=$(on "$seed" dpkg-query --show --showformat '${Version}' rabbitmq-server)
 cookie=/var/lib/rabbitmq/.erlang.cookie
 for pair in $others; do
     host=${pair%=*}
@@ -23,7 +24,8 @@ done
 for pair in $others; do
     host=${pair%=*}
     on "$host" rabbitmqctl stop_app
-    on "$host" rabbitmqctl reset
+    # join_cluster resets by itself; two resets are too many for Khepri (rabbitmq-server#14748).
+    [[ $version == 4.3* ]] || on "$host" rabbitmqctl reset
     on "$host" rabbitmqctl join_cluster "rabbit@$seed"
     on "$host" rabbitmqctl start_app
 done
@@ -31,7 +33,8 @@ for host in "$seed" $(printf '%s\n' $others | cut -d= -f1); do
     on "$host" rabbitmq-plugins enable rabbitmq_management
 done
 on "$seed" rabbitmqctl set_cluster_name rabbitmq_cluster1
-on "$seed" rabbitmqctl set_policy ha-all "^" '{"ha-mode":"all"}'
+# RabbitMQ 4.0 and newer refuse it: they have no mirrored queues.
+[[ $version == 4.* ]] || on "$seed" rabbitmqctl set_policy ha-all "^" '{"ha-mode":"all"}'
 on "$seed" rabbitmqctl cluster_status
 
 servers="    server $seed $seed_address:5672 check inter 5000 rise 2 fall 2 weight 1"

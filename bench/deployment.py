@@ -38,8 +38,13 @@ def measure(release, rounds):
     return {"a": a, "b": b, "c": c, "d": d}
 
 
-def by_hand():
-    """Run the article's steps as one shell script."""
+def by_hand(lab=bed.LAB):
+    """
+    Run the article's steps as one shell script; the packages are there and the brokers run.
+
+    lab : bench
+        The lab's name.
+    """
     settings = bed.settings()
     hosts = settings["hosts"]
     pairs = {
@@ -51,7 +56,7 @@ def by_hand():
         for role in bed.PACKAGES
     }
     subprocess.run(
-        [pathlib.Path(__file__).parent / "by_hand.sh", bed.LAB, settings["seed"]]
+        [pathlib.Path(__file__).parent / "by_hand.sh", lab, settings["seed"]]
         + [hosts[settings["seed"]]["address"], pairs["broker"], pairs["load_balancer"]]
         + [settings["virtual_address"]],
         check=True,

@@ -5,7 +5,6 @@ The tests run in file order: bare hosts first, then the deployment, then the
 faults. A test that breaks something restores it.
 """
 
-import ctypes
 import os
 import pathlib
 import shutil
@@ -16,15 +15,13 @@ import yaml
 from saltfactories.daemons.master import SaltMaster
 
 from lab import cgroup
-from tests.integration.lab import CHECKOUT, Lab
+from tests.integration.lab import CHECKOUT, Lab, enter_network
 from tests.integration.recorder import Recorder
 
 # Two runs of the tests on one machine need labs of different names.
 NAME = os.environ.get("RABBIT_HA_TEST_LAB", "tests")
 # docs/secrets.md names it as one at which nothing is told.
 LOG_LEVEL = "trace"
-# From sched.h; Python has os.setns from 3.12 on.
-CLONE_NEWNET = 0x40000000
 
 
 def pytest_collection_modifyitems(items):
@@ -49,18 +46,11 @@ def lab(pytestconfig, tmp_path_factory):
     # What salt-factories listens with must be where the master is.
     log_server = pytestconfig.pluginmanager.get_plugin("saltfactories-log-server")
     log_server.stop()
-    _enter_network(hosts.status()["namespace"])
+    with open(hosts.status()["namespace"], "rb") as namespace:
+        enter_network(namespace)
     log_server.start()
     yield hosts
     hosts.command("down")
-
-
-def _enter_network(namespace):
-    """Move this process, and so the master that it starts, into the lab's network."""
-    with open(namespace, "rb") as handle:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(handle.fileno(), CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 @pytest.fixture(scope="session")
@@ -134,8 +124,9 @@ def recorder(lab, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def deployed(bare, recorder):
-    """The hosts after one deployment; its output is ``deployed.output``."""
-    bare.deployment = bare.salt_run("state.orchestrate", "orch.rabbit_ha")
+    """The hosts after a plan and one deployment, which are ``plan`` and ``deployment``."""
+    bare.plan = bare.salt_run("rabbit_ha.plan", "--out=json")
+    bare.deployment = bare.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
     assert bare.deployment.returncode == 0, bare.deployment.stdout + bare.deployment.stderr
     return bare
 

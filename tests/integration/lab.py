@@ -3,6 +3,7 @@ The lab as the tests see it: hosts to command and to break.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ HOSTS = (*BROKERS, HOLDER, STANDBY)
 VIRTUAL_ADDRESS = "192.168.123.123"
 # The tests' process moves into the lab's network; this is the way back.
 OUTSIDE = open("/proc/self/ns/net")  # noqa: SIM115
+# From sched.h; Python has os.setns from 3.12 on.
+CLONE_NEWNET = 0x40000000
 
 
 class Lab:
@@ -45,7 +48,7 @@ class Lab:
         self.release = release
         self.pillar = pillar
         self.hosts = hosts
-        self.deployment = None
+        self.plan = self.deployment = None
         self._began = time.time()
 
     def command(self, verb, *arguments, check=True, timeout=900, **kwargs):
@@ -76,6 +79,17 @@ class Lab:
     def salt_run(self, *arguments, check=False):
         """Run salt-run; returns the CompletedProcess."""
         return self.command("salt-run", *arguments, check=check)
+
+    @contextlib.contextmanager
+    def network(self):
+        """Have this thread open its connections, and start threads, in this lab's network."""
+        with open("/proc/thread-self/ns/net", "rb") as before:
+            with open(self.status()["namespace"], "rb") as here:
+                enter_network(here)
+            try:
+                yield
+            finally:
+                enter_network(before)
 
     def salt(self, target, *arguments):
         """Run a function on minions; returns a mapping from minion to its return."""
@@ -172,11 +186,11 @@ class Lab:
         ]
 
     @contextlib.contextmanager
-    def amqp(self, user="admin", password=None, vhost="/"):
-        """Open a connection through the virtual address, as the administrator unless told."""
+    def amqp(self, user="admin", password=None, vhost="/", host=VIRTUAL_ADDRESS):
+        """Open a connection, through the virtual address as the administrator unless told."""
         password = password or self.secret("broker")["rabbitmq"]["users"][user]["password"]
         parameters = pika.ConnectionParameters(
-            host=VIRTUAL_ADDRESS,
+            host=host,
             virtual_host=vhost,
             credentials=pika.PlainCredentials(user, password),
             socket_timeout=3,
@@ -246,6 +260,35 @@ def _files(folder, wanted, since=0):
                     continue
                 if wanted(path, found.st_mode):
                     yield path, path.read_bytes()
+
+
+def enter_network(namespace):
+    """Move this thread, and what it starts, into a network; ``namespace`` is its open file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), namespace.name)
+
+
+def announced(plan):
+    """What ``rabbit_ha.plan`` said in JSON would change: a mapping from host to states' IDs."""
+    return {host: set(states) for host, states in json.loads(plan.stdout)["changes"].items()}
+
+
+def changed(orchestration):
+    """What an orchestration said in JSON changed: a mapping from host to states' IDs."""
+    (steps,) = json.loads(orchestration.stdout)["data"].values()
+    found = {}
+    for step in steps.values():
+        applied = step["changes"].get("ret", {})
+        if step["__id__"].startswith("Every broker has the Erlang cookie"):
+            # This one tells the changes alone, by the states' IDs.
+            applied = {}
+            for host, states in step["changes"].items():
+                found.setdefault(host, set()).update(states)
+        for host, states in applied.items():
+            ids = {state["__id__"] for state in states.values() if state["changes"]}
+            found.setdefault(host, set()).update(ids)
+    return {host: ids for host, ids in found.items() if ids}
 
 
 def wait_until(condition, seconds, explanation):

@@ -10,7 +10,16 @@ import urllib.request
 import pytest
 
 from tests.integration.amqp import consume, publish
-from tests.integration.lab import BROKERS, CHECKOUT, HOLDER, HOSTS, STANDBY, VIRTUAL_ADDRESS
+from tests.integration.lab import (
+    BROKERS,
+    CHECKOUT,
+    HOLDER,
+    HOSTS,
+    STANDBY,
+    VIRTUAL_ADDRESS,
+    announced,
+    changed,
+)
 from tests.integration.recorder import (
     assert_nothing_gave_away,
     assert_rabbitmq_has_no_clear_text,
@@ -88,6 +97,46 @@ def test_cookie_is_the_same_everywhere_and_private(deployed):
     assert [len(found) for found in backups] == [0, 1, 1]
 
 
+def test_what_the_deployment_changed_on_each_host_was_announced(deployed):
+    said, done = announced(deployed.plan), changed(deployed.deployment)
+    assert set(said) == set(done) == set(HOSTS)
+    for host in HOSTS:
+        assert done[host] - said[host] == set(), host
+
+
+POLICY = {"vhost": "planned", "pattern": "^", "definition": {"max-length": 9}}
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+CHANGES = {
+    "rabbitmq": {
+        "vhosts": {"planned": {}},
+        "users": {"planner": {"permissions": {"planned": EVERYTHING}}},
+        "policies": {"planned": POLICY},
+    },
+    "haproxy": {"defaults": {"timeout": {"client": "121s"}}},
+    "hosts": {STANDBY: {"keepalived": {"priority": 91}}},
+}
+UNDONE = {
+    "rabbitmq": {
+        "vhosts": {"planned": {"absent": True}},
+        "users": {"planner": {"absent": True}},
+    },
+}
+SECRETS = {"rabbitmq": {"users": {"planner": {"password": "pa55word-of-the-planner"}}}}
+
+
+def test_a_run_changes_on_each_host_what_was_planned_and_nothing_else(deployed):
+    definitions = "The cluster has its vhosts, users and policies"
+    for changes, secrets in ((CHANGES, SECRETS), (UNDONE, {})):
+        with deployed.pillar_changed(changes), deployed.pillar_changed(secrets, role="broker"):
+            plan = deployed.salt_run("rabbit_ha.plan", "--out=json")
+            done = deployed.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
+        assert done.returncode == 0, done.stdout
+        assert changed(done) == announced(plan)
+        assert set(announced(plan)) == {BROKERS[0], HOLDER, STANDBY}
+        detailed = json.loads(plan.stdout)["changes"][BROKERS[0]][definitions]
+        assert {"planned", "planner"} <= {*detailed["vhosts"], *detailed["users"]}
+
+
 def test_orchestration_again_changes_nothing(deployed):
     done = deployed.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
     assert done.returncode == 0, done.stdout
@@ -121,7 +170,12 @@ def test_verify_says_how_many_messages_went_through(deployed):
 
 def test_status_is_json_for_scripts(deployed):
     data = json.loads(deployed.salt_run("rabbit_ha.status", "--out=json").stdout)
-    assert data["verdict"] == {"result": True, "says": "all is well", "problems": []}
+    assert data["verdict"] == {
+        "result": True,
+        "says": "all is well",
+        "problems": [],
+        "warnings": [],
+    }
     assert set(data["brokers"]) == set(BROKERS)
     assert data["load_balancers"][HOLDER]["vrrp"] == {"VI_1": "MASTER"}
     assert data["load_balancers"][STANDBY]["vrrp"] == {"VI_1": "BACKUP"}
@@ -129,7 +183,8 @@ def test_status_is_json_for_scripts(deployed):
 
 def test_nothing_gave_a_secret_away(deployed, recorder):
     secrets = deployed.secrets()
-    outputs = [deployed.deployment.stdout, deployed.deployment.stderr]
+    runs = (deployed.plan, deployed.deployment)
+    outputs = [text for run in runs for text in (run.stdout, run.stderr)]
     assert_nothing_gave_away(secrets, deployed, recorder, outputs)
     admin = {"admin's password": secrets["admin's password"]}
     assert_rabbitmq_has_no_clear_text(admin, deployed, BROKERS)

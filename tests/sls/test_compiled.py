@@ -205,7 +205,11 @@ def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secret
     assert (configured["user"], configured["mode"]) == ("root", "0640")
     assert configured["show_changes"] is (case == "default")
     settled = host.state("RabbitMQ's clients reach it as it expects them")
-    assert configured["require"] == [{"group": group["__id__"]}, {"rabbit_node": settled["__id__"]}]
+    kept = host.state("A configuration of RabbitMQ that others wrote is kept")
+    assert kept["name"] == configured["name"]
+    assert configured["require"] == [
+        {one["state"]: one["__id__"]} for one in (group, settled, kept)
+    ]
     assert group["order"] < configured["order"] < host.state("RabbitMQ is installed")["order"]
 
 
@@ -228,6 +232,24 @@ def test_a_load_balancer_is_reloaded_not_restarted_and_judges_its_configuration_
     loaded = host.state(f"{service} has read its configuration")
     assert loaded["files"] == [configured["name"], configured["folder"]]
     assert loaded["watch"] == [{configured["state"]: f"{service} has its configuration"}]
+
+
+def test_keepalived_asks_haproxy_for_nothing_that_it_has_not_read_yet(compiled):
+    host = compiled("haproxy-keeplive-node1")
+    # Also where keepalived's states are applied alone.
+    [check] = [
+        chunk
+        for chunk in host.low("rabbit_ha.keepalived")
+        if chunk["__id__"] == "keepalived has its check of HAProxy"
+    ]
+    assert {"rabbit_failover": "HAProxy has read its configuration"} in check["require"]
+    assert {"file": check["__id__"]} in host.state("keepalived has its configuration")["require"]
+
+
+def test_a_configuration_that_would_be_written_is_watched_for_what_comes_of_it(compiled):
+    loaded = compiled("rabbitmq-node1").state("RabbitMQ runs with its configuration")
+    assert loaded["watch"] == [{"file": "RabbitMQ has its configuration"}]
+    assert loaded["service"] == "rabbitmq-server"
 
 
 @pytest.mark.parametrize("install", ["package", "source"])

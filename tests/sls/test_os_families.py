@@ -86,7 +86,11 @@ def test_pillar_wins_over_the_family(host):
 
 
 # SELinux lets keepalived run them elsewhere.
-SCRIPTS = ("keepalived has its check of HAProxy", "keepalived tells its state")
+SCRIPTS = (
+    "A check of HAProxy that others wrote is kept",
+    "keepalived has its check of HAProxy",
+    "keepalived tells its state",
+)
 
 
 def test_the_two_differ_in_nothing_else(compiled):

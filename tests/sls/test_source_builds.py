@@ -143,7 +143,16 @@ def test_a_package_s_haproxy_reads_the_same_files_and_keeps_its_own_options(comp
         "/bin/kill -USR2 $MAINPID",
     ]
     assert found["ExecStartPre"] == ""
-    assert host.state("HAProxy runs the program that is installed")["arguments"] == READS.split()
+
+
+@pytest.mark.parametrize("text", [{}, {"extra": "listen extra"}])
+def test_haproxy_has_to_have_been_started_with_the_folder_once_there_is_something_in_it(
+    compiled, text
+):
+    haproxy = {"snippets": {"text": text}, "monitor": {"password": SECRETS["monitor"]}}
+    host = compiled(BALANCER, pillar_of(haproxy=haproxy))
+    needed = READS.split() if text else READS.split()[:2]
+    assert host.state("HAProxy runs the program that is installed")["arguments"] == needed
 
 
 def test_a_build_s_unit_is_not_changed_but_for_how_it_is_brought_back(compiled):

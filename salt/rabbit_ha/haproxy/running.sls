@@ -1,4 +1,6 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
+{%- set snippets = salt['rabbit_configuration.has_snippets'](
+      haproxy.config_dir, '.cfg', 'rabbit_ha:haproxy:snippets') %}
 include:
   - rabbit_ha.haproxy.configured
 
@@ -14,7 +16,8 @@ HAProxy runs the program that is installed:
   rabbit_failover.program_in_use:
     - name: {{ haproxy.service }}
     - program: {{ haproxy.program }}
-    - arguments: {{ haproxy.arguments | json }}
+    # One that was started without the folder reads all there is while that is empty.
+    - arguments: {{ (haproxy.arguments if snippets else haproxy.arguments[:2]) | json }}
     - check: {{ ([haproxy.program, '-c'] + haproxy.arguments) | json }}
     - require:
       - rabbit_node: systemd knows HAProxy's settings

@@ -2,6 +2,11 @@
 {%- set judge = salt['file.dirname'](keepalived.config_file) ~ '/check_configuration.sh' %}
 include:
   - rabbit_ha.keepalived.installed
+  - rabbit_ha.haproxy.running
+
+A check of HAProxy that others wrote is kept:
+  rabbit_configuration.kept:
+    - name: {{ keepalived.script }}
 
 keepalived has its check of HAProxy:
   file.managed:
@@ -13,6 +18,10 @@ keepalived has its check of HAProxy:
     - user: root
     - group: root
     - mode: '0755'
+    - require:
+      - rabbit_configuration: A check of HAProxy that others wrote is kept
+      # What it asks for, an adopted HAProxy does not know before that.
+      - rabbit_failover: HAProxy has read its configuration
 
 keepalived tells its state:
   file.managed:

@@ -9,3 +9,5 @@ RabbitMQ runs with its configuration:
     - service: {{ rabbitmq.service }}
     - require:
       - sls: rabbit_ha.rabbitmq.running
+    - watch:
+      - file: RabbitMQ has its configuration

@@ -13,6 +13,10 @@ RabbitMQ's clients reach it as it expects them:
     - service: {{ rabbitmq.service }}
     - expected: {{ salt['rabbit_topology.proxy_protocol']() is not none }}
 
+A configuration of RabbitMQ that others wrote is kept:
+  rabbit_configuration.kept:
+    - name: {{ path }}
+
 RabbitMQ has its configuration:
   file.managed:
     - name: {{ path }}
@@ -27,6 +31,7 @@ RabbitMQ has its configuration:
     - require:
       - group: RabbitMQ has a group that may read its configuration
       - rabbit_node: RabbitMQ's clients reach it as it expects them
+      - rabbit_configuration: A configuration of RabbitMQ that others wrote is kept
 
 RabbitMQ knows its plugins before its first start:
   file.managed:

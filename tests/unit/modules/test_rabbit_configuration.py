@@ -297,3 +297,50 @@ def test_when_one_of_several_cannot_be_written_none_is_replaced(host, monkeypatc
     assert host.texts() == {"main.cfg": "global\n"}
     assert list(host.folder.iterdir()) == []
     assert [path.name for path in host.main.parent.glob(".*")] == []
+
+
+def test_a_folder_has_snippets_where_pillar_or_anybody_else_has_some(host):
+    def has_snippets():
+        return host.module.has_snippets(str(host.folder), ".cfg", PILLAR)
+
+    assert not has_snippets()
+    host.folder.mkdir(parents=True)
+    (host.folder / "README").write_text("")
+    assert not has_snippets()
+    host.source = SOURCE
+    assert has_snippets()
+    host.source, host.pillar = None, {"extra": "listen extra"}
+    assert has_snippets()
+    host.pillar = {}
+    (host.folder / "theirs.cfg").write_text("")
+    assert has_snippets()
+
+
+def test_a_file_that_others_wrote_is_kept_once_for_its_owner_only(host):
+    host.main.parent.mkdir(parents=True)
+    host.main.write_text("by hand\n")
+    copy = f"{host.main}.before_salt"
+    assert host.module.copy_to_keep(str(host.main)) == copy
+    assert host.module.keep(str(host.main)) == copy
+    assert pathlib.Path(copy).read_text() == "by hand\n"
+    assert stat.S_IMODE(os.stat(copy).st_mode) == 0o600
+    host.main.write_text("by another hand\n")
+    assert host.module.keep(str(host.main)) is None
+    assert pathlib.Path(copy).read_text() == "by hand\n"
+    assert sorted(os.listdir(host.main.parent)) == ["main.cfg", "main.cfg.before_salt"]
+
+
+@pytest.mark.parametrize("text", [None, "#!/bin/sh\n# Written by Salt. It does.\n"])
+def test_there_is_nothing_to_keep_where_salt_wrote_the_file_or_there_is_none(host, text):
+    if text:
+        host.main.parent.mkdir(parents=True)
+        host.main.write_text(text)
+    assert host.module.keep(str(host.main)) is None
+
+
+def test_a_copy_that_cannot_be_written_is_an_error(host):
+    host.main.parent.mkdir(parents=True)
+    host.main.write_text("by hand\n")
+    (host.main.parent / ".main.cfg.before_salt.new").mkdir()
+    with pytest.raises(CommandExecutionError, match="main.cfg.before_salt could not be written"):
+        host.module.keep(str(host.main))

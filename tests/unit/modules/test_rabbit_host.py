@@ -89,6 +89,22 @@ def unit_as_read(reload="no", drop_ins="", load="loaded"):
     return printed(f"LoadState={load}\nNeedDaemonReload={reload}\nDropInPaths={drop_ins}")
 
 
+@pytest.mark.parametrize(
+    ("text", "written", "expected"),
+    [(ACTIVE, 10, True), (ACTIVE, -10, False), (ACTIVE, None, False), (INACTIVE, 10, False)],
+)
+def test_a_service_that_runs_since_before_a_file_was_written_is_known(
+    rabbit_host, run, tmp_path, text, written, expected
+):
+    run.return_value = printed(text)
+    path = tmp_path / "rabbitmq.conf"
+    if written is not None:
+        path.touch()
+        started = time.time() - time.monotonic() + 1
+        os.utime(path, (0, started + written))
+    assert rabbit_host.runs_since_before("rabbitmq-server", str(path)) is expected
+
+
 @pytest.mark.parametrize(("answer", "needs"), [("yes", True), ("no", False)])
 def test_systemd_tells_whether_a_unit_s_files_changed(rabbit_host, run, answer, needs):
     run.return_value = unit_as_read(answer)

@@ -14,10 +14,14 @@ NODES = [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
 
 
 class Host:
-    """Salt's ``rabbit_host`` of a host that holds some addresses."""
+    """``rabbit_host`` of a host that holds some addresses; ``newer`` is a file's path."""
 
-    def __init__(self, holds, invocation="a1"):
-        self._holds, self._invocation = holds, invocation
+    def __init__(self, holds=(), invocation="a1", newer=None):
+        self._holds, self._invocation, self._newer = holds, invocation, newer
+
+    def runs_since_before(self, service, path):
+        assert service == "rabbitmq-server"
+        return path == self._newer
 
     def service_invocation(self, service):
         assert service == "keepalived"
@@ -49,7 +53,7 @@ def haproxy(tmp_path):
 def broker(topology):
     """Return a function that loads the module on a broker whose node gives an answer."""
 
-    def build(answer, minion="rabbitmq-node1"):
+    def build(answer, minion="rabbitmq-node1", newer=None):
         def node_state(node=None, timeout=15):
             if isinstance(answer, Exception):
                 raise answer
@@ -57,7 +61,9 @@ def broker(topology):
 
         return load(
             "_modules/rabbit_report.py",
-            salt={"rabbitmqctl.node_state": node_state} | topology(minion),
+            salt={"rabbitmqctl.node_state": node_state}
+            | topology(minion)
+            | faked("rabbit_host", Host(newer=newer), load("_modules/rabbit_host.py")),
         )
 
     return build
@@ -97,7 +103,14 @@ def test_a_running_broker_reports_its_version_members_and_cluster(broker, versio
         "running": NODES,
         "alarms": [],
         "partitions": [],
+        "waits_for_restart": False,
     }
+
+
+def test_a_broker_that_runs_since_before_its_configuration_waits_for_a_restart(broker):
+    status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
+    answer = {"state": "running", "status": status, "said": ""}
+    assert broker(answer, newer="/etc/rabbitmq/rabbitmq.conf").broker()["waits_for_restart"]
 
 
 def test_alarms_and_partitions_are_put_into_words(broker):

@@ -87,8 +87,40 @@ def test_a_vrrp_instance_is_named_where_there_are_several(output):
 
 
 def test_a_plan_is_shown_host_by_host(output):
-    text = output({"verdict": GOOD, "changes": {"a": ["X is installed", "X runs"]}})
-    assert text.startswith("a\n  X is installed\n  X runs\n\nOK: ")
+    replaced = {"diff": "--- \n+++ \n-old\n+new"}
+    user = {
+        "admin": {"old": None, "new": {"tags": ["administrator"], "password": "another"}},
+        "shop": {
+            "old": {"tags": [], "password": "as it was"},
+            "new": {"tags": ["management"], "password": "as it was"},
+        },
+    }
+    changes = {
+        "a": {
+            "X is installed": {"x": {"old": "", "new": "installed"}},
+            "X is configured": replaced,
+            "X has users": {"users": user},
+        },
+        "b": {"X runs": {}},
+    }
+    assert output({"verdict": GOOD, "changes": changes}).splitlines() == [
+        "a",
+        "  X is installed",
+        "    x: installed",
+        "  X is configured",
+        "    diff: --- ",
+        "      +++ ",
+        "      -old",
+        "      +new",
+        "  X has users",
+        "    users: admin: {'tags': ['administrator'], 'password': 'another'}",
+        "    users: shop: tags: [] -> ['management']",
+        "",
+        "b",
+        "  X runs",
+        "",
+        "OK: all is well",
+    ]
 
 
 def test_files_are_told_with_what_was_done(output):

@@ -42,6 +42,7 @@ BROKER_REPORT = {
     "running": NODES,
     "alarms": [],
     "partitions": [],
+    "waits_for_restart": False,
 }
 BALANCER_REPORT = {
     "haproxy": "running",
@@ -279,7 +280,12 @@ def secret_files(world):
 
 def test_secrets_complete_the_pillar_in_files_that_only_the_master_can_read(bare):
     answer = bare.runner.secrets()
-    assert verdict(answer) == {"result": True, "says": "the secrets are there", "problems": []}
+    assert verdict(answer) == {
+        "result": True,
+        "says": "the secrets are there",
+        "problems": [],
+        "warnings": [],
+    }
     folder = pathlib.Path(bare.secrets_dir, "rabbit_ha", "secrets")
     assert sorted(os.listdir(folder)) == ["broker.sls", "load_balancer.sls"]
     for path in folder.iterdir():
@@ -594,13 +600,36 @@ def state_return(result, changes=None, comment=""):
     }
 
 
-def test_plan_asks_all_hosts_in_test_mode_and_names_what_would_change(world):
+def planned(world):
+    """The plan of hosts which were found to be ready just before, as in an orchestration."""
+    return world.runner.plan(are_ready=True)
+
+
+def test_a_plan_brings_the_modules_to_hosts_that_lack_them_or_tells_why_it_cannot(world):
+    world.answers("state.apply", state_return(True))
+    # As a minion answers that has never had them.
+    world.answers("rabbit_host.readiness", CommandExecutionError("is not available"))
+    for function in SYNC:
+        world.answers(function, [])
+    world.answers("saltutil.running", [])
+    assert verdict(world.runner.plan())["says"] == "nothing to do"
+    functions = [function for _, function, _, _ in world.minions._calls]
+    assert functions.index(SYNC) < functions.index("state.apply")
+
+    world.silence("rabbitmq-node3")
+    [problem] = verdict(world.runner.plan())["problems"]
+    assert problem.startswith("rabbitmq-node3: the minion does not answer")
+
+
+def test_plan_asks_all_hosts_in_test_mode_and_names_what_would_change(world, keys):
+    world.answers("rabbit_cookie.seal", {})
     would = {"rabbitmq-node2": state_return(None, {"rabbitmq-server": {"new": "installed"}})}
     world.answers("state.apply", lambda host: would.get(host, state_return(True)))
-    answer = world.runner.plan()
+    answer = planned(world)
     assert verdict(answer)["says"] == "1 states on 1 hosts would change"
-    assert answer["data"]["changes"] == {"rabbitmq-node2": ["RabbitMQ is installed"]}
-    [(asked, arguments, kwarg)] = world.calls("state.apply")
+    installed = {"RabbitMQ is installed": {"rabbitmq-server": {"new": "installed"}}}
+    assert answer["data"]["changes"] == {"rabbitmq-node2": installed}
+    (asked, arguments, kwarg), *_ = world.calls("state.apply")
     assert (asked, arguments, kwarg) == (BROKERS + BALANCERS, ["rabbit_ha"], {"test": True})
 
 
@@ -616,26 +645,51 @@ def test_plan_names_the_host_whose_prediction_failed(world, answer, says):
     world.answers(
         "state.apply", lambda host: answer if host == "rabbitmq-node2" else state_return(True)
     )
-    [problem] = verdict(world.runner.plan())["problems"]
+    [problem] = verdict(planned(world))["problems"]
     assert problem.startswith("rabbitmq-node2: ")
     assert says in problem
 
 
 def test_a_plan_with_nothing_to_do_says_so(world):
     world.answers("state.apply", state_return(True))
-    assert verdict(world.runner.plan())["says"] == "nothing to do"
+    assert verdict(planned(world))["says"] == "nothing to do"
+    assert len(world.minions._calls) == 1
+
+
+def test_a_plan_tells_what_states_warn_of(world):
+    warned = state_return(True)
+    [state] = warned.values()
+    state["warnings"] = ["it waits for a restart"]
+    world.answers("state.apply", lambda host: warned if host == BROKERS[1] else state_return(True))
+    found = verdict(planned(world))
+    assert (found["result"], found["says"]) == (True, "nothing to do")
+    assert found["warnings"] == ["rabbitmq-node2: it waits for a restart"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_a_broker_would_change_a_plan_carries_the_cookie_in_test_mode(world, keys, there):
+    sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
+    world.answers("rabbit_cookie.seal", sealed if there else CommandExecutionError("is not there"))
+    world.answers(
+        "state.apply", lambda host: state_return(None, {"x": "y"} if host == BROKERS[2] else {})
+    )
+    assert verdict(planned(world))["problems"] == []
+    (_, arguments, _), *carried = world.calls("state.apply")
+    assert arguments == ["rabbit_ha"]
+    wanted = {"test": True, "pillar": {"rabbit_ha_sealed_cookies": sealed}}
+    assert carried == ([(BROKERS, ["rabbit_ha.rabbitmq.cookie"], wanted)] if there else [])
 
 
 def test_a_plan_of_a_wrong_pillar_asks_no_host(world):
     world.secrets["rabbitmq"] = {}
-    assert verdict(world.runner.plan())["result"] is False
+    assert verdict(planned(world))["result"] is False
     assert world.minions._calls == []
 
 
 def test_a_host_that_falls_silent_is_a_problem_not_a_host_without_changes(world):
     world.answers("state.apply", state_return(True))
     world.silence("rabbitmq-node1", "haproxy-keeplive-node2")
-    problems = verdict(world.runner.plan())["problems"]
+    problems = verdict(planned(world))["problems"]
     assert len(problems) == 2
     assert all("did not answer" in problem for problem in problems)
 
@@ -704,14 +758,16 @@ def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, 
     [(asked, _, kwarg)] = world.calls("state.apply")
     # The seed too: it has to load its configuration.
     assert asked == BROKERS
-    assert kwarg == {"pillar": {"rabbit_ha_sealed_cookies": sealed}}
+    assert kwarg == {"test": False, "pillar": {"rabbit_ha_sealed_cookies": sealed}}
 
 
 def test_brokers_whose_cookie_changed_are_told(world, keys):
     world.answers("rabbit_cookie.seal", {})
     changed = state_return(True, {"erlang_cookie": "replaced"})
     world.answers("state.apply", lambda host: changed if host == "rabbitmq-node3" else {})
-    assert world.runner.sync_cookie()["changes"] == {"rabbitmq-node3": ["RabbitMQ is installed"]}
+    assert world.runner.sync_cookie()["changes"] == {
+        "rabbitmq-node3": {"RabbitMQ is installed": {"erlang_cookie": "replaced"}}
+    }
 
 
 def test_a_broker_whose_key_is_not_accepted_is_told_and_nothing_is_sealed(world, keys):
@@ -834,6 +890,14 @@ def test_what_is_wrong_is_told_with_host_and_what_was_expected(world, changes, s
     [problem] = verdict(answer)["problems"]
     assert re.match(says, problem)
     assert answer["data"]["retcode"] == 1
+
+
+def test_a_broker_that_waits_for_a_restart_is_well_and_told(world):
+    world.answers("rabbit_report.host", reports(rabbitmq_node2={"waits_for_restart": True}))
+    found = verdict(world.runner.status())
+    assert (found["result"], found["says"]) == (True, "all is well")
+    [warning] = found["warnings"]
+    assert warning.startswith("rabbitmq-node2: broker: its configuration was written since")
 
 
 def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):

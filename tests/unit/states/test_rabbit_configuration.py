@@ -17,7 +17,16 @@ class Configuration(Breakable):
     def __init__(self, there=()):
         super().__init__()
         self.there = set(there)
+        # Those there that others wrote.
+        self.foreign = set()
         self.staged = 0
+
+    def copy_to_keep(self, path):
+        return f"{path}.before_salt" if path in self.foreign else None
+
+    def keep(self, path):
+        if path in self.foreign and self._takes("keep", path):
+            self.foreign.discard(path)
 
     def stage(self, name, source, folder=None, suffix="", snippets=None):
         self.staged += 1
@@ -58,6 +67,9 @@ class Host:
         ret = self._states.checked(MAIN, "salt://haproxy.cfg.j2", self.check)
         assert self.configuration.staged == 0
         return ret
+
+    def kept(self):
+        return self._states.kept(MAIN)
 
 
 def test_it_is_judged_and_then_replaced_and_a_second_run_does_neither():
@@ -151,3 +163,48 @@ def test_a_write_that_silently_does_nothing_is_noticed():
     ret = host.checked()
     assert (ret["result"], ret["changes"]) == (False, {})
     assert "was written, yet reads otherwise" in ret["comment"]
+
+
+def test_what_others_wrote_is_kept_before_it_is_replaced():
+    host = Host(there=(SNIPPET,))
+    host.configuration.foreign = {MAIN}
+    ret = host.checked()
+    assert ret["changes"] == {MAIN: "created", f"{MAIN}.before_salt": "kept as it was"}
+    assert ret["comment"] == f"{MAIN} has been replaced"
+    assert host.configuration.writes == [("judge", CHECK), ("keep", MAIN), ("install",)]
+
+
+def test_in_test_mode_what_others_wrote_would_be_kept():
+    host = Host(test=True)
+    host.configuration.foreign = {MAIN}
+    assert host.checked()["changes"][f"{MAIN}.before_salt"] == "kept as it was"
+    ret = host.kept()
+    assert (ret["result"], ret["changes"]) == (None, {f"{MAIN}.before_salt": "kept as it was"})
+    assert host.configuration.writes == []
+
+
+def test_a_file_is_kept_once():
+    host = Host()
+    host.configuration.foreign = {MAIN}
+    ret = host.kept()
+    assert (ret["result"], ret["changes"]) == (True, {f"{MAIN}.before_salt": "kept as it was"})
+    again = host.kept()
+    assert (again["result"], again["changes"]) == (True, {})
+    assert host.configuration.writes == [("keep", MAIN)]
+
+
+def test_a_copy_that_silently_is_not_written_is_noticed():
+    host = Host()
+    host.configuration.foreign, host.configuration.lost = {MAIN}, {"keep"}
+    ret = host.kept()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith("rabbitmq-node2: ")
+
+
+def test_a_copy_that_cannot_be_written_fails_and_nothing_is_replaced():
+    host = Host()
+    host.configuration.foreign = {MAIN}
+    host.configuration.fails = {"keep": CommandExecutionError("no space left")}
+    for ret in (host.kept(), host.checked()):
+        assert ret["comment"] == f"rabbitmq-node2: {MAIN}: no space left"
+    assert host.configuration.there == set()

@@ -45,7 +45,7 @@ class Broker:
 
     def __init__(self, topology, current="OWN", clustered=(), test=False, installed=True):
         rabbits = Rabbits(SEED, ME, clustered=clustered)
-        self.node = rabbits[ME]
+        self.node, self.seed = rabbits[ME], rabbits[SEED]
         self.cookie = Cookie(current, self.node)
         self.service = Service(self.node)
         rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
@@ -155,8 +155,10 @@ def test_a_mode_that_silently_stays_as_it_was_is_noticed(broker):
 
 
 @pytest.mark.parametrize("test", [False, True])
-def test_a_running_member_is_not_cut_off_from_its_cluster(broker, test):
+@pytest.mark.parametrize("other", ["disc", "ram"])
+def test_a_running_member_is_not_cut_off_from_its_cluster(broker, other, test):
     host = broker(clustered=[SEED, ME], test=test)
+    host.seed.ram = other == "ram"
     ret = host.synced()
     assert ret["result"] is False
     assert f"a member together with {SEED}" in ret["comment"]
@@ -186,7 +188,9 @@ def test_a_node_that_may_stop_or_was_stopped_gets_the_cookie(broker, way):
 
 
 def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):
-    assert broker(installed=False, test=True).synced()["result"] is None
+    bare = broker(installed=False, test=True)
+    # Also before there is any to carry: the one that its package makes is not the seed's.
+    assert bare.synced()["result"] is bare.synced(sealed=None)["result"] is None
     host = broker(installed=False)
     ret = host.synced()
     assert ret["result"] is False

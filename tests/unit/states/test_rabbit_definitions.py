@@ -869,7 +869,7 @@ def test_quorum_is_the_default_queue_type_where_queues_are_to_be_so(
     assert metadata["description"] == "Default virtual host"
     by_command = ("set_default_queue_type", "/", "quorum") in rabbitmqctl.writes
     assert by_command == (version == "3.10.8" and queue_type == "quorum")
-    assert "keeps its default queue type" not in ret["comment"]
+    assert "warnings" not in ret
     assert present(broker(node=node)[0], ha=ha)["changes"] == {}
 
 
@@ -883,12 +883,13 @@ def test_a_vhost_with_queues_of_another_type_keeps_its_default_and_this_is_told(
     ret = present(state, ha="quorum")
     assert ret["result"] is (None if test else True)
     assert "vhosts" not in ret["changes"]
-    assert "vhost / keeps its default queue type classic" in ret["comment"]
-    assert "(1: q)" in ret["comment"]
+    [warning] = ret["warnings"]
+    assert warning.startswith("vhost / keeps its default queue type classic")
+    assert "(1: q)" in warning
     if not test:
         again = present(broker(node=node)[0], ha="quorum")
         assert (again["result"], again["changes"]) == (True, {})
-        assert "already as described. But vhost / keeps" in again["comment"]
+        assert again["warnings"] == [warning]
 
 
 @pytest.mark.parametrize("test", [False, True])

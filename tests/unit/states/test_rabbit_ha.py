@@ -29,9 +29,10 @@ def verdict(problems=()):
     return RUNNER._answer(list(problems), "5 messages went through and came back")
 
 
-def plan(changes, problems=()):
+def plan(changes, problems=(), warnings=()):
     """What ``rabbit_ha.plan`` returns."""
-    return RUNNER._answer(list(problems), "1 states on 1 hosts would change", changes=changes)
+    says = "1 states on 1 hosts would change"
+    return RUNNER._answer(list(problems), says, warnings, changes=changes)
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -100,10 +101,21 @@ def test_a_plan_without_changes_has_none_so_that_later_steps_are_skipped(states)
 
 @pytest.mark.parametrize(("test", "result"), [(False, True), (True, None)])
 def test_a_plan_with_changes_names_them(states, test, result):
-    module, _ = states(plan({"a": ["X is installed"]}), test)
+    module, runner = states(plan({"a": {"X is installed": {"x": "y"}}}), test)
     ret = module.planned("plan")
+    runner.assert_called_once_with("rabbit_ha.plan", are_ready=True)
     assert ret["result"] is result
-    assert ret["changes"] == {"a": ["X is installed"]}
+    assert ret["changes"] == {"a": {"X is installed": {"x": "y"}}}
+
+
+def test_what_waits_for_a_person_is_told_first_and_last_and_changes_nothing(states):
+    waits = ["a: waits for a restart"]
+    module, _ = states(plan({}, warnings=waits))
+    ret = module.planned("plan")
+    assert (ret["result"], ret["changes"], ret["warnings"]) == (True, {}, waits)
+    module, _ = states(RUNNER._answer([], "5 messages went through", waits))
+    ret = module.verified("well")
+    assert (ret["result"], ret["changes"], ret["warnings"]) == (True, {}, waits)
 
 
 def test_the_cookie_s_way_shows_which_brokers_changed(states):

@@ -33,29 +33,22 @@ class Network(Breakable):
 
 
 class Files:
-    """Salt's ``file``: what RabbitMQ keeps, and when its configuration was written."""
+    """Salt's ``file``: what RabbitMQ keeps."""
 
-    def __init__(self, found=(), written=100.0):
-        self._found, self._written = list(found), written
+    def __init__(self, found=()):
+        self._found = list(found)
 
     def find(self, path, *args, **kwargs):
         assert (path, kwargs["name"]) == ("/var/lib/rabbitmq", "rabbit@*")
         return self._found
 
-    def file_exists(self, path):
-        return self._written is not None
-
-    def stats(self, path, hash_type=None, follow_symlinks=True):
-        assert self._written is not None, "Salt raises for a path that is not there"
-        return {"mtime": self._written}
-
 
 class Units(Breakable):
-    """``rabbit_host`` and what of Salt's ``service`` it follows: when a unit was started."""
+    """``rabbit_host``: when a unit was started, and when its configuration was written."""
 
-    def __init__(self, started, needs_reload=False, unfinished=()):
+    def __init__(self, started, written, needs_reload=False, unfinished=()):
         super().__init__()
-        self._started, self._needs_reload = started, needs_reload
+        self._started, self._written, self._needs_reload = started, written, needs_reload
         self._unfinished = list(unfinished)
         # What rabbitmq.conf says.
         self.settings = {}
@@ -73,6 +66,10 @@ class Units(Breakable):
 
     def service_start_time(self, service):
         return self._started
+
+    def runs_since_before(self, service, path):
+        assert path == CONF
+        return None not in (self._started, self._written) and self._started < self._written
 
     def unit_needs_reload(self, service):
         return self._needs_reload
@@ -113,13 +110,13 @@ class Host:
     ):
         self.rabbits = Rabbits(SEED, ME, clustered=clustered)
         self.network = Network(hostname)
-        self.units = Units(started, needs_reload, unfinished)
+        self.units = Units(started, written, needs_reload, unfinished)
         self.service = Systemd(self.rabbits[ME], self.units)
         self.rabbitmqctl = Rabbitmqctl(self.rabbits, ME, installed)
         loaded = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         loaded |= faked("service", self.service, salt.modules.systemd_service)
         loaded |= faked("network", self.network, salt.modules.network)
-        loaded |= faked("file", Files(data, written), salt.modules.file)
+        loaded |= faked("file", Files(data), salt.modules.file)
         loaded |= faked("rabbit_host", self.units, load("_modules/rabbit_host.py"))
         loaded |= topology()
         membership = load("_modules/rabbit_membership.py", salt=loaded)
@@ -348,6 +345,9 @@ def test_changed_units_are_read_again_once(host):
 def test_in_test_mode_changed_units_would_be_read_again(host):
     here = host(needs_reload=True, test=True)
     assert here.states.unit_loaded("haproxy")["result"] is None
+    # systemd reads all of them at once.
+    assert here.states.unit_loaded("keepalived")["result"] is True
+    assert here.states.mod_watch("keepalived", sfun="unit_loaded")["changes"] == {}
     assert here.writes == []
 
 
@@ -407,21 +407,47 @@ def test_a_node_that_has_its_configuration_is_not_restarted(host, situation, tes
     assert here.writes == []
 
 
-def test_in_test_mode_a_node_without_a_configuration_yet_would_be_restarted(host):
+def watched(here):
+    """What Salt calls where the state that writes the file has changes."""
+    return here.states.mod_watch(CONF, sfun="configuration_loaded", service=SERVICE, order=1)
+
+
+def test_a_node_whose_configuration_would_be_written_would_be_restarted(host):
     here = host(written=None, test=True)
-    assert here.states.configuration_loaded(CONF, SERVICE)["result"] is None
+    assert here.states.configuration_loaded(CONF, SERVICE)["changes"] == {}
+    assert watched(here)["result"] is None
+    assert here.writes == []
+
+
+def test_one_that_would_be_started_would_not(host):
+    ret = watched(host(started=None, written=None, test=True))
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_a_node_that_serves_and_whose_configuration_would_be_written_is_foretold(host):
+    here = host(written=None, clustered=[SEED, ME], test=True)
+    ret = watched(here)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert "would be newer than the running node" in ret["warnings"][0]
+
+
+def test_a_real_run_tells_of_the_node_that_serves_and_restarts_nothing(host):
+    here = host(started=50.0, clustered=[SEED, ME])
+    assert watched(here) == here.states.configuration_loaded(CONF, SERVICE)
     assert here.writes == []
 
 
 @pytest.mark.parametrize("test", [False, True])
 def test_a_node_that_serves_is_told_of_not_restarted(host, test):
     member = host(started=50.0, clustered=[SEED, ME], test=test)
+    beside_ram = host(started=50.0, clustered=[SEED, ME], test=test)
+    beside_ram.rabbits[SEED].ram = True
     holder = host(started=50.0, test=test)
     holder.rabbits[ME].queues.append({"name": "q", "vhost": "/", "messages": 1})
-    for here in (member, holder):
+    for here in (member, beside_ram, holder):
         ret = here.states.configuration_loaded(CONF, SERVICE)
         assert (ret["result"], ret["changes"]) == (True, {})
-        assert "its next restart takes the file in" in ret["comment"]
+        assert "its next restart takes the file in" in ret["warnings"][0]
         assert here.writes == []
 
 
