@@ -30,6 +30,9 @@ SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "l
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
+# Seconds until a host that has not answered is asked whether it is still at the job: one
+# that is goes on being waited for, one that lost it, as by a power failure, is not.
+ASKED_AFTER = 15
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
 
@@ -73,7 +76,7 @@ def _settings(host=None):
     return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
 
 
-def _call(hosts, function, arguments=(), timeout=30, **kwargs):
+def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     """
     Run an execution function on hosts at the same time.
 
@@ -367,7 +370,7 @@ def _why_silent(host, keys):
 def _brought_modules(hosts):
     """Bring the project's modules to hosts; returns the problems."""
     # Less than sync_all, which asks the master for twenty kinds of modules.
-    synced = _call(hosts, SYNC, [[] for _ in SYNC], timeout=60)
+    synced = _call(hosts, SYNC, [[] for _ in SYNC])
     return [
         f"{host}: the modules could not be brought there: {answer['return']}"
         for host, answer in synced.items()
@@ -449,7 +452,7 @@ def plan():
     changes = {}
     if not problems:
         hosts = list(_settings()["hosts"])
-        answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
+        answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True})
         problems, changes = _state_results(answers, "in test mode")
     count = sum(len(states) for states in changes.values())
     says = f"{count} states on {len(changes)} hosts would change" if changes else "nothing to do"
@@ -514,7 +517,6 @@ def sync_cookie():
         brokers,
         "state.apply",
         ["rabbit_ha.rabbitmq.configuration_loaded"],
-        timeout=300,
         kwarg={"pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
     )
     problems, changes = _state_results(answers, "cookie sync")
@@ -529,7 +531,7 @@ def _cookie_giver(brokers, seed):
     them, and it stands alone with a cookie of its own making.
     """
     node = __utils__["rabbit_settings.node_name"](seed)
-    answers = _call(brokers, "rabbit_report.broker", timeout=60)
+    answers = _call(brokers, "rabbit_report.broker")
     members = {
         host: answer["return"]["members"]
         for host, answer in answers.items()
@@ -581,8 +583,7 @@ def _looked(settings, patience):
 
 def _reports(settings):
     """Ask all hosts at the same time what they see; one table a role."""
-    # A minion that is at work is waited for longer, one that is away is not.
-    answers = _call(list(settings["hosts"]), "rabbit_report.host", timeout=15)
+    answers = _call(list(settings["hosts"]), "rabbit_report.host")
     tables = {"brokers": {}, "load_balancers": {}}
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):

@@ -58,6 +58,8 @@ class Minions:
         self._answers = {}
         self._silent = set()
         self._calls = []
+        # After how many seconds Salt asks whether the job is still at work.
+        self.asked_after = []
 
     def __enter__(self):
         return self
@@ -80,6 +82,7 @@ class Minions:
     ):
         assert tgt_type == "list" and full_return
         self._calls.append((list(tgt), fun, list(arg), kwarg))
+        self.asked_after.append(timeout)
         return {host: self._answer(host, fun) for host in tgt}
 
     def _answer(self, host, fun):
@@ -726,6 +729,14 @@ def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
     [problem] = world.runner.sync_cookie()["problems"]
     assert problem.startswith("rabbitmq-node1: sealing the cookie: ")
     assert world.calls("state.apply") == []
+
+
+def test_a_host_that_lost_its_job_is_found_out_soon(world, keys):
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    world.runner.plan()
+    world.runner.sync_cookie()
+    assert max(world.minions.asked_after) <= 15
 
 
 def test_brokers_that_fail_or_fall_silent_are_each_a_problem(world, keys):
