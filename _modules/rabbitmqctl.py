@@ -397,6 +397,40 @@ def forget_cluster_node(node, at=None, offline=False):
     _written()
 
 
+def quorum_queues_on(node, at=None):
+    """
+    List the quorum queues that have a replica on a node, which need not run.
+
+    node
+        Erlang node name of the member that has the replicas.
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of mappings with ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
+    """
+    queues = export_definitions(at).get("queues", [])
+    found = []
+    for vhost in sorted({q["vhost"] for q in queues if q.get("type", "quorum") == "quorum"}):
+        arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "members"]
+        text = _checked(arguments, f"listing the replicas of {vhost}", node=at)
+        found += [
+            {"vhost": vhost, "name": queue["name"]}
+            for queue in _json(text, "list_queues")
+            if node in (queue["members"] or ())
+        ]
+    return found
+
+
 def shrink(node, at=None):
     """
     Take a node's replicas out of the quorum queues that others can do without.

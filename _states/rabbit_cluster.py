@@ -110,7 +110,9 @@ def joined(
             ret["comment"] = comment
             return ret
         _settle(ret, name, found, wanted)
-        if ret["result"] and not __opts__["test"]:
+        if __opts__["test"]:
+            _predict_replicas(ret)
+        elif ret["result"]:
             _return_replicas(ret)
             if discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded"):
                 __salt__["rabbit_notes.write"](
@@ -266,11 +268,14 @@ def _replace_ghost(found, wanted, changes):
     backup = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
     changes.setdefault("backup", backup)
     _discard(wanted, changes)
-    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
-    lost = __salt__["rabbitmqctl.shrink"](me, contact)
-    if lost:
-        queues = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in lost]
+    # Noted before they are gone: a run that is killed here has to know them when it is run again.
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
+    queues = noted + [queue for queue in here if queue not in noted]
+    if queues:
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
+    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
+    __salt__["rabbitmqctl.shrink"](me, contact)
     # A member that runs is not forgotten.
     with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
@@ -286,6 +291,19 @@ def _set_aside(found, wanted, changes):
     if found["content"]:
         changes["discarded"] = found["content"]
     _start_service(found, wanted, changes)
+
+
+def _predict_replicas(ret):
+    """Tell what a run that was killed after the join has left to do."""
+    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    if queues and not ret["changes"]:
+        ret["comment"] += "; quorum queues would have got their replica here back"
+        ret.update(result=None, changes={"quorum_queues": _names(queues)})
+
+
+def _names(queues):
+    """Name queues for people."""
+    return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
 
 
 def _return_replicas(ret):
@@ -307,7 +325,7 @@ def _return_replicas(ret):
                 f"{', '.join(failed)}. Next: run again, or rabbitmq-queues grow {me} all"
             )
     __salt__["rabbit_notes.delete"]("replicas_to_return")
-    ret["changes"]["quorum_queues"] = [f"{queue['name']} in {queue['vhost']}" for queue in queues]
+    ret["changes"]["quorum_queues"] = _names(queues)
 
 
 _ACTIONS = {

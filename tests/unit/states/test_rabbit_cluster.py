@@ -432,6 +432,31 @@ def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker
     assert host.joined()["changes"] == {}
 
 
+def test_replicas_are_noted_before_they_are_taken_out(broker):
+    host = broker(ghost())
+    shrink = host.rabbitmqctl.shrink
+
+    def killed_afterwards(node, at=None):
+        shrink(node, at)
+        raise CommandExecutionError("killed")
+
+    host.states.__salt__["rabbitmqctl.shrink"] = killed_afterwards
+    assert host.joined()["result"] is False
+    host.states.__salt__["rabbitmqctl.shrink"] = shrink
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+
+
+def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
+    rabbits = ghost()
+    host = broker(rabbits)
+    host.rabbitmqctl.fails["grow"] = CommandExecutionError("killed")
+    host.joined()
+    ret = broker(rabbits, test=True).joined()
+    assert ret["result"] is None
+    assert ret["changes"] == {"quorum_queues": ["orders in /", "a b in v"]}
+    assert "already a member" in ret["comment"]
+
+
 def test_a_quorum_queue_that_gets_no_replica_is_told(broker):
     host = broker(ghost())
     host.states.__salt__["rabbitmqctl.grow"] = lambda node, vhost, queues: [
