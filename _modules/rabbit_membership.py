@@ -129,7 +129,7 @@ def _judge_running(me, contacts, status):
         return _partitioned(me, here, set(status["running_nodes"]))
     if contacts and contacts[0] == me:
         return _judge_running_seed(me, contacts, here, status)
-    contact, there, refused_by = _other_side(me, contacts, here)
+    contact, there, refused_by = _other_side(me, contacts, here | _returns_to())
     if there is None:
         return _no_other_side(me, contacts, here, refused_by)
     return _compared(me, here, status, contact, there)
@@ -139,8 +139,9 @@ def _judge_running_seed(me, contacts, here, status):
     """Judge the seed, which runs: others join it, unless they have a cluster without it."""
     is_seed = _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
     if len(here) == 1:
-        contact, there, refused_by = _other_side(me, contacts, here)
-        if refused_by and there is None:
+        returns_to = _returns_to()
+        contact, there, refused_by = _other_side(me, contacts, here | returns_to)
+        if there is None and (refused_by or returns_to):
             return _no_other_side(me, contacts, here, refused_by)
         return _compared(me, here, status, contact, there) if there else is_seed
     running = set(status["running_nodes"])
@@ -159,6 +160,15 @@ def _judge_running_seed(me, contacts, here, status):
                 detail=f"{detail}({members})",
             )
     return is_seed
+
+
+def _returns_to():
+    """
+    Give the members, as a set, to whom this node was on its way back when a run was killed.
+
+    They have forgotten what it was, and one of them may be all that is left.
+    """
+    return set(__salt__["rabbit_notes.fetch"]("returns_to") or ())
 
 
 def _members(status):

@@ -113,6 +113,7 @@ def joined(
         if __opts__["test"]:
             _predict_replicas(ret)
         elif ret["result"]:
+            __salt__["rabbit_notes.delete"]("returns_to")
             _return_replicas(ret)
             if discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded"):
                 __salt__["rabbit_notes.write"](
@@ -276,6 +277,8 @@ def _replace_ghost(found, wanted, changes):
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
     # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
     __salt__["rabbitmqctl.shrink"](me, contact)
+    # A seed that nobody lists and that stands alone would otherwise take itself for the first.
+    __salt__["rabbit_notes.write"]("returns_to", [contact])
     # A member that runs is not forgotten.
     with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)

@@ -22,11 +22,14 @@ def judge(topology):
     """Return a function that loads ``rabbit_membership`` on one host of some brokers."""
     real = load("_modules/rabbitmqctl.py")
 
-    def build(rabbits, me=ME, pillar=None):
+    def build(rabbits, me=ME, pillar=None, returns_to=None):
         minion = me.split("@")[1]
+        notes = create_autospec(load("_modules/rabbit_notes.py"))
+        notes.fetch.side_effect = {"returns_to": returns_to}.get
         return load(
             "_modules/rabbit_membership.py",
             salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, me), real)
+            | {"rabbit_notes.fetch": notes.fetch}
             | topology(minion=minion, pillar=pillar),
             grains={"id": minion},
         )
@@ -54,6 +57,18 @@ def test_a_fresh_node_may_join(judge):
     assert found["verdict"] == "standalone, empty"
     assert found["contact"] == SEED
     assert found["members"] == [SEED, THIRD]
+
+
+def test_a_seed_on_its_way_back_returns_to_the_only_one_who_is_left(judge):
+    rabbits = Rabbits(SEED, ME)
+    rabbits[ME].definitions["users"].append({"name": "bob", "tags": []})
+    contacts = [SEED, ME]
+    assert judge(rabbits, me=SEED).verdict(contacts)["verdict"] == "seed"
+    found = judge(rabbits, me=SEED, returns_to=[ME]).verdict(contacts)
+    assert (found["verdict"], found["contact"]) == ("standalone, empty", ME)
+    rabbits[ME].vm = False
+    found = judge(rabbits, me=SEED, returns_to=[ME]).verdict(contacts)
+    assert found["verdict"] == "seed unreachable"
 
 
 @pytest.mark.parametrize(

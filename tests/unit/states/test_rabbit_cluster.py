@@ -51,7 +51,7 @@ class Broker:
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
-        for name in ("rabbit_membership", "rabbit_backup", "rabbit_notes"):
+        for name in ("rabbit_notes", "rabbit_membership", "rabbit_backup"):
             module = load(f"_modules/{name}.py", salt=salt, grains=grains)
             salt |= functions(name, module)
             if name == "rabbit_membership":
@@ -444,6 +444,20 @@ def test_replicas_are_noted_before_they_are_taken_out(broker):
     assert host.joined()["result"] is False
     host.states.__salt__["rabbitmqctl.shrink"] = shrink
     assert host.joined()["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+
+
+def test_a_seed_killed_on_its_way_back_to_the_only_other_one_joins_it(broker):
+    rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
+    rabbits[SEED].members = {SEED}
+    host = broker(rabbits, me=SEED)
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("killed")
+    assert host.joined()["result"] is False
+    assert rabbits[ME].members == {ME}
+    del host.rabbitmqctl.fails["join_cluster"]
+    assert host.joined()["changes"]["cluster"] == {"old": "alone", "new": f"with {ME}"}
+    assert rabbits[ME].members == {SEED, ME}
+    # From here on it is the seed again, should it ever be the first.
+    assert host.states.__salt__["rabbit_notes.fetch"]("returns_to") is None
 
 
 def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
