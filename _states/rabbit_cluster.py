@@ -110,15 +110,16 @@ def joined(
             ret["comment"] = comment
             return ret
         _settle(ret, name, found, wanted)
+        uses_up = discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
         if __opts__["test"]:
-            _predict_replicas(ret)
+            _predict_the_rest(ret, uses_up)
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _return_replicas(ret)
-            if discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded"):
-                __salt__["rabbit_notes.write"](
-                    "local_data_discarded", time.strftime("%Y-%m-%d %H:%M:%S %z")
-                )
+            if uses_up:
+                now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+                __salt__["rabbit_notes.write"]("local_data_discarded", now)
+                ret["changes"]["discard_local_data"] = "used up"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
     return ret
@@ -296,12 +297,19 @@ def _set_aside(found, wanted, changes):
     _start_service(found, wanted, changes)
 
 
-def _predict_replicas(ret):
+def _predict_the_rest(ret, uses_up):
     """Tell what a run that was killed after the join has left to do."""
+    if ret["changes"]:
+        return
     queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
-    if queues and not ret["changes"]:
-        ret["comment"] += "; quorum queues would have got their replica here back"
-        ret.update(result=None, changes={"quorum_queues": _names(queues)})
+    if queues:
+        ret["changes"]["quorum_queues"] = _names(queues)
+        ret["comment"] += "; quorum queues would have got their replicas here back"
+    if uses_up:
+        ret["changes"]["discard_local_data"] = "used up"
+        ret["comment"] += "; discard_local_data would have been used up"
+    if ret["changes"]:
+        ret["result"] = None
 
 
 def _names(queues):

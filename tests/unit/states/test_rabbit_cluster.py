@@ -446,6 +446,16 @@ def test_replicas_are_noted_before_they_are_taken_out(broker):
     assert host.joined()["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
 
 
+def test_in_test_mode_a_permission_that_a_killed_run_did_not_use_up_would_be(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    ret = broker(rabbits, test=True).joined(discard_local_data=True)
+    assert ret["result"] is None
+    assert ret["changes"] == {"discard_local_data": "used up"}
+    broker(rabbits).joined(discard_local_data=True)
+    again = broker(rabbits, test=True).joined(discard_local_data=True)
+    assert (again["result"], again["changes"]) == (True, {})
+
+
 def test_a_seed_killed_on_its_way_back_to_the_only_other_one_joins_it(broker):
     rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
     rabbits[SEED].members = {SEED}
