@@ -3,6 +3,8 @@
 import os
 import pathlib
 import stat
+import subprocess
+import tempfile
 
 import pytest
 import salt.modules.cmdmod
@@ -297,3 +299,20 @@ def test_when_one_of_several_cannot_be_written_none_is_replaced(host, monkeypatc
     assert host.texts() == {"main.cfg": "global\n"}
     assert list(host.folder.iterdir()) == []
     assert [path.name for path in host.main.parent.glob(".*")] == []
+
+
+def test_what_a_killed_run_put_together_is_discarded(host, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, mine, others = (
+        tmp_path / name
+        for name in (f"rabbit_ha.{gone.pid}.a", f"rabbit_ha.{os.getpid()}.b", "c.d.e")
+    )
+    for folder in (left, mine, others):
+        (folder / "etc").mkdir(parents=True)
+    (tmp_path / f"rabbit_ha.{gone.pid}.link").symlink_to(others)
+    staged = host.stage()
+    assert not left.exists()
+    assert mine.exists() and (others / "etc").exists()
+    host.module.discard(staged)
