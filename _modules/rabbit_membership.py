@@ -537,16 +537,19 @@ def _named(definitions):
     return found
 
 
-def await_verdict(contacts, timeout=60, interval=3):
+def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     """
     Judge again until the node and a contact can be judged, at most for a while.
 
     contacts
         As for :func:`verdict`.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached.
+        Seconds to wait for a contact that cannot be reached. Members do not answer each
+        other for up to a minute after one of them lost its power.
     interval : 3
         Seconds between two tries.
+    timeout_alone : None
+        Seconds to wait where this node has no other members; as ``timeout`` without it.
 
     Returns what :func:`verdict` returns last.
 
@@ -556,10 +559,12 @@ def await_verdict(contacts, timeout=60, interval=3):
 
         salt-call rabbit_membership.await_verdict '[rabbit@rabbitmq-node1]' timeout=30
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
     while True:
         found = verdict(contacts)
-        if found["verdict"] != SEED_UNREACHABLE or time.monotonic() >= deadline:
+        alone = len(found["members"]) < 2 and timeout_alone is not None
+        waited = time.monotonic() - started
+        if found["verdict"] != SEED_UNREACHABLE or waited >= (timeout_alone if alone else timeout):
             return found
         time.sleep(interval)
         __salt__["rabbitmqctl.forget_cached_reads"]()

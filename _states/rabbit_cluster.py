@@ -94,12 +94,12 @@ def joined(
         wanted = {
             "contacts": contacts,
             "service": service,
-            "timeout": 0 if cookie_is_carried or __opts__["test"] else timeout,
-            "boot_timeout": timeout,
+            "timeout": timeout,
+            "timeout_alone": 0 if cookie_is_carried or __opts__["test"] else timeout,
             "ram": node_type == "ram",
             "may_discard": _may_discard(discard_local_data),
         }
-        found = __salt__["rabbit_membership.await_verdict"](contacts, wanted["timeout"])
+        found = _awaited_verdict(wanted)
         if cookie_is_carried and _waits_for_the_cookie(found):
             comment = (
                 f"not a member yet ({found['detail']}): the orchestration carries the seed's "
@@ -166,9 +166,16 @@ def _settle(ret, name, found, wanted):
             return
         action(found, wanted, ret["changes"])
         __salt__["rabbitmqctl.forget_cached_reads"]()
-        found = __salt__["rabbit_membership.await_verdict"](wanted["contacts"], wanted["timeout"])
+        found = _awaited_verdict(wanted)
     raise CommandExecutionError(
         f"done what can be done, yet the node is not a member: {_refusal(found, wanted)}"
+    )
+
+
+def _awaited_verdict(wanted):
+    """Judge, once there is another side, if it is worth waiting for."""
+    return __salt__["rabbit_membership.await_verdict"](
+        wanted["contacts"], wanted["timeout"], timeout_alone=wanted["timeout_alone"]
     )
 
 
@@ -201,20 +208,20 @@ def _start_service(found, wanted, changes):
     """Start the service and wait until the node has booted, or can be judged otherwise."""
     __salt__["service.start"](wanted["service"], no_block=True)
     changes["service"] = "started"
-    __salt__["rabbitmqctl.await_boot"](wanted["boot_timeout"])
+    __salt__["rabbitmqctl.await_boot"](wanted["timeout"])
 
 
 def _start_app(found, wanted, changes):
     """Start the app; what the node holds shows only then."""
     try:
-        __salt__["rabbitmqctl.start_app"](timeout=wanted["boot_timeout"])
+        __salt__["rabbitmqctl.start_app"](timeout=wanted["timeout"])
     except CommandExecutionError as err:
         # One that waits in vain for members which do not list it knows them by now.
         known = __salt__["rabbitmqctl.known_members"]()
         if found["verdict"] == "app stopped, member" or found["contact"] not in known:
             raise CommandExecutionError(
                 f"{found['verdict']}: {err}. It may only be slow (rabbit_ha:rabbitmq:join_timeout "
-                f"is {wanted['boot_timeout']} s). Next: journalctl -u {wanted['service']}, then "
+                f"is {wanted['timeout']} s). Next: journalctl -u {wanted['service']}, then "
                 "run again"
             ) from err
         forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])

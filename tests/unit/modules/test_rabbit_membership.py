@@ -474,3 +474,16 @@ def test_a_member_with_another_cookie_in_its_file_is_no_node_that_stands_alone(j
     module.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
     found = module.verdict(CONTACTS)
     assert (found["verdict"], found["members"]) == ("cookie mismatch", sorted(CONTACTS))
+
+
+@pytest.mark.parametrize(("clustered", "waits"), [((), 0), (CONTACTS, 60)])
+def test_a_member_waits_for_the_others_where_a_node_alone_would_not(judge, clustered, waits):
+    rabbits = Rabbits(*CONTACTS, clustered=clustered)
+    # As for a minute after one of them lost its power.
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    module = judge(rabbits)
+    slept = []
+    module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
+    assert found["verdict"] == "seed unreachable"
+    assert sum(slept) == waits

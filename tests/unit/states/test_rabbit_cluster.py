@@ -470,6 +470,20 @@ def test_a_seed_killed_on_its_way_back_to_the_only_other_one_joins_it(broker):
     assert host.states.__salt__["rabbit_notes.fetch"]("returns_to") is None
 
 
+@pytest.mark.parametrize(("test", "alone"), [(True, 0), (False, 60)])
+def test_in_test_mode_only_a_member_is_waited_for(broker, test, alone):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), test=test)
+    judge, asked = host.states.__salt__["rabbit_membership.await_verdict"], []
+
+    def recorded_judge(contacts, timeout, timeout_alone):
+        asked.append((timeout, timeout_alone))
+        return judge(contacts, timeout, timeout_alone=timeout_alone)
+
+    host.states.__salt__["rabbit_membership.await_verdict"] = recorded_judge
+    assert host.joined(timeout=60)["result"] is True
+    assert asked == [(60, alone)]
+
+
 def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
     rabbits = ghost()
     host = broker(rabbits)
