@@ -9,6 +9,7 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -105,18 +106,21 @@ def _found_out(answer):
 
 def _json(text, step):
     """Decode the document that a tool printed, warnings before it left out."""
-    start = re.search(r"^[\[{]", text, re.MULTILINE)
-    if not start:
+    failure = None
+    # A warning need not end its line, and may have brackets itself.
+    for start in itertools.islice(re.finditer(r"^[\[{]|[\[{]$", text, re.MULTILINE), 20):
+        try:
+            return json.loads(text[start.start() :])
+        except ValueError as err:
+            failure = failure or err
+    if failure is None:
         raise CommandExecutionError(
             f"{__grains__['id']}: {step}: expected a JSON document, found {text[:200]!r}"
         )
-    try:
-        return json.loads(text[start.start() :])
-    except ValueError as err:
-        # Not shown, and its text not kept in the exception: there may be secrets in it.
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {err}"
-        ) from None
+    # Not shown, and its text not kept in the exception: there may be secrets in it.
+    raise CommandExecutionError(
+        f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {failure}"
+    )
 
 
 def _written():

@@ -485,6 +485,17 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
     assert asked == ["/"]
 
 
+def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):
+    # As RabbitMQ 3.10.8 printed it for a queue without a majority.
+    said = (
+        "error: {no_more_servers_to_try,[{error,noproc},{error,noproc},"
+        "{timeout,{'%2F_orders','rabbit@b'}}]}[\n"
+        '{"vhost":"/","name":"orders","size":3,"result":"ok"}\n]'
+    )
+    run.return_value = {**DONE, "stdout": said}
+    assert [queue["name"] for queue in rabbitmqctl.shrink("rabbit@a", "rabbit@b")] == ["orders"]
+
+
 def test_many_queues_grow_in_as_many_calls_as_an_argument_s_length_asks_for(rabbitmqctl, run):
     run.return_value = {**DONE, "stdout": "[]"}
     rabbitmqctl.grow("rabbit@b", "/", [f"queue{number}" for number in range(450)])
