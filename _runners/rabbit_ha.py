@@ -30,6 +30,7 @@ SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "l
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
+HANGS = "unreachable"
 # Seconds until a host that has not answered is asked whether it is still at the job: one
 # that is goes on being waited for, one that lost it, as by a power failure, is not.
 ASKED_AFTER = 15
@@ -479,7 +480,7 @@ def _state_results(answers, step):
     return problems, changes
 
 
-def sync_cookie():
+def sync_cookie(patience=90, interval=3):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
@@ -488,6 +489,12 @@ def sync_cookie():
     can read it. A broker that has it already goes on running, unless it stands alone,
     holds nothing and has not read its configuration: nodes that start again, that one
     too, do it at the same time.
+
+    patience : 90
+        Seconds to wait for brokers that run and do not answer, as for a minute after
+        another one lost its power: they may know that the seed was installed anew.
+    interval : 3
+        Seconds between two looks at them.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to ``replaced``).
@@ -503,7 +510,9 @@ def sync_cookie():
     brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
     if len(brokers) < 2 or _settings(seed)["rabbitmq"]["erlang_cookie"]:
         return {"problems": [], "changes": {}}
-    giver = _cookie_giver(brokers, seed)
+    giver, hang = _cookie_giver(brokers, seed, patience, interval)
+    if hang:
+        return {"problems": hang, "changes": {}}
     joining = [host for host in brokers if host != giver]
     with salt.key.get_key(__opts__) as keys:
         public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
@@ -523,22 +532,32 @@ def sync_cookie():
     return {"problems": problems, "changes": changes}
 
 
-def _cookie_giver(brokers, seed):
+def _cookie_giver(brokers, seed, patience, interval):
     """
     Name the broker whose Erlang cookie is the cluster's.
 
     It is the seed, unless that was installed anew: the others then count it as one of
     them, and it stands alone with a cookie of its own making.
+
+    Returns its name, and a list of problems: brokers that could not be asked.
     """
     node = __utils__["rabbit_settings.node_name"](seed)
-    answers = _call(brokers, "rabbit_report.broker")
-    members = {
-        host: answer["return"]["members"]
-        for host, answer in answers.items()
-        if answer["ok"] and "members" in answer["return"]
-    }
+    started = time.monotonic()
+    while True:
+        answers = _call(brokers, "rabbit_report.broker")
+        seen = {host: answer["return"] for host, answer in answers.items() if answer["ok"]}
+        hang = [host for host, report in seen.items() if report.get("state") == HANGS]
+        if not hang or time.monotonic() - started >= patience:
+            break
+        time.sleep(interval)
+    members = {host: report["members"] for host, report in seen.items() if "members" in report}
     others = [host for host in members if host != seed and node in members[host]]
-    return others[0] if others and members.get(seed) == [node] else seed
+    problems = [
+        f"{host}: the broker runs and does not answer, so it is not known whose Erlang cookie is "
+        f"the cluster's. Next, on {host}: rabbitmq-diagnostics ping"
+        for host in hang
+    ]
+    return (others[0] if others and members.get(seed) == [node] else seed), problems
 
 
 # What is there now
@@ -627,7 +646,7 @@ def _broker_problems(host, seen, wanted, away):
     away
         List of the brokers whose minion does not answer.
     """
-    if seen.get("state") == "unreachable" and away:
+    if seen.get("state") == HANGS and away:
         return [
             f"{host}: broker: does not answer yet, which is usual for a minute after another one "
             f"is gone ({', '.join(away)})"

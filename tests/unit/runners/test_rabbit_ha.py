@@ -694,6 +694,31 @@ def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node1"]
 
 
+def test_brokers_that_hang_are_waited_for_before_anyone_gives_a_cookie(world, keys, monkeypatch):
+    slept = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(world.runner, "time", clock)
+    old = clustered(dict.fromkeys(BROKERS[1:], BROKERS))
+    hangs = {"error": "unreachable: timed out", "state": "unreachable"}
+    world.answers(
+        "rabbit_report.broker",
+        lambda host: hangs if host != BROKERS[0] and len(slept) < 2 else old(host),
+    )
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    assert world.runner.sync_cookie()["problems"] == []
+    assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node2"]
+    assert slept == [3, 3]
+
+
+def test_a_broker_that_goes_on_hanging_keeps_all_cookies_as_they_are(world, keys):
+    world.answers("rabbit_report.broker", {"error": "unreachable", "state": "unreachable"})
+    problems = world.runner.sync_cookie(patience=0)["problems"]
+    assert len(problems) == 3
+    assert problems[1].startswith("rabbitmq-node2: the broker runs and does not answer")
+    assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
+
+
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
     sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
     world.answers("rabbit_cookie.seal", sealed)
