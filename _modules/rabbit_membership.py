@@ -148,7 +148,9 @@ def _judge_running_seed(me, contacts, here, status):
     strangers = [node for node in contacts if node not in here or node not in running]
     for contact in strangers[:STRANGERS_ASKED]:
         _, there, _ = _other_side(me, [me, contact], here)
-        if there and me not in there["members"]:
+        # One that stands alone has no cluster: it lost its data, and joins when it is its turn;
+        # or it holds what the others do not have, and then it is the one that refuses.
+        if there and me not in there["members"] and there["members"] != {contact}:
             if contact in here:
                 return forgotten_by(contact, there["members"])
             members = ", ".join(sorted(there["members"]))

@@ -445,6 +445,14 @@ def test_a_seed_with_members_that_are_down_is_the_seed(judge):
     assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "seed"
 
 
+@pytest.mark.parametrize("contacts", [CONTACTS, CONTACTS[:2]])
+def test_a_seed_with_a_member_that_lost_its_data_is_the_seed(judge, contacts):
+    rabbits = Rabbits(*contacts, clustered=contacts)
+    rabbits[ME].members = {ME}
+    found = judge(rabbits, me=SEED).verdict(contacts)
+    assert (found["verdict"], found["members"]) == ("seed", contacts)
+
+
 def test_a_seed_of_many_asks_two_strangers_at_most(judge):
     others = [f"rabbit@other{number}" for number in range(9)]
     rabbits = Rabbits(*CONTACTS, *others, clustered=CONTACTS)
