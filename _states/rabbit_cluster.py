@@ -94,7 +94,7 @@ def joined(
         wanted = {
             "contacts": contacts,
             "service": service,
-            "timeout": timeout,
+            "timeout": 0 if __opts__["test"] else timeout,
             "timeout_alone": 0 if cookie_is_carried or __opts__["test"] else timeout,
             "ram": node_type == "ram",
             "may_discard": _may_discard(discard_local_data),
@@ -109,6 +109,8 @@ def joined(
                 return _predicted(ret, name, comment)
             ret["comment"] = comment
             return ret
+        if __opts__["test"] and _waits_for_others(found):
+            return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)
         uses_up = discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
         if __opts__["test"]:
@@ -143,6 +145,15 @@ def _waits_for_the_cookie(found):
     """Tell whether a node that stands alone cannot be judged before it has the cookie."""
     verdicts = ("cookie mismatch", "seed unreachable")
     return found["verdict"] in verdicts and len(found["members"]) < 2
+
+
+def _waits_for_others(found):
+    """
+    Tell whether this is a member that can be judged only once another one answers.
+
+    They may hang, for a minute after one lost its power, or be installed anew in this run.
+    """
+    return found["verdict"] == "seed unreachable" and len(found["members"]) > 1
 
 
 def _settle(ret, name, found, wanted):

@@ -470,9 +470,9 @@ def test_a_seed_killed_on_its_way_back_to_the_only_other_one_joins_it(broker):
     assert host.states.__salt__["rabbit_notes.fetch"]("returns_to") is None
 
 
-@pytest.mark.parametrize(("test", "alone"), [(True, 0), (False, 60)])
-def test_in_test_mode_only_a_member_is_waited_for(broker, test, alone):
-    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), test=test)
+@pytest.mark.parametrize(("carried", "alone"), [(True, 0), (False, 60)])
+def test_a_member_is_waited_for_also_where_the_cookie_is_carried(broker, carried, alone):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
     judge, asked = host.states.__salt__["rabbit_membership.await_verdict"], []
 
     def recorded_judge(contacts, timeout, timeout_alone):
@@ -480,8 +480,18 @@ def test_in_test_mode_only_a_member_is_waited_for(broker, test, alone):
         return judge(contacts, timeout, timeout_alone=timeout_alone)
 
     host.states.__salt__["rabbit_membership.await_verdict"] = recorded_judge
-    assert host.joined(timeout=60)["result"] is True
+    assert host.joined(timeout=60, cookie_is_carried=carried)["result"] is True
     assert asked == [(60, alone)]
+
+
+def test_in_test_mode_a_member_whose_others_hang_would_be_judged_again(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    ret = broker(rabbits, test=True).joined(timeout=60)
+    assert ret["result"] is None
+    assert "would have been judged again" in ret["comment"]
+    # A run waits, and then fails.
+    assert broker(rabbits).joined()["result"] is False
 
 
 def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
