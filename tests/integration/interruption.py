@@ -60,7 +60,7 @@ class Watch:
         self._output.seek(0)
         return self._output.read()
 
-    def wait_for(self, what, condition, seconds=180):
+    def wait_for(self, what, condition, seconds=600):
         """Look again and again; the run has to be running all the time."""
         deadline = time.monotonic() + seconds
         while not condition():
