@@ -18,6 +18,8 @@ MARK = b"# Written by Salt: a snippet of pillar.\n"
 MODE = 0o600
 # What each file that Salt writes says of itself.
 WRITTEN = b"Written by Salt"
+# Of the folder that they are put together in; the id of the process follows.
+_PREFIX = "rabbit_ha."
 
 
 def stage(name, source, folder=None, suffix="", snippets=None):
@@ -57,7 +59,8 @@ def stage(name, source, folder=None, suffix="", snippets=None):
     others = [path for path in present if not path.read_bytes().endswith(MARK)]
     stale = [str(path) for path in present if path not in others]
     files[name] = _rendered(name, source, {"snippets": bool(files or others)})
-    root = tempfile.mkdtemp(prefix="rabbit_ha.")
+    _discard_what_killed_runs_left()
+    root = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.")
     try:
         if folder:
             os.makedirs(_staged(root, folder))
@@ -70,6 +73,16 @@ def stage(name, source, folder=None, suffix="", snippets=None):
         discard({"root": root})
         raise CommandExecutionError(f"{name} could not be put together: {err}") from err
     return {"root": root, "files": sorted(files), "stale": stale}
+
+
+def _discard_what_killed_runs_left():
+    """Remove what processes have put together that were killed before they removed it."""
+    for path in pathlib.Path(tempfile.gettempdir()).glob(f"{_PREFIX}*.*"):
+        process = path.name.removeprefix(_PREFIX).split(".")[0]
+        # Anyone may make a folder of such a name.
+        mine = path.lstat().st_uid == os.geteuid() and path.is_dir() and not path.is_symlink()
+        if mine and process.isdigit() and not os.path.exists(f"/proc/{process}"):
+            shutil.rmtree(path)
 
 
 def _staged(root, path):

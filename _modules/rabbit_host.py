@@ -2,6 +2,7 @@
 Facts about this host that Salt's own modules do not tell.
 """
 
+import fcntl
 import glob
 import hashlib
 import os
@@ -16,6 +17,8 @@ _STARTED = "ExecMainStartTimestampMonotonic"
 _CHANGED = "StateChangeTimestampMonotonic"
 UNITS = "/etc/systemd/system"
 DPKG_JOURNAL = "/var/lib/dpkg/updates"
+# apt holds the first one, dpkg both, as long as it is at work.
+DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 UNFINISHED = (["half-installed"], ["unpacked"], ["half-configured"])
 
 
@@ -285,6 +288,47 @@ def unfinished_packages():
     found = [line for line in listed["stdout"].splitlines() if line.split()[1:] in UNFINISHED]
     # What apt looks at: changes that dpkg noted and did not merge into its database.
     return found or (["dpkg interrupted"] if glob.glob(f"{DPKG_JOURNAL}/[0-9]*") else [])
+
+
+def await_package_manager(patience=300, interval=1):
+    """
+    Wait until no apt and no dpkg is at work, as one that outlived the minion that began it.
+
+    patience : 300
+        Seconds to wait.
+    interval : 1
+        Seconds between two looks.
+
+    Raises CommandExecutionError when one still is at work then.
+
+    See https://manpages.debian.org/bookworm/dpkg/dpkg.1.en.html (``DPKG_FRONTEND_LOCKED``).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.await_package_manager patience=60
+    """
+    deadline = time.monotonic() + patience
+    while held := [path for path in DPKG_LOCKS if _is_locked(path)]:
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(
+                f"apt or dpkg is still at work after {patience} s ({held[0]} is locked). Next: "
+                f"fuser -v {held[0]}"
+            )
+        time.sleep(interval)
+
+
+def _is_locked(path):
+    """Tell whether another process has a file locked; one that is not there is not."""
+    try:
+        with open(path, "rb+") as handle:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def finish_packages():

@@ -129,7 +129,7 @@ def _judge_running(me, contacts, status):
         return _partitioned(me, here, set(status["running_nodes"]))
     if contacts and contacts[0] == me:
         return _judge_running_seed(me, contacts, here, status)
-    contact, there, refused_by = _other_side(me, contacts, here)
+    contact, there, refused_by = _other_side(me, contacts, here | _returns_to())
     if there is None:
         return _no_other_side(me, contacts, here, refused_by)
     return _compared(me, here, status, contact, there)
@@ -139,15 +139,18 @@ def _judge_running_seed(me, contacts, here, status):
     """Judge the seed, which runs: others join it, unless they have a cluster without it."""
     is_seed = _verdict(SEED, contact=me, members=here, detail=f"{me} is the seed")
     if len(here) == 1:
-        contact, there, refused_by = _other_side(me, contacts, here)
-        if refused_by and there is None:
+        returns_to = _returns_to()
+        contact, there, refused_by = _other_side(me, contacts, here | returns_to)
+        if there is None and (refused_by or returns_to):
             return _no_other_side(me, contacts, here, refused_by)
         return _compared(me, here, status, contact, there) if there else is_seed
     running = set(status["running_nodes"])
     strangers = [node for node in contacts if node not in here or node not in running]
     for contact in strangers[:STRANGERS_ASKED]:
         _, there, _ = _other_side(me, [me, contact], here)
-        if there and me not in there["members"]:
+        # One that stands alone has no cluster: it lost its data, and joins when it is its turn;
+        # or it holds what the others do not have, and then it is the one that refuses.
+        if there and me not in there["members"] and there["members"] != {contact}:
             if contact in here:
                 return forgotten_by(contact, there["members"])
             members = ", ".join(sorted(there["members"]))
@@ -159,6 +162,15 @@ def _judge_running_seed(me, contacts, here, status):
                 detail=f"{detail}({members})",
             )
     return is_seed
+
+
+def _returns_to():
+    """
+    Give the members, as a set, to whom this node was on its way back when a run was killed.
+
+    They have forgotten what it was, and one of them may be all that is left.
+    """
+    return set(__salt__["rabbit_notes.fetch"]("returns_to") or ())
 
 
 def _members(status):
@@ -527,16 +539,19 @@ def _named(definitions):
     return found
 
 
-def await_verdict(contacts, timeout=60, interval=3):
+def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     """
     Judge again until the node and a contact can be judged, at most for a while.
 
     contacts
         As for :func:`verdict`.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached.
+        Seconds to wait for a contact that cannot be reached. Members do not answer each
+        other for up to a minute after one of them lost its power.
     interval : 3
         Seconds between two tries.
+    timeout_alone : None
+        Seconds to wait where this node has no other members; as ``timeout`` without it.
 
     Returns what :func:`verdict` returns last.
 
@@ -546,10 +561,12 @@ def await_verdict(contacts, timeout=60, interval=3):
 
         salt-call rabbit_membership.await_verdict '[rabbit@rabbitmq-node1]' timeout=30
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
     while True:
         found = verdict(contacts)
-        if found["verdict"] != SEED_UNREACHABLE or time.monotonic() >= deadline:
+        alone = len(found["members"]) < 2 and timeout_alone is not None
+        waited = time.monotonic() - started
+        if found["verdict"] != SEED_UNREACHABLE or waited >= (timeout_alone if alone else timeout):
             return found
         time.sleep(interval)
         __salt__["rabbitmqctl.forget_cached_reads"]()

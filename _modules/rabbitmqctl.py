@@ -9,6 +9,7 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -114,19 +115,22 @@ def _json(text, step, secret=False):
     secret : False
         Whether what it printed is not to be told.
     """
-    start = re.search(r"^[\[{]", text, re.MULTILINE)
-    if not start:
+    failure = None
+    # A warning need not end its line, and may have brackets itself.
+    for start in itertools.islice(re.finditer(r"^[\[{]|[\[{]$", text, re.MULTILINE), 20):
+        try:
+            return json.loads(text[start.start() :])
+        except ValueError as err:
+            failure = failure or err
+    if failure is None:
         found = f"{len(text)} characters" if secret else repr(text[:200])
         raise CommandExecutionError(
             f"{__grains__['id']}: {step}: expected a JSON document, found {found}"
         )
-    try:
-        return json.loads(text[start.start() :])
-    except ValueError as err:
-        # Not shown, and its text not kept in the exception: there may be secrets in it.
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {err}"
-        ) from None
+    # Not shown, and its text not kept in the exception: there may be secrets in it.
+    raise CommandExecutionError(
+        f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {failure}"
+    )
 
 
 def _written():
@@ -405,6 +409,40 @@ def forget_cluster_node(node, at=None, offline=False):
     flag = ["--offline"] if offline else []
     _checked(["forget_cluster_node", *flag, node], f"forgetting {node}", node=at)
     _written()
+
+
+def quorum_queues_on(node, at=None):
+    """
+    List the quorum queues that have a replica on a node, which need not run.
+
+    node
+        Erlang node name of the member that has the replicas.
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of mappings with ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
+    """
+    queues = export_definitions(at).get("queues", [])
+    found = []
+    for vhost in sorted({q["vhost"] for q in queues if q.get("type", "quorum") == "quorum"}):
+        arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "members"]
+        text = _checked(arguments, f"listing the replicas of {vhost}", node=at)
+        found += [
+            {"vhost": vhost, "name": queue["name"]}
+            for queue in _json(text, "list_queues")
+            if node in (queue["members"] or ())
+        ]
+    return found
 
 
 def shrink(node, at=None):

@@ -30,6 +30,10 @@ SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "l
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
+HANGS = "unreachable"
+# Seconds until a host that has not answered is asked whether it is still at the job: one
+# that is goes on being waited for, one that lost it, as by a power failure, is not.
+ASKED_AFTER = 15
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
 
@@ -73,7 +77,7 @@ def _settings(host=None):
     return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
 
 
-def _call(hosts, function, arguments=(), timeout=30, **kwargs):
+def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     """
     Run an execution function on hosts at the same time.
 
@@ -366,7 +370,7 @@ def _why_silent(host, keys):
 def _brought_modules(hosts):
     """Bring the project's modules to hosts; returns the problems."""
     # Less than sync_all, which asks the master for twenty kinds of modules.
-    synced = _call(hosts, SYNC, [[] for _ in SYNC], timeout=60)
+    synced = _call(hosts, SYNC, [[] for _ in SYNC])
     return [
         f"{host}: the modules could not be brought there: {answer['return']}"
         for host, answer in synced.items()
@@ -455,7 +459,7 @@ def plan(are_ready=False):
     if not problems:
         settings = _settings()
         hosts = list(settings["hosts"])
-        answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True}, timeout=120)
+        answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True})
         problems, changes, warnings = _state_results(answers, "in test mode")
         brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
         if not problems and not changes.keys().isdisjoint(brokers):
@@ -490,7 +494,7 @@ def _state_results(answers, step):
     return problems, changes, warnings
 
 
-def sync_cookie():
+def sync_cookie(patience=90, interval=3):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
@@ -499,6 +503,12 @@ def sync_cookie():
     can read it. A broker that has it already goes on running, unless it stands alone,
     holds nothing and has not read its configuration: nodes that start again, that one
     too, do it at the same time.
+
+    patience : 90
+        Seconds to wait for brokers that run and do not answer, as for a minute after
+        another one lost its power: they may know that the seed was installed anew.
+    interval : 3
+        Seconds between two looks at them.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to a mapping from state to its changes).
@@ -509,14 +519,15 @@ def sync_cookie():
 
         salt-run rabbit_ha.sync_cookie
     """
-    return _carried_cookie("rabbit_ha.rabbitmq.configuration_loaded")
+    return _carried_cookie("rabbit_ha.rabbitmq.configuration_loaded", patience, interval)
 
 
-def _carried_cookie(sls, test=False):
+def _carried_cookie(sls, patience=0, interval=0, test=False):
     """
     Have all brokers apply an SLS with the cluster's Erlang cookie, sealed for each other one.
 
-    In test mode there may be none yet: RabbitMQ makes one when it first starts.
+    In test mode there may be none yet: RabbitMQ makes one when it first starts. And it may
+    not be known yet whose it is.
 
     Returns what :func:`sync_cookie` does.
     """
@@ -525,7 +536,9 @@ def _carried_cookie(sls, test=False):
     brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
     if len(brokers) < 2 or _settings(seed)["rabbitmq"]["erlang_cookie"]:
         return {"problems": [], "changes": {}}
-    giver = _cookie_giver(brokers, seed)
+    giver, hang = _cookie_giver(brokers, seed, patience, interval)
+    if hang:
+        return {"problems": [] if test else hang, "changes": {}}
     joining = [host for host in brokers if host != giver]
     with salt.key.get_key(__opts__) as keys:
         public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
@@ -541,29 +554,38 @@ def _carried_cookie(sls, test=False):
         brokers,
         "state.apply",
         [sls],
-        timeout=300,
         kwarg={"test": test, "pillar": {"rabbit_ha_sealed_cookies": sealed["return"]}},
     )
     problems, changes, _ = _state_results(answers, "cookie sync")
     return {"problems": problems, "changes": changes}
 
 
-def _cookie_giver(brokers, seed):
+def _cookie_giver(brokers, seed, patience, interval):
     """
     Name the broker whose Erlang cookie is the cluster's.
 
     It is the seed, unless that was installed anew: the others then count it as one of
     them, and it stands alone with a cookie of its own making.
+
+    Returns its name, and a list of problems: brokers that could not be asked.
     """
     node = __utils__["rabbit_settings.node_name"](seed)
-    answers = _call(brokers, "rabbit_report.broker", timeout=60)
-    members = {
-        host: answer["return"]["members"]
-        for host, answer in answers.items()
-        if answer["ok"] and "members" in answer["return"]
-    }
+    started = time.monotonic()
+    while True:
+        answers = _call(brokers, "rabbit_report.broker")
+        seen = {host: answer["return"] for host, answer in answers.items() if answer["ok"]}
+        hang = [host for host, report in seen.items() if report.get("state") == HANGS]
+        if not hang or time.monotonic() - started >= patience:
+            break
+        time.sleep(interval)
+    members = {host: report["members"] for host, report in seen.items() if "members" in report}
     others = [host for host in members if host != seed and node in members[host]]
-    return others[0] if others and members.get(seed) == [node] else seed
+    problems = [
+        f"{host}: the broker runs and does not answer, so it is not known whose Erlang cookie is "
+        f"the cluster's. Next, on {host}: rabbitmq-diagnostics ping"
+        for host in hang
+    ]
+    return (others[0] if others and members.get(seed) == [node] else seed), problems
 
 
 # What is there now
@@ -608,8 +630,7 @@ def _looked(settings, patience):
 
 def _reports(settings):
     """Ask all hosts at the same time what they see; one table a role."""
-    # A minion that is at work is waited for longer, one that is away is not.
-    answers = _call(list(settings["hosts"]), "rabbit_report.host", timeout=15)
+    answers = _call(list(settings["hosts"]), "rabbit_report.host")
     tables = {"brokers": {}, "load_balancers": {}}
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
@@ -663,7 +684,7 @@ def _broker_problems(host, seen, wanted, away):
     away
         List of the brokers whose minion does not answer.
     """
-    if seen.get("state") == "unreachable" and away:
+    if seen.get("state") == HANGS and away:
         return [
             f"{host}: broker: does not answer yet, which is usual for a minute after another one "
             f"is gone ({', '.join(away)})"

@@ -94,12 +94,12 @@ def joined(
         wanted = {
             "contacts": contacts,
             "service": service,
-            "timeout": 0 if cookie_is_carried or __opts__["test"] else timeout,
-            "boot_timeout": timeout,
+            "timeout": 0 if __opts__["test"] else timeout,
+            "timeout_alone": 0 if cookie_is_carried or __opts__["test"] else timeout,
             "ram": node_type == "ram",
             "may_discard": _may_discard(discard_local_data),
         }
-        found = __salt__["rabbit_membership.await_verdict"](contacts, wanted["timeout"])
+        found = _awaited_verdict(wanted)
         if cookie_is_carried and _waits_for_the_cookie(found):
             comment = (
                 f"not a member yet ({found['detail']}): the orchestration carries the seed's "
@@ -109,13 +109,19 @@ def joined(
                 return _predicted(ret, name, comment)
             ret["comment"] = comment
             return ret
+        if __opts__["test"] and _waits_for_others(found):
+            return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)
-        if ret["result"] and not __opts__["test"]:
+        uses_up = discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
+        if __opts__["test"]:
+            _predict_the_rest(ret, uses_up)
+        elif ret["result"]:
+            __salt__["rabbit_notes.delete"]("returns_to")
             _return_replicas(ret)
-            if discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded"):
-                __salt__["rabbit_notes.write"](
-                    "local_data_discarded", time.strftime("%Y-%m-%d %H:%M:%S %z")
-                )
+            if uses_up:
+                now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+                __salt__["rabbit_notes.write"]("local_data_discarded", now)
+                ret["changes"]["discard_local_data"] = "used up"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
     return ret
@@ -141,6 +147,15 @@ def _waits_for_the_cookie(found):
     return found["verdict"] in verdicts and len(found["members"]) < 2
 
 
+def _waits_for_others(found):
+    """
+    Tell whether this is a member that can be judged only once another one answers.
+
+    They may hang, for a minute after one lost its power, or be installed anew in this run.
+    """
+    return found["verdict"] == "seed unreachable" and len(found["members"]) > 1
+
+
 def _settle(ret, name, found, wanted):
     """Act on the verdict and judge again, until the node is a member or nothing safe is left."""
     seen = set()
@@ -162,9 +177,16 @@ def _settle(ret, name, found, wanted):
             return
         action(found, wanted, ret["changes"])
         __salt__["rabbitmqctl.forget_cached_reads"]()
-        found = __salt__["rabbit_membership.await_verdict"](wanted["contacts"], wanted["timeout"])
+        found = _awaited_verdict(wanted)
     raise CommandExecutionError(
         f"done what can be done, yet the node is not a member: {_refusal(found, wanted)}"
+    )
+
+
+def _awaited_verdict(wanted):
+    """Judge, once there is another side, if it is worth waiting for."""
+    return __salt__["rabbit_membership.await_verdict"](
+        wanted["contacts"], wanted["timeout"], timeout_alone=wanted["timeout_alone"]
     )
 
 
@@ -197,20 +219,20 @@ def _start_service(found, wanted, changes):
     """Start the service and wait until the node has booted, or can be judged otherwise."""
     __salt__["service.start"](wanted["service"], no_block=True)
     changes["service"] = "started"
-    __salt__["rabbitmqctl.await_boot"](wanted["boot_timeout"])
+    __salt__["rabbitmqctl.await_boot"](wanted["timeout"])
 
 
 def _start_app(found, wanted, changes):
     """Start the app; what the node holds shows only then."""
     try:
-        __salt__["rabbitmqctl.start_app"](timeout=wanted["boot_timeout"])
+        __salt__["rabbitmqctl.start_app"](timeout=wanted["timeout"])
     except CommandExecutionError as err:
         # One that waits in vain for members which do not list it knows them by now.
         known = __salt__["rabbitmqctl.known_members"]()
         if found["verdict"] == "app stopped, member" or found["contact"] not in known:
             raise CommandExecutionError(
                 f"{found['verdict']}: {err}. It may only be slow (rabbit_ha:rabbitmq:join_timeout "
-                f"is {wanted['boot_timeout']} s). Next: journalctl -u {wanted['service']}, then "
+                f"is {wanted['timeout']} s). Next: journalctl -u {wanted['service']}, then "
                 "run again"
             ) from err
         forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])
@@ -266,11 +288,16 @@ def _replace_ghost(found, wanted, changes):
     backup = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
     changes.setdefault("backup", backup)
     _discard(wanted, changes)
-    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
-    lost = __salt__["rabbitmqctl.shrink"](me, contact)
-    if lost:
-        queues = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in lost]
+    # Noted before they are gone: a run that is killed here has to know them when it is run again.
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
+    queues = noted + [queue for queue in here if queue not in noted]
+    if queues:
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
+    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
+    __salt__["rabbitmqctl.shrink"](me, contact)
+    # A seed that nobody lists and that stands alone would otherwise take itself for the first.
+    __salt__["rabbit_notes.write"]("returns_to", [contact])
     # A member that runs is not forgotten.
     with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
@@ -286,6 +313,26 @@ def _set_aside(found, wanted, changes):
     if found["content"]:
         changes["discarded"] = found["content"]
     _start_service(found, wanted, changes)
+
+
+def _predict_the_rest(ret, uses_up):
+    """Tell what a run that was killed after the join has left to do."""
+    if ret["changes"]:
+        return
+    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    if queues:
+        ret["changes"]["quorum_queues"] = _names(queues)
+        ret["comment"] += "; quorum queues would have got their replicas here back"
+    if uses_up:
+        ret["changes"]["discard_local_data"] = "used up"
+        ret["comment"] += "; discard_local_data would have been used up"
+    if ret["changes"]:
+        ret["result"] = None
+
+
+def _names(queues):
+    """Name queues for people."""
+    return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
 
 
 def _return_replicas(ret):
@@ -307,7 +354,7 @@ def _return_replicas(ret):
                 f"{', '.join(failed)}. Next: run again, or rabbitmq-queues grow {me} all"
             )
     __salt__["rabbit_notes.delete"]("replicas_to_return")
-    ret["changes"]["quorum_queues"] = [f"{queue['name']} in {queue['vhost']}" for queue in queues]
+    ret["changes"]["quorum_queues"] = _names(queues)
 
 
 _ACTIONS = {

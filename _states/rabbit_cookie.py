@@ -107,6 +107,12 @@ def _would_be_written(ret):
 def _refuse_where_it_hurts(service, discard_local_data):
     """Raise where a running member would lose the others, or a node what it holds."""
     node = __salt__["rabbitmqctl.node_state"]()
+    if node["state"] == "unreachable":
+        raise CommandExecutionError(
+            f"this broker runs and does not answer ({node['said']}), so it is not known what it "
+            "holds, and it stops while its cookie changes. Next: rabbitmq-diagnostics ping here, "
+            "then run again"
+        )
     if not node["status"]:
         return
     members = {*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}

@@ -111,13 +111,16 @@ def packages_finished(name):
     Finish the packages that a killed run or a power failure left half installed.
 
     The package manager refuses everything else until then, and Salt's ``pkg.installed``
-    takes a half installed package for an installed one.
+    takes a half installed package for an installed one. One that is still at work is
+    waited for, as after the minion that began it was killed.
 
     name
         Says what for; shown in the output only.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
+        if not __opts__["test"]:
+            __salt__["rabbit_host.await_package_manager"]()
         unfinished = __salt__["rabbit_host.unfinished_packages"]()
         if not unfinished:
             ret["comment"] = "All packages are already finished"

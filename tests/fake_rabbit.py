@@ -187,6 +187,9 @@ class Rabbitmqctl(Breakable):
             for name in self._rabbits[at or self._me].members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
 
+    def quorum_queues_on(self, node, at=None):
+        return list(self._rabbits[at or self._me].replicas)
+
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):
             return []

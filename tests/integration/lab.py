@@ -53,10 +53,8 @@ class Lab:
 
     def command(self, verb, *arguments, check=True, timeout=900, **kwargs):
         """Run a verb of bin/lab; returns the CompletedProcess."""
-        # From the machine's own network: an image that is not there yet is downloaded.
-        outside = ["nsenter", f"--net=/proc/self/fd/{OUTSIDE.fileno()}", "--"]
         done = subprocess.run(
-            [*outside, CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments],
+            self._command_line(verb, *arguments),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -67,6 +65,21 @@ class Lab:
         if check:
             assert done.returncode == 0, f"{verb} {arguments}: {done.stdout}{done.stderr}"
         return done
+
+    def start(self, verb, *arguments, output):
+        """Begin a verb of bin/lab, its output in an open file; returns the Popen."""
+        return subprocess.Popen(
+            self._command_line(verb, *arguments),
+            stdout=output,
+            stderr=output,
+            pass_fds=[OUTSIDE.fileno()],
+        )
+
+    def _command_line(self, verb, *arguments):
+        """Build the command line of a verb of bin/lab."""
+        # From the machine's own network: an image that is not there yet is downloaded.
+        outside = ["nsenter", f"--net=/proc/self/fd/{OUTSIDE.fileno()}", "--"]
+        return [*outside, CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments]
 
     def status(self):
         """What ``bin/lab status --json`` says."""

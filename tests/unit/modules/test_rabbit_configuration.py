@@ -3,6 +3,8 @@
 import os
 import pathlib
 import stat
+import subprocess
+import tempfile
 
 import pytest
 import salt.modules.cmdmod
@@ -344,3 +346,20 @@ def test_a_copy_that_cannot_be_written_is_an_error(host):
     (host.main.parent / ".main.cfg.before_salt.new").mkdir()
     with pytest.raises(CommandExecutionError, match="main.cfg.before_salt could not be written"):
         host.module.keep(str(host.main))
+
+
+def test_what_a_killed_run_put_together_is_discarded(host, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, mine, others = (
+        tmp_path / name
+        for name in (f"rabbit_ha.{gone.pid}.a", f"rabbit_ha.{os.getpid()}.b", "c.d.e")
+    )
+    for folder in (left, mine, others):
+        (folder / "etc").mkdir(parents=True)
+    (tmp_path / f"rabbit_ha.{gone.pid}.link").symlink_to(others)
+    staged = host.stage()
+    assert not left.exists()
+    assert mine.exists() and (others / "etc").exists()
+    host.module.discard(staged)

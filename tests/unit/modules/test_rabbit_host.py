@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import threading
 import time
 from unittest.mock import create_autospec
 
@@ -224,6 +227,26 @@ def test_packages_are_finished_by_dpkg_and_then_by_apt_which_removes_none(rabbit
     assert first[0] == "dpkg" and first[-2:] == ["--configure", "-a"]
     assert second[0] == "apt-get" and {"--fix-broken", "--no-remove"} <= set(second)
     assert "pkg.list_pkgs" not in rabbit_host.__context__
+
+
+def test_a_package_manager_that_is_at_work_is_waited_for(rabbit_host, monkeypatch, tmp_path):
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(rabbit_host, "DPKG_LOCKS", (str(lock), str(tmp_path / "none")))
+    rabbit_host.await_package_manager(patience=0)
+    lock.touch()
+    rabbit_host.await_package_manager(patience=0)
+    program = (
+        "import fcntl, sys\nlock = open(sys.argv[1], 'w')\nfcntl.lockf(lock, fcntl.LOCK_EX)\n"
+        "print(flush=True)\ninput()"
+    )
+    command = [sys.executable, "-c", program, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(CommandExecutionError, match="still at work after 0 s"):
+            rabbit_host.await_package_manager(patience=0)
+        threading.Timer(0.2, other.communicate, args=[b"\n"]).start()
+        rabbit_host.await_package_manager(patience=20, interval=0.05)
+    assert other.returncode == 0
 
 
 def test_a_dpkg_that_cannot_tell_is_an_error(rabbit_host, run, dpkg):

@@ -22,11 +22,14 @@ def judge(topology):
     """Return a function that loads ``rabbit_membership`` on one host of some brokers."""
     real = load("_modules/rabbitmqctl.py")
 
-    def build(rabbits, me=ME, pillar=None):
+    def build(rabbits, me=ME, pillar=None, returns_to=None):
         minion = me.split("@")[1]
+        notes = create_autospec(load("_modules/rabbit_notes.py"))
+        notes.fetch.side_effect = {"returns_to": returns_to}.get
         return load(
             "_modules/rabbit_membership.py",
             salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, me), real)
+            | {"rabbit_notes.fetch": notes.fetch}
             | topology(minion=minion, pillar=pillar),
             grains={"id": minion},
         )
@@ -54,6 +57,18 @@ def test_a_fresh_node_may_join(judge):
     assert found["verdict"] == "standalone, empty"
     assert found["contact"] == SEED
     assert found["members"] == [SEED, THIRD]
+
+
+def test_a_seed_on_its_way_back_returns_to_the_only_one_who_is_left(judge):
+    rabbits = Rabbits(SEED, ME)
+    rabbits[ME].definitions["users"].append({"name": "bob", "tags": []})
+    contacts = [SEED, ME]
+    assert judge(rabbits, me=SEED).verdict(contacts)["verdict"] == "seed"
+    found = judge(rabbits, me=SEED, returns_to=[ME]).verdict(contacts)
+    assert (found["verdict"], found["contact"]) == ("standalone, empty", ME)
+    rabbits[ME].vm = False
+    found = judge(rabbits, me=SEED, returns_to=[ME]).verdict(contacts)
+    assert found["verdict"] == "seed unreachable"
 
 
 @pytest.mark.parametrize(
@@ -430,6 +445,14 @@ def test_a_seed_with_members_that_are_down_is_the_seed(judge):
     assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "seed"
 
 
+@pytest.mark.parametrize("contacts", [CONTACTS, CONTACTS[:2]])
+def test_a_seed_with_a_member_that_lost_its_data_is_the_seed(judge, contacts):
+    rabbits = Rabbits(*contacts, clustered=contacts)
+    rabbits[ME].members = {ME}
+    found = judge(rabbits, me=SEED).verdict(contacts)
+    assert (found["verdict"], found["members"]) == ("seed", contacts)
+
+
 def test_a_seed_of_many_asks_two_strangers_at_most(judge):
     others = [f"rabbit@other{number}" for number in range(9)]
     rabbits = Rabbits(*CONTACTS, *others, clustered=CONTACTS)
@@ -459,3 +482,16 @@ def test_a_member_with_another_cookie_in_its_file_is_no_node_that_stands_alone(j
     module.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
     found = module.verdict(CONTACTS)
     assert (found["verdict"], found["members"]) == ("cookie mismatch", sorted(CONTACTS))
+
+
+@pytest.mark.parametrize(("clustered", "waits"), [((), 0), (CONTACTS, 60)])
+def test_a_member_waits_for_the_others_where_a_node_alone_would_not(judge, clustered, waits):
+    rabbits = Rabbits(*CONTACTS, clustered=clustered)
+    # As for a minute after one of them lost its power.
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    module = judge(rabbits)
+    slept = []
+    module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
+    assert found["verdict"] == "seed unreachable"
+    assert sum(slept) == waits

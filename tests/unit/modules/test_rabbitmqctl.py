@@ -499,6 +499,36 @@ def test_names_of_queues_are_no_regular_expressions(rabbitmqctl, run):
     assert command[command.index("--queue-pattern") + 1] == r"^(a\.b|c\|d)$"
 
 
+def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqctl, run):
+    def answer(command, **kwargs):
+        if "export_definitions" in command:
+            queues = [
+                {"vhost": "/", "name": "a", "type": "quorum"},
+                {"vhost": "/", "name": "b", "type": "classic"},
+                {"vhost": "classics", "name": "c", "type": "classic"},
+            ]
+            return {**DONE, "stdout": json.dumps({"queues": queues})}
+        members = {"a": ["rabbit@b", "rabbit@a"], "b": "", "d": ["rabbit@a"]}
+        listed = [{"name": name, "members": nodes} for name, nodes in members.items()]
+        return {**DONE, "stdout": json.dumps(listed)}
+
+    run.side_effect = answer
+    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == [{"vhost": "/", "name": "a"}]
+    asked = [command[command.index("--vhost") + 1] for command in commands(run)[1:]]
+    assert asked == ["/"]
+
+
+def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):
+    # As RabbitMQ 3.10.8 printed it for a queue without a majority.
+    said = (
+        "error: {no_more_servers_to_try,[{error,noproc},{error,noproc},"
+        "{timeout,{'%2F_orders','rabbit@b'}}]}[\n"
+        '{"vhost":"/","name":"orders","size":3,"result":"ok"}\n]'
+    )
+    run.return_value = {**DONE, "stdout": said}
+    assert [queue["name"] for queue in rabbitmqctl.shrink("rabbit@a", "rabbit@b")] == ["orders"]
+
+
 def test_many_queues_grow_in_as_many_calls_as_an_argument_s_length_asks_for(rabbitmqctl, run):
     run.return_value = {**DONE, "stdout": "[]"}
     rabbitmqctl.grow("rabbit@b", "/", [f"queue{number}" for number in range(450)])

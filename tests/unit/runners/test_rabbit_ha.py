@@ -59,6 +59,8 @@ class Minions:
         self._answers = {}
         self._silent = set()
         self._calls = []
+        # After how many seconds Salt asks whether the job is still at work.
+        self.asked_after = []
 
     def __enter__(self):
         return self
@@ -81,6 +83,7 @@ class Minions:
     ):
         assert tgt_type == "list" and full_return
         self._calls.append((list(tgt), fun, list(arg), kwarg))
+        self.asked_after.append(timeout)
         return {host: self._answer(host, fun) for host in tgt}
 
     def _answer(self, host, fun):
@@ -745,6 +748,31 @@ def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node1"]
 
 
+def test_brokers_that_hang_are_waited_for_before_anyone_gives_a_cookie(world, keys, monkeypatch):
+    slept = []
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr(world.runner, "time", clock)
+    old = clustered(dict.fromkeys(BROKERS[1:], BROKERS))
+    hangs = {"error": "unreachable: timed out", "state": "unreachable"}
+    world.answers(
+        "rabbit_report.broker",
+        lambda host: hangs if host != BROKERS[0] and len(slept) < 2 else old(host),
+    )
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    assert world.runner.sync_cookie()["problems"] == []
+    assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node2"]
+    assert slept == [3, 3]
+
+
+def test_a_broker_that_goes_on_hanging_keeps_all_cookies_as_they_are(world, keys):
+    world.answers("rabbit_report.broker", {"error": "unreachable", "state": "unreachable"})
+    problems = world.runner.sync_cookie(patience=0)["problems"]
+    assert len(problems) == 3
+    assert problems[1].startswith("rabbitmq-node2: the broker runs and does not answer")
+    assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
+
+
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
     sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
     world.answers("rabbit_cookie.seal", sealed)
@@ -782,6 +810,14 @@ def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
     [problem] = world.runner.sync_cookie()["problems"]
     assert problem.startswith("rabbitmq-node1: sealing the cookie: ")
     assert world.calls("state.apply") == []
+
+
+def test_a_host_that_lost_its_job_is_found_out_soon(world, keys):
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    world.runner.plan()
+    world.runner.sync_cookie()
+    assert max(world.minions.asked_after) <= 15
 
 
 def test_brokers_that_fail_or_fall_silent_are_each_a_problem(world, keys):

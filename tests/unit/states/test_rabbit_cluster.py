@@ -51,7 +51,7 @@ class Broker:
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
-        for name in ("rabbit_membership", "rabbit_backup", "rabbit_notes"):
+        for name in ("rabbit_notes", "rabbit_membership", "rabbit_backup"):
             module = load(f"_modules/{name}.py", salt=salt, grains=grains)
             salt |= functions(name, module)
             if name == "rabbit_membership":
@@ -430,6 +430,79 @@ def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker
     assert ret["result"] is True
     assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
     assert host.joined()["changes"] == {}
+
+
+def test_replicas_are_noted_before_they_are_taken_out(broker):
+    host = broker(ghost())
+    shrink = host.rabbitmqctl.shrink
+
+    def killed_afterwards(node, at=None):
+        shrink(node, at)
+        raise CommandExecutionError("killed")
+
+    host.states.__salt__["rabbitmqctl.shrink"] = killed_afterwards
+    assert host.joined()["result"] is False
+    host.states.__salt__["rabbitmqctl.shrink"] = shrink
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+
+
+def test_in_test_mode_a_permission_that_a_killed_run_did_not_use_up_would_be(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    ret = broker(rabbits, test=True).joined(discard_local_data=True)
+    assert ret["result"] is None
+    assert ret["changes"] == {"discard_local_data": "used up"}
+    broker(rabbits).joined(discard_local_data=True)
+    again = broker(rabbits, test=True).joined(discard_local_data=True)
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_a_seed_killed_on_its_way_back_to_the_only_other_one_joins_it(broker):
+    rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
+    rabbits[SEED].members = {SEED}
+    host = broker(rabbits, me=SEED)
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("killed")
+    assert host.joined()["result"] is False
+    assert rabbits[ME].members == {ME}
+    del host.rabbitmqctl.fails["join_cluster"]
+    assert host.joined()["changes"]["cluster"] == {"old": "alone", "new": f"with {ME}"}
+    assert rabbits[ME].members == {SEED, ME}
+    # From here on it is the seed again, should it ever be the first.
+    assert host.states.__salt__["rabbit_notes.fetch"]("returns_to") is None
+
+
+@pytest.mark.parametrize(("carried", "alone"), [(True, 0), (False, 60)])
+def test_a_member_is_waited_for_also_where_the_cookie_is_carried(broker, carried, alone):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
+    judge, asked = host.states.__salt__["rabbit_membership.await_verdict"], []
+
+    def recorded_judge(contacts, timeout, timeout_alone):
+        asked.append((timeout, timeout_alone))
+        return judge(contacts, timeout, timeout_alone=timeout_alone)
+
+    host.states.__salt__["rabbit_membership.await_verdict"] = recorded_judge
+    assert host.joined(timeout=60, cookie_is_carried=carried)["result"] is True
+    assert asked == [(60, alone)]
+
+
+def test_in_test_mode_a_member_whose_others_hang_would_be_judged_again(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].reachable = rabbits[THIRD].reachable = False
+    ret = broker(rabbits, test=True).joined(timeout=60)
+    assert ret["result"] is None
+    assert "would have been judged again" in ret["comment"]
+    # A run waits, and then fails.
+    assert broker(rabbits).joined()["result"] is False
+
+
+def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
+    rabbits = ghost()
+    host = broker(rabbits)
+    host.rabbitmqctl.fails["grow"] = CommandExecutionError("killed")
+    host.joined()
+    ret = broker(rabbits, test=True).joined()
+    assert ret["result"] is None
+    assert ret["changes"] == {"quorum_queues": ["orders in /", "a b in v"]}
+    assert "already a member" in ret["comment"]
 
 
 def test_a_quorum_queue_that_gets_no_replica_is_told(broker):

@@ -154,6 +154,16 @@ def test_a_mode_that_silently_stays_as_it_was_is_noticed(broker):
     assert "others can read it" in ret["comment"]
 
 
+def test_a_broker_that_does_not_answer_is_not_stopped(broker):
+    host = broker(clustered=[SEED, ME])
+    # As for a minute after another member lost its power.
+    host.node.reachable = False
+    ret = host.synced()
+    assert ret["result"] is False
+    assert "runs and does not answer" in ret["comment"]
+    assert host.writes == []
+
+
 @pytest.mark.parametrize("test", [False, True])
 @pytest.mark.parametrize("other", ["disc", "ram"])
 def test_a_running_member_is_not_cut_off_from_its_cluster(broker, other, test):

@@ -52,10 +52,16 @@ class Units(Breakable):
         self._unfinished = list(unfinished)
         # What rabbitmq.conf says.
         self.settings = {}
+        # What packages are like once the package manager that is at work has done it.
+        self.at_work = None
 
     def rabbitmq_setting(self, path, key):
         assert path == CONF
         return self.settings.get(key)
+
+    def await_package_manager(self, patience=300, interval=1):
+        if self.at_work is not None:
+            self._unfinished, self.at_work = self.at_work, None
 
     def unfinished_packages(self):
         return self._unfinished
@@ -482,6 +488,14 @@ def test_half_installed_packages_are_finished_once(host):
     assert (again["result"], again["changes"]) == (True, {})
     assert "already" in again["comment"]
     assert here.writes == [("finish_packages",)]
+
+
+def test_packages_that_are_being_installed_are_waited_for(host):
+    here = host(unfinished=["rabbitmq-server half-configured"])
+    here.units.at_work = []
+    ret = here.states.packages_finished("packages")
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
 
 
 def test_in_test_mode_half_installed_packages_would_be_finished(host):
