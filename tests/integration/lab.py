@@ -111,12 +111,12 @@ class Lab:
         )
         return json.loads(done.stdout)
 
-    def applied(self, host, sls):
+    def applied(self, host, sls, *arguments):
         """Apply an SLS of RabbitMQ's as the orchestration does; returns its states by their IDs."""
         orchestrated = 'pillar={"rabbit_ha_orchestrated": true}'
         # A join and what comes before it take their time.
-        arguments = ("state.apply", f"rabbit_ha.rabbitmq.{sls}", orchestrated, "--timeout=300")
-        returned = self.salt(host, *arguments)[host]
+        command = ("state.apply", f"rabbit_ha.rabbitmq.{sls}", orchestrated, "--timeout=300")
+        returned = self.salt(host, *command, *arguments)[host]
         assert isinstance(returned, dict), returned
         return {state["__id__"]: state for state in returned.values()}
 
