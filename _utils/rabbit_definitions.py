@@ -506,7 +506,7 @@ def _classic(current, vhost):
 def _refuse_ties(policies):
     """Refuse policies of which RabbitMQ leaves open which one mirrors."""
     for one, other in ties(policies):
-        if mirrors(one) or mirrors(other):
+        if mirrors(one) and mirrors(other):
             raise SaltInvocationError(
                 f"policies {one['name']} and {other['name']} in {one['vhost']} match the same with "
                 f"the same priority {one['priority']}: RabbitMQ leaves open which one it applies. "

@@ -1169,7 +1169,7 @@ def _ties(view):
     for first, second in view.ties:
         name = other(first, second)
         if name:
-            mirrors = any("ha-mode" in one["definition"] for one in (first, second))
+            mirrors = all("ha-mode" in one["definition"] for one in (first, second))
             expected = "another priority"
             if not path(first):
                 expected += f", or the name {first['name']} to take its place"

@@ -92,16 +92,6 @@ class Commands:
         return {"retcode": retcode, "stdout": text, "stderr": text}
 
 
-class Configuration:
-    """``rabbit_configuration``, as far as a program judges what there is."""
-
-    def __init__(self, refusals):
-        self._refusals = refusals
-
-    def refusal(self, command):
-        return self._refusals.get(" ".join(command))
-
-
 class Host:
     def __init__(
         self,
@@ -111,7 +101,6 @@ class Host:
         minion=HOLDER,
         pillar=None,
         answers=None,
-        refusals=None,
     ):
         self.world = world or World()
         self.service, self.commands = Service(self.world), Commands(answers or {})
@@ -120,10 +109,6 @@ class Host:
         loaded |= faked("service", self.service, salt.modules.systemd_service)
         loaded |= faked("network", Network(self.world), salt.modules.network)
         loaded |= faked("rabbit_host", Facts(self.world), load("_modules/rabbit_host.py"))
-        configuration = Configuration(refusals or {})
-        loaded |= faked(
-            "rabbit_configuration", configuration, load("_modules/rabbit_configuration.py")
-        )
         loaded["cmd.run_all"] = self.commands.run_all
         configuration = load("_modules/rabbit_configuration.py", salt=loaded)
         loaded |= functions("rabbit_configuration", configuration)
@@ -206,7 +191,7 @@ def test_an_address_of_another_network_is_not_asked_as_there_may_be_no_way_to_it
 
 
 def test_a_configuration_that_the_new_program_refuses_stops_it_before_anything_is_touched(host):
-    here = host(refusals={"haproxy -c": "unknown keyword"})
+    here = host(answers={"haproxy -c": (1, "unknown keyword")})
     with pytest.raises(CommandExecutionError, match="haproxy was not restarted: unknown keyword"):
         here.module.restart("haproxy", ["haproxy", "-c"])
     assert here.service.writes == []

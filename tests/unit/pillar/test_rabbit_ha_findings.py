@@ -393,7 +393,7 @@ def test_a_master_without_jsonschema_cannot_check():
 
 
 def test_a_check_that_breaks_is_an_error_without_the_value_that_it_broke_at(caplog):
-    def findings(pillar, schema):
+    def findings(pillar, schema, fault):
         raise ValueError(f"invalid literal: {LEAK}")
 
     found = ext_pillar(pillar_of(), **{"rabbit_pillar_shape.findings": findings})

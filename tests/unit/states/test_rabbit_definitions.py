@@ -435,10 +435,20 @@ def test_a_policy_named_ha_all_takes_its_place_and_may_be_absent(broker, name):
 @pytest.mark.parametrize(
     "policies",
     [
-        policy(TWO, pattern="^orders"),
         policy(PLAIN),
         policy(PLAIN, **{"apply-to": "exchanges"}),
         policy(TWO, priority=1) | {"q": policy(PLAIN, pattern="^q", priority=1)["p"]},
+    ],
+)
+def test_a_policy_that_does_not_mirror_is_written_beside_one_that_does(broker, policies):
+    state, rabbitmqctl, _ = broker()
+    assert present(state, policies=policies)["result"] is True
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        policy(TWO, pattern="^orders"),
         policy(TWO, pattern="^q") | {"ha-all": policy(THREE, pattern="^q")["p"]},
         policy(TWO, **{"apply-to": "queues"})
         | {"q": policy(TWO, pattern="^q", **{"apply-to": "classic_queues"})["p"]},
