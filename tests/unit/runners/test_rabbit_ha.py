@@ -815,7 +815,7 @@ def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
 def test_a_host_that_lost_its_job_is_found_out_soon(world, keys):
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    world.runner.plan()
+    world.runner.plan(are_ready=True)
     world.runner.sync_cookie()
     assert max(world.minions.asked_after) <= 15
 

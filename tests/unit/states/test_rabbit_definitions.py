@@ -489,13 +489,13 @@ def test_beside_a_policy_that_mirrors_all_and_that_pillar_does_not_name_ha_all_i
     assert ret["result"] is True
     assert policies_of(node) == ["ha-all in orders", "theirs in /"]
     assert (
-        "But policy ha-all in / is not added: theirs, which pillar does not name" in ret["comment"]
+        "policy ha-all in / is not added: theirs, which pillar does not name" in ret["warnings"][0]
     )
     # One that is there already stays, and what comes of it is told.
     node.definitions["policies"].append(copy.deepcopy(DEFINITIONS["policies"][0]))
     again = present(broker(node=node)[0], TWO_VHOSTS)
     assert (again["result"], again["changes"]) == (True, {})
-    assert ("leaves open which one" in again["comment"]) is (priority == 0)
+    assert ("leaves open which one" in str(again.get("warnings"))) is (priority == 0)
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -506,7 +506,7 @@ def test_a_policy_that_pillar_does_not_name_and_that_is_in_the_way_is_told_of(br
     ret = present(state)
     assert ret["result"] is (None if test else True)
     assert (
-        "But policy theirs in /, which pillar does not name, has the priority 0" in ret["comment"]
+        "policy theirs in /, which pillar does not name, has the priority 0" in ret["warnings"][0]
     )
     node.definitions["policies"][0]["priority"] = 1
     assert "theirs" not in present(broker(node=node)[0])["comment"]
@@ -526,8 +526,8 @@ def test_with_quorum_ha_all_goes_as_soon_as_no_lasting_queue_has_its_mirrors_fro
     assert predicted["changes"]["policies"] == ret["changes"]["policies"]
     assert ret["changes"]["policies"] == {"ha-all in orders": {"old": "present", "new": "absent"}}
     kept.assert_called_once_with("before a policy lowers replicas")
-    assert "But policy ha-all in / stays, as classic queues" in ret["comment"]
-    assert "(1: q)" in ret["comment"]
+    [stays] = [said for said in ret["warnings"] if said.startswith("policy ha-all in / stays")]
+    assert "as classic queues" in stays and "(1: q)" in stays
     node.definitions["queues"] = []
     assert present(broker(node=node)[0], TWO_VHOSTS, ha="quorum")["result"] is True
     assert policies_of(node) == []
@@ -539,7 +539,9 @@ def test_with_quorum_a_policy_ha_all_of_another_making_stays_and_this_is_told(br
     ret = present(state, ha="quorum")
     assert ret["result"] is True
     assert policies_of(node) == ["ha-all in /"]
-    assert "policy ha-all in / stays: it is not as rabbit_ha:rabbitmq:ha makes it" in ret["comment"]
+    assert ret["warnings"] == [
+        "policy ha-all in / stays: it is not as rabbit_ha:rabbitmq:ha makes it"
+    ]
 
 
 def test_where_rabbitmq_no_longer_mirrors_ha_all_is_only_in_the_way_and_goes(broker):
