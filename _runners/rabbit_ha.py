@@ -28,6 +28,8 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # In which file a secret is, by the part of pillar that it belongs to: one a role.
 SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "load_balancer"}
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
+# What the plan calls the step that carries the cookie; the ID of the state that receives it.
+COOKIE_STATE = "The Erlang cookie is the cluster's"
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
 HANGS = "unreachable"
@@ -526,8 +528,8 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
     """
     Have all brokers apply an SLS with the cluster's Erlang cookie, sealed for each other one.
 
-    In test mode there may be none yet: RabbitMQ makes one when it first starts. And it may
-    not be known yet whose it is.
+    In test mode it may not be known yet whose it is, and there may be none: RabbitMQ makes
+    one when it first starts, and then the others get it.
 
     Returns what :func:`sync_cookie` does.
     """
@@ -547,7 +549,8 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
         return {"problems": unknown, "changes": {}}
     sealed = _call([giver], "rabbit_cookie.seal", [public])[giver]
     if not sealed["ok"] and test:
-        return {"problems": [], "changes": {}}
+        carried = {COOKIE_STATE: {"erlang_cookie": "replaced by the cluster's"}}
+        return {"problems": [], "changes": dict.fromkeys(joining, carried)}
     if not sealed["ok"]:
         return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
     answers = _call(

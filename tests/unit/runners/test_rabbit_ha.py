@@ -26,6 +26,7 @@ from salt.utils import yaml
 from tests.support import ROOT, TOPOLOGY, functions, load, validator
 
 CHECK = validator()[1]
+COOKIE_STATE = "The Erlang cookie is the cluster's"
 BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
 NODES = [f"rabbit@{host}" for host in BROKERS]
@@ -681,6 +682,10 @@ def test_where_a_broker_would_change_a_plan_carries_the_cookie_in_test_mode(worl
     assert arguments == ["rabbit_ha"]
     wanted = {"test": True, "pillar": {"rabbit_ha_sealed_cookies": sealed}}
     assert carried == ([(BROKERS, ["rabbit_ha.rabbitmq.cookie"], wanted)] if there else [])
+    if not there:
+        # The seed makes one when its package is installed; then the others get it.
+        told = planned(world)["data"]["changes"]
+        assert {host for host, states in told.items() if COOKIE_STATE in states} == {*BROKERS[1:]}
 
 
 def test_a_plan_of_a_wrong_pillar_asks_no_host(world):
