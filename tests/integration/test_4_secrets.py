@@ -85,7 +85,6 @@ FAILED = {
         BALANCERS,
         {
             "HAProxy has its configuration": "[/etc/haproxy/conf/broken.cfg:3]",
-            "keepalived has its configuration": "/etc/keepalived/conf/broken.conf: Line 1",
             "haproxy.cfg does not render": "division",
             "keepalived.conf does not render": "division",
         },

@@ -202,6 +202,11 @@ def test_a_package_s_keepalived_reads_the_file_that_pillar_names_wherever_it_is(
     assert folder["name"] == "/srv/ka"
 
 
+def test_a_keepalived_that_reads_its_own_file_already_is_not_restarted_to_be_told_so(compiled):
+    running = compiled(BALANCER).state("keepalived runs the program that is installed")
+    assert running["arguments"] == []
+
+
 def test_a_build_of_keepalived_that_reads_another_file_is_restarted_too(compiled):
     pillar = source()
     pillar["rabbit_ha"]["keepalived"]["config_file"] = "/srv/ka/main.conf"

@@ -1,4 +1,5 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
+{%- set elsewhere = keepalived.config_file != '/etc/keepalived/keepalived.conf' %}
 include:
   - rabbit_ha.keepalived.configured
 
@@ -14,7 +15,8 @@ keepalived runs the program that is installed:
   rabbit_failover.program_in_use:
     - name: {{ keepalived.service }}
     - program: {{ keepalived.program }}
-    - arguments: {{ keepalived.arguments | json }}
+    # One that was started without them reads its own file.
+    - arguments: {{ (keepalived.arguments if elsewhere else []) | json }}
     - check:
       - {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
       - {{ keepalived.config_file }}
