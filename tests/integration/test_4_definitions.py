@@ -169,7 +169,8 @@ def test_with_quorum_ha_all_stays_as_long_as_classic_queues_rely_on_it(healthy, 
     quorum["vhosts"] = dict.fromkeys(("/", "test"), {"default_queue_type": "classic"})
     state = _defined(healthy, quorum)
     assert (state["result"], state["changes"]) == (True, {}), state
-    assert "policy ha-all in test stays, as classic queues have their mirrors" in str(state["warnings"])
+    stays = "policy ha-all in test stays, as classic queues have their mirrors"
+    assert stays in str(state["warnings"])
     with healthy.amqp(vhost="test") as connection:
         for name in ("first", "ha.first"):
             connection.channel().queue_delete(name)
