@@ -97,14 +97,23 @@ def runs_since_before(service, path):
     return started is not None and written is not None and started < written
 
 
-def service_load_time(service):
+def service_load_time(service, patience=30, interval=0.1):
     """
     Tell when a systemd service read its configuration: at its start or last reload.
 
+    A reload that is under way is waited for: HAProxy says that it begins with one only
+    after systemd counts it as done.
+
     service
         Name of the service.
+    patience : 30
+        Seconds to wait.
+    interval : 0.1
+        Seconds between two looks.
 
     Returns seconds since 1970 (float), or None where it does not run.
+
+    Raises CommandExecutionError when it still reloads then.
 
     See https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html
     (``StateChangeTimestamp``, ``ReloadResult``).
@@ -115,7 +124,12 @@ def service_load_time(service):
 
         salt-call rabbit_host.service_load_time haproxy
     """
-    properties = _unit_properties(service, "ActiveState", "ReloadResult", _STARTED, _CHANGED)
+    names = ("ActiveState", "ReloadResult", _STARTED, _CHANGED)
+    deadline = time.monotonic() + patience
+    while (properties := _unit_properties(service, *names))["ActiveState"] == "reloading":
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(f"{service} is still reloading after {patience} s")
+        time.sleep(interval)
     # A reload that failed is a change of state too.
     return _since(properties, _CHANGED if properties["ReloadResult"] == "success" else _STARTED)
 

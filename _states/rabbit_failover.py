@@ -146,6 +146,8 @@ def configuration_in_use(name, files):
         ret["comment"] = f"{name} has been reloaded"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        # Or Salt calls mod_watch, whose answer would take the place of this one.
+        ret["skip_watch"] = True
     return ret
 
 

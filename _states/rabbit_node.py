@@ -233,6 +233,8 @@ def unit_loaded(name):
         ret["comment"] = "systemd has read its units again"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: unit {name}: {err}")
+        # Or Salt calls mod_watch, whose answer would take the place of this one.
+        ret["skip_watch"] = True
     return ret
 
 
@@ -330,6 +332,8 @@ def _loaded(name, service, written=False):
         ret["comment"] = f"{service} has been restarted"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: configuration: {err}")
+        # Or Salt calls mod_watch, whose answer would take the place of this one.
+        ret["skip_watch"] = True
     return ret
 
 

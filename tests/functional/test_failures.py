@@ -8,6 +8,7 @@ import shutil
 import pytest
 import salt.pillar
 import salt.runner
+import salt.state
 from salt._logging import LOG_LEVELS
 from salt.utils import yaml
 
@@ -172,3 +173,33 @@ def test_salt_logs_pillar_from_the_level_on_that_the_documentation_names(
         pillar, _ = compiled(broker(SECRET))
     assert pillar["rabbit_ha"]["rabbitmq"]["users"]["admin"]["password"] == SECRET
     assert (SECRET in caplog.text) is leaks
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("rabbit_failover.configuration_in_use", {"name": "haproxy", "files": ["/etc/haproxy"]}),
+        ("rabbit_node.unit_loaded", {"name": "haproxy"}),
+        (
+            "rabbit_node.configuration_loaded",
+            {"name": "/etc/rabbitmq/rabbitmq.conf", "service": "rabbitmq-server"},
+        ),
+    ],
+)
+def test_what_failed_and_watches_a_state_that_changed_something_has_failed(
+    tmp_path, minion, rabbitmqctl, function, arguments
+):
+    systemctl = tmp_path / "rabbitmqctl" / "bin" / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho 'no bus' >&2\nexit 1\n")
+    systemctl.chmod(0o755)
+    opts = minion()
+    watch = [{"watch": [{"test": "written"}]}]
+    high = {
+        "written": {"test": ["succeed_with_changes"]},
+        "in use": {function: [*({key: value} for key, value in arguments.items()), *watch]},
+    }
+    compiler = salt.state.State(opts, initial_pillar=opts["pillar"])
+    returned = {ret["__id__"]: ret for ret in compiler.call_template_str(json.dumps(high)).values()}
+    assert returned["written"]["changes"]
+    assert returned["in use"]["result"] is False
+    assert "no bus" in returned["in use"]["comment"]

@@ -74,6 +74,19 @@ def test_a_service_s_last_load_is_its_last_good_reload_or_its_start(
     assert rabbit_host.service_load_time("haproxy") == pytest.approx(booted + since, abs=0.5)
 
 
+def test_a_reload_that_is_under_way_is_waited_for(rabbit_host, run):
+    tail = "\nReloadResult=success\nStateChangeTimestampMonotonic=9000000"
+    under_way = printed(ACTIVE.replace("=active", "=reloading") + tail)
+    run.side_effect = [under_way, under_way, printed(ACTIVE + tail)]
+    booted = time.time() - time.monotonic()
+    loaded = rabbit_host.service_load_time("haproxy", interval=0)
+    assert loaded == pytest.approx(booted + 9, abs=0.5)
+    run.side_effect = None
+    run.return_value = under_way
+    with pytest.raises(CommandExecutionError, match="haproxy is still reloading after 0 s"):
+        rabbit_host.service_load_time("haproxy", patience=0)
+
+
 def test_the_newest_of_files_and_of_what_is_in_folders_counts(rabbit_host, tmp_path):
     (tmp_path / "conf").mkdir()
     for name in ("main.cfg", "conf/one.cfg"):
