@@ -57,7 +57,7 @@ class Files:
     def __init__(self, loaded, written):
         self._loaded, self._written = loaded, written
 
-    def service_load_time(self, service):
+    def service_load_time(self, service, patience=30, interval=0.1):
         return self._loaded
 
     def last_written(self, paths):
