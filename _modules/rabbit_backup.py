@@ -52,10 +52,13 @@ def write_definitions(reason, at=None):
                 return last
         with salt.utils.files.set_umask(0o077):
             os.makedirs(_folder(), mode=0o700, exist_ok=True)
-            with open(path, "x", encoding="utf-8") as handle:
+            # Under a name that is no backup's until it is whole.
+            half = os.path.join(_folder(), f".{_PREFIX}new")
+            with open(half, "w", encoding="utf-8") as handle:
                 json.dump(definitions, handle, indent=1)
                 handle.flush()
                 os.fsync(handle.fileno())
+            os.replace(half, path)
         for old in list_definitions()[:-KEPT]:
             os.remove(old)
     except OSError as err:
@@ -85,7 +88,7 @@ def list_definitions():
 
 
 def _read(path):
-    """Read definitions that were kept; None where the file is not whole."""
+    """Read definitions that were kept; None where somebody spoilt the file."""
     with salt.utils.files.fopen(path, encoding="utf-8") as handle:
         try:
             return json.load(handle)

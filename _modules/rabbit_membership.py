@@ -119,7 +119,7 @@ def _judge_stopped_app(me, contacts):
 
 def _judge_running(me, contacts, status):
     """Judge a node that runs."""
-    here = _members(status)
+    here = listed_in(status)
     if me not in here:
         raise CommandExecutionError(
             f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
@@ -173,8 +173,21 @@ def _returns_to():
     return set(__salt__["rabbit_notes.fetch"]("returns_to") or ())
 
 
-def _members(status):
-    """Give the members that a node's ``cluster_status`` lists, as a set."""
+def listed_in(status):
+    """
+    Give the members that a node's status lists, whether they run or not.
+
+    status
+        What ``rabbitmqctl.cluster_status`` returned.
+
+    Returns a set of Erlang node names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.listed_in '{disk_nodes: [rabbit@rabbitmq-node1]}'
+    """
     return set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
 
 
@@ -194,7 +207,7 @@ def _other_side(me, contacts, known):
         found = __salt__["rabbitmqctl.node_state"](contact)
         if found["state"] == "running":
             status = found["status"]
-            members = _members(status)
+            members = listed_in(status)
             flags = status.get("feature_flags", [])
             view = {
                 "members": members,
@@ -451,14 +464,18 @@ def queues_on_disk(contact):
 
 
 def _is_mirrored(queue, vhost, policies):
-    """Tell whether the policy that applies to a classic queue mirrors it."""
-    applying = [
-        policy
-        for policy in policies
-        if policy["vhost"] == vhost
-        and policy["apply-to"] in ("all", "queues", "classic_queues")
-        and re.search(policy["pattern"], queue)
-    ]
+    """Tell whether the policy that applies to a classic queue is known to mirror it."""
+    try:
+        applying = [
+            policy
+            for policy in policies
+            if policy["vhost"] == vhost
+            and policy["apply-to"] in ("all", "queues", "classic_queues")
+            and re.search(policy["pattern"], queue)
+        ]
+    except re.error:
+        # Erlang's expressions can be others than Python's; then none is known to.
+        return False
     first = max(applying, key=lambda policy: policy["priority"], default={"definition": {}})
     return "ha-mode" in first["definition"]
 

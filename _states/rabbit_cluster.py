@@ -78,8 +78,9 @@ def joined(
     node_type : disc
         ``disc`` or ``ram``, as which to join; see :func:`node_type`.
     discard_local_data : False
-        Let a join delete what this node holds, once: until the node is a member.
-        To allow it again, it has to be False in a run between.
+        Let a join delete what this node holds, once: until the node is a member. To
+        allow it again, it has to be False in a run between, or the note
+        ``local_data_discarded`` is deleted (``rabbit_notes.delete``).
 
     See https://www.rabbitmq.com/docs/clustering.
     """
@@ -208,8 +209,8 @@ def _refusal(found, wanted):
     used = found["content"] and __salt__["rabbit_notes.fetch"]("local_data_discarded")
     if used:
         said += (
-            f". discard_local_data was used on {used}: to allow it again, take it out of pillar, "
-            "run, and set it anew"
+            f". discard_local_data was used on {used}: to allow it again, "
+            f"salt {__grains__['id']} rabbit_notes.delete local_data_discarded"
         )
     way_out = _WAY_OUT.get(found["verdict"], "Next: rabbitmqctl cluster_status on each broker")
     return f"{said}. {way_out.format(**_words(found, wanted))}"
@@ -428,15 +429,11 @@ def _require_another_disc_node(me, wanted):
             f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
         )
     if not set(status["disk_nodes"]) - {me}:
+        members = sorted(__salt__["rabbit_membership.listed_in"](status))
         raise CommandExecutionError(
-            f"{me} is the only disc node of {sorted(_members(status))}: without one the cluster "
+            f"{me} is the only disc node of {members}: without one the cluster "
             "keeps its metadata nowhere. Make another member a disc node first"
         )
-
-
-def _members(status):
-    """Give all members that ``cluster_status`` lists, as a set."""
-    return set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
 
 
 def member_absent(name, offline=False):
@@ -488,7 +485,7 @@ def _listed(offline):
     """List the members as the local node counts them, running or not."""
     if offline:
         return __salt__["rabbit_membership.members_on_disk"]()
-    return _members(__salt__["rabbitmqctl.cluster_status"]())
+    return __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]())
 
 
 def _require_gone(name, offline):

@@ -8,7 +8,7 @@ import json
 
 from salt.exceptions import CommandExecutionError
 
-from tests.support import Breakable, load, recorded
+from tests.support import RABBITMQ_VERSIONS, Breakable, load, recorded
 
 VERSION = "3.10.8"
 # By what definitions are known among those of their kind.
@@ -22,7 +22,10 @@ _SAME = {
     "global_parameters": ("name",),
 }
 BLANKED = load("_modules/rabbitmqctl.py")._without_secrets
-STATUS = json.loads(recorded(VERSION, "cluster_status")["stdout"])
+STATUS = {
+    version: json.loads(recorded(version, "cluster_status")["stdout"])
+    for version in RABBITMQ_VERSIONS
+}
 DEFINITIONS = json.loads(recorded(VERSION, "export_definitions")["stdout"])
 
 
@@ -121,20 +124,23 @@ class Rabbitmqctl(Breakable):
         if not asked.app:
             said = "this command requires the 'rabbit' app to be running on the target node"
             return {"state": "app stopped", "status": None, "said": said}
-        status = copy.deepcopy(STATUS)
+        status = copy.deepcopy(STATUS.get(asked.version, STATUS[VERSION]))
         described = status["versions"]["rabbit@rabbitmq-node1"]
         running = sorted(self._rabbits.running(name))
         status.update(
             cluster_name=asked.cluster_name,
             disk_nodes=sorted(asked.members - self._ram_nodes()),
-            ram_nodes=sorted(asked.members & self._ram_nodes()),
             running_nodes=running,
             partitions=asked.partitions,
+            # The same for all, or brokers of two series would not fit for their flags.
+            feature_flags=copy.deepcopy(STATUS[VERSION]["feature_flags"]),
             versions={
                 node: {**described, "rabbitmq_version": self._rabbits[node].version}
                 for node in running
             },
         )
+        if "ram_nodes" in status:
+            status["ram_nodes"] = sorted(asked.members & self._ram_nodes())
         return {"state": "running", "status": status, "said": ""}
 
     def _ram_nodes(self):

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from unittest.mock import create_autospec
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -62,6 +63,18 @@ def test_a_copy_that_is_not_whole_is_not_taken_for_one(backup):
         handle.write("{")
     backup.write_definitions("before a join")
     assert len(backup.list_definitions()) == 2
+
+
+def test_a_copy_that_was_interrupted_counts_for_none(backup, tmp_path, monkeypatch):
+    whole = backup.write_definitions("before a join")
+    interrupted = create_autospec(backup.os.fsync, side_effect=OSError("no space left on device"))
+    monkeypatch.setattr(backup.os, "fsync", interrupted)
+    with pytest.raises(CommandExecutionError, match="no space left on device"):
+        backup.write_definitions("before forgetting")
+    assert backup.list_definitions() == [whole]
+    monkeypatch.undo()
+    assert len([backup.write_definitions(f"again {number}") for number in range(2)]) == 2
+    assert len(list((tmp_path / "backups").iterdir())) == 3
 
 
 def test_other_files_in_the_folder_stay(backup, tmp_path):

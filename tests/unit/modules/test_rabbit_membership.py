@@ -44,6 +44,44 @@ def test_two_sides_that_list_each_other_are_joined(judge):
     assert found["members"] == sorted(CONTACTS)
 
 
+def _all(**changes):
+    """A cluster of all, in which the local node is otherwise than it was."""
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    for name, value in changes.items():
+        setattr(rabbits[ME], name, value)
+    return rabbits
+
+
+def _forgotten():
+    rabbits = _all()
+    for name in (SEED, THIRD):
+        rabbits[name].members = {SEED, THIRD}
+    return rabbits
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize(
+    ("rabbits", "me", "expected"),
+    [
+        (_all(), ME, "joined"),
+        (_all(), SEED, "seed"),
+        (Rabbits(*CONTACTS, clustered=[SEED, THIRD]), ME, "standalone, empty"),
+        (_all(members={ME}), ME, "ghost in the cluster"),
+        (_all(app=False), ME, "app stopped, member"),
+        (_all(vm=False), ME, "node not running"),
+        (_all(cookie="OTHER"), ME, "cookie mismatch"),
+        (_forgotten(), ME, "forgotten by the cluster"),
+        (_all(members={ME, "rabbit@elsewhere"}), ME, "other cluster"),
+    ],
+)
+def test_a_verdict_is_the_same_from_the_status_of_each_version(
+    judge, version, rabbits, me, expected
+):
+    for node in rabbits.nodes.values():
+        node.version = version
+    assert judge(rabbits, me=me).verdict(CONTACTS)["verdict"] == expected
+
+
 def test_node1_is_no_member_because_node10_is(judge):
     ten = "rabbit@rabbitmq-node10"
     rabbits = Rabbits(SEED, ten, "rabbit@rabbitmq-node2", clustered=[SEED, ten])

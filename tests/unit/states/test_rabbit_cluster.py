@@ -365,6 +365,10 @@ def test_local_data_is_discarded_once_only(broker):
     assert ret["result"] is False
     assert "queue later in /" in ret["comment"]
     assert "discard_local_data was used on" in ret["comment"]
+    # As the refusal says; in the plan of an orchestration too.
+    assert f"salt {ME.split('@')[1]} rabbit_notes.delete local_data_discarded" in ret["comment"]
+    host.states.__salt__["rabbit_notes.delete"]("local_data_discarded")
+    assert host.joined(discard_local_data=True)["result"] is True
 
 
 def test_local_data_may_be_discarded_again_after_pillar_took_that_back(broker):
@@ -581,6 +585,8 @@ MIRRORED = {
         ([{**MIRRORED, "pattern": "^ha"}], 3, "messages", False),
         ([MIRRORED, {**MIRRORED, "name": "x", "priority": 1, "definition": {}}], 3, "more", False),
         ([{**MIRRORED, "vhost": "other"}], 3, "messages", False),
+        # Erlang's own: Python has no such expression.
+        ([{**MIRRORED, "pattern": r"^\Qorders\E"}], 3, "messages", False),
     ],
 )
 def test_a_forgotten_broker_s_mirror_of_a_queue_that_others_serve_is_no_loss(
