@@ -244,13 +244,16 @@ class Lab:
         for path, content in _files(written, lambda path, mode: wanted(inside(path), mode), since):
             yield inside(path), content
 
-    def wait_for_minions(self, seconds=60):
-        """Wait until all minions answer."""
+    def wait_for_minions(self, seconds=240):
+        """Wait until all minions answer; a busy machine takes its time."""
+        silent = []
 
-        def silent():
-            return [host for host in self.hosts if not self.salt(host, "test.ping").get(host)]
+        def answered():
+            answers = self.salt("*", "test.ping")
+            silent[:] = [host for host in self.hosts if not answers.get(host)]
+            return not silent
 
-        wait_until(lambda: not silent(), seconds, lambda: f"{silent()} do not answer")
+        wait_until(answered, seconds, lambda: f"{silent} do not answer")
 
     def wait_until_well(self, seconds=90):
         """Wait until status has nothing to complain of."""
