@@ -484,7 +484,13 @@ def member_absent(name, offline=False):
 def _listed(offline):
     """List the members as the local node counts them, running or not."""
     if offline:
-        return __salt__["rabbit_membership.members_on_disk"]()
+        members = __salt__["rabbit_membership.members_on_disk"]()
+        if not members:
+            raise CommandExecutionError(
+                "whom a stopped node counts as members is not to be read here, as from RabbitMQ "
+                "4.3 on. Start this node, then apply this without offline"
+            )
+        return members
     return __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]())
 
 

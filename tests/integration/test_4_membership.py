@@ -112,6 +112,32 @@ def test_a_member_is_forgotten_and_joins_anew_with_its_data_set_aside(healthy):
     assert _members(healthy)[0] == NODES
 
 
+def test_while_no_member_runs_one_is_forgotten_where_that_can_be(healthy):
+    keeps_a_list = _members(healthy)[1] is not None
+    # The seed goes last: it starts without the others.
+    for host in reversed(BROKERS):
+        healthy.exec(host, "systemctl", "stop", "rabbitmq-server")
+    forget = ("state.single", "rabbit_cluster.member_absent", f"name={NODES[2]}", "offline=true")
+    try:
+        (state,) = healthy.salt(SEED, *forget)[SEED].values()
+        (again,) = healthy.salt(SEED, *forget)[SEED].values()
+    finally:
+        for host in (SEED, SECOND):
+            healthy.exec(host, "systemctl", "start", "--no-block", "rabbitmq-server")
+    if keeps_a_list:
+        assert state["changes"] == {NODES[2]: {"old": "member", "new": "forgotten"}}, state
+        assert (again["result"], again["changes"]) == (True, {})
+    else:
+        assert state["result"] is False
+        assert "Start this node, then apply this without offline" in state["comment"]
+    for host in (SEED, SECOND):
+        healthy.exec(host, "rabbitmqctl", "await_startup", "--timeout", "120")
+    assert _members(healthy)[0] == (NODES[:2] if keeps_a_list else NODES)
+    state = _membership(healthy, THIRD)
+    assert state["result"] is True, state["comment"]
+    assert _members(healthy)[0] == NODES
+
+
 def test_what_a_broker_holds_is_discarded_once_where_pillar_allows_it(healthy):
     for command in ("stop_app", "reset", "start_app"):
         healthy.exec(THIRD, "rabbitmqctl", command)
@@ -264,6 +290,34 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
     assert state["result"] is True, state["comment"]
     assert _members(healthy, SEED)[0] == _members(healthy, THIRD)[0] == NODES
     assert _replicas(healthy, quorum_queue) == NODES
+
+
+def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy):
+    for host in BROKERS:
+        # Khepri's minorities stand still whatever this says.
+        _rabbitmqctl(
+            healthy,
+            host,
+            "eval net_kernel:set_net_ticktime(4,0).",
+            "eval application:set_env(rabbit,cluster_partition_handling,pause_minority).",
+        )
+    try:
+        healthy.command("cut", THIRD, SEED, SECOND)
+
+        def running():
+            return healthy.rabbitmqctl(SEED, "cluster_status")["running_nodes"]
+
+        wait_until(lambda: NODES[2] not in running(), 60, running)
+        with healthy.pillar_changed({"rabbitmq": {"join_timeout": 5}}):
+            _refused(healthy, THIRD, "seed unreachable", f"On {NODES[0]}", "systemctl status")
+        healthy.command("heal", THIRD)
+        wait_until(lambda: sorted(running()) == NODES, 90, running)
+        state = _membership(healthy, THIRD)
+        assert (state["result"], state["changes"]) == (True, {}), state
+    finally:
+        healthy.command("heal")
+        for host in (THIRD, SECOND, SEED):
+            healthy.exec(host, "systemctl", "restart", "rabbitmq-server")
 
 
 def test_both_sides_of_a_partition_are_left_alone(healthy):

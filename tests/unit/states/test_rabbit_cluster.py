@@ -917,6 +917,18 @@ def test_while_no_member_runs_one_is_forgotten_offline(broker):
     assert host.writes == [("forget_cluster_node", THIRD, None, True)]
 
 
+@pytest.mark.parametrize("test", [False, True])
+def test_offline_is_refused_where_no_file_names_the_members(broker, test):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    for node in rabbits.nodes.values():
+        node.vm = False
+    host = broker(rabbits, test=test)
+    ret = host.states.member_absent(THIRD, offline=True)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "as from RabbitMQ 4.3 on. Start this node" in ret["comment"]
+    assert host.writes == []
+
+
 def test_offline_is_refused_while_the_local_node_runs(broker):
     host = broker(with_a_stopped_third(), me=SEED)
     host.remembers(*CONTACTS)
