@@ -338,14 +338,14 @@ def test_both_sides_of_a_partition_are_left_alone(healthy):
         def running(host):
             return healthy.rabbitmqctl(host, "cluster_status")["running_nodes"]
 
-        wait_until(lambda: running(THIRD) == [NODES[2]], 60, lambda: running(THIRD))
-        wait_until(lambda: NODES[2] not in running(SEED), 60, lambda: running(SEED))
+        wait_until(lambda: running(THIRD) == [NODES[2]], 120, lambda: running(THIRD))
+        wait_until(lambda: NODES[2] not in running(SEED), 120, lambda: running(SEED))
         healthy.command("heal", THIRD)
 
         def partitions():
             return healthy.rabbitmqctl(THIRD, "cluster_status")["partitions"]
 
-        wait_until(lambda: any(partitions().values()), 60, partitions)
+        wait_until(lambda: any(partitions().values()), 120, partitions)
         majority = f"are the majority: restart rabbitmq-server on {NODES[2]}"
         _refused(healthy, THIRD, "partitioned", NODES[0], NODES[1], majority)
     finally:

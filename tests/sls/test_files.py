@@ -55,6 +55,8 @@ ARTICLE_HAPROXY = {
 # and a password in front of the statistics.
 ADDED_HAPROXY = {
     "global": {"stats": ["socket /run/haproxy-rabbit_ha.sock mode 600 level operator"]},
+    # Else a client waits for a broker that has just died until it gives up.
+    "listen rabbitmq_cluster": {"option": ["redispatch 1"]},
     "listen monitor": {
         "monitor-uri": ["/haproxy-health"],
         "stats": [f"auth stats:{SECRETS['monitor']}"],
@@ -179,7 +181,8 @@ def test_haproxy_s_options_are_there_where_they_are_asked_for(compiled):
     assert found["defaults"]["timeout"][-1] == "tunnel 1h"
     cluster = found["listen rabbitmq_cluster"]
     assert cluster["balance"] == ["leastconn"]
-    assert (cluster["option"], cluster["http-check"]) == (["httpchk GET /"], ["expect status 200"])
+    assert cluster["option"] == ["redispatch 1", "httpchk GET /"]
+    assert cluster["http-check"] == ["expect status 200"]
     line = "check inter 5000 rise 2 fall 2 weight 1"
     assert cluster["server"][0] == (
         f"rabbitmq-node1 192.168.123.36:5672 {line} port 15672 on-marked-down shutdown-sessions"
@@ -195,7 +198,7 @@ def test_haproxy_s_options_are_there_where_they_are_asked_for(compiled):
 
 def test_a_check_may_greet_as_a_client_does(compiled):
     cluster = haproxy(compiled, pillar=with_options(probe="amqp"))["listen rabbitmq_cluster"]
-    assert cluster["option"] == ["tcp-check"]
+    assert cluster["option"] == ["redispatch 1", "tcp-check"]
     assert cluster["tcp-check"] == [
         "send-binary " + b"AMQP\0\0\x09\x01".hex(),
         "expect binary 000a000a",
@@ -549,6 +552,7 @@ SAID = {
             "balance": "leastconn",
             "check": {"inter": 1001, "rise": 4, "fall": 5, "weight": 6},
             "probe": "management",
+            "redispatch": 2,
             "on-marked-down": "shutdown-sessions",
             "proxy_protocol": "v1",
         },
@@ -663,7 +667,7 @@ def test_each_setting_of_haproxy_is_where_it_belongs(all_said):
             "bind": ["192.168.123.123:5670 transparent"],
             "mode": ["tcp"],
             "balance": ["leastconn"],
-            "option": ["httpchk GET /"],
+            "option": ["redispatch 2", "httpchk GET /"],
             "http-check": ["expect status 200"],
         },
         "listen rabbitmq_management": {
