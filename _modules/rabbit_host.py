@@ -2,9 +2,11 @@
 Facts about this host that Salt's own modules do not tell.
 """
 
+import contextlib
 import fcntl
 import glob
 import hashlib
+import ipaddress
 import os
 import time
 
@@ -97,7 +99,7 @@ def runs_since_before(service, path):
     return started is not None and written is not None and started < written
 
 
-def service_load_time(service, patience=30, interval=0.1):
+def service_load_time(service, workers=False, patience=30, interval=0.1):
     """
     Tell when a systemd service read its configuration: at its start or last reload.
 
@@ -106,6 +108,10 @@ def service_load_time(service, patience=30, interval=0.1):
 
     service
         Name of the service.
+    workers : False
+        Whether each reload that succeeds starts a new child of its main process, as
+        HAProxy's does: HAProxy tells systemd of one that failed, as where a port is
+        taken, what it tells of a good one.
     patience : 30
         Seconds to wait.
     interval : 0.1
@@ -131,7 +137,29 @@ def service_load_time(service, patience=30, interval=0.1):
             raise CommandExecutionError(f"{service} is still reloading after {patience} s")
         time.sleep(interval)
     # A reload that failed is a change of state too.
-    return _since(properties, _CHANGED if properties["ReloadResult"] == "success" else _STARTED)
+    loaded = _since(properties, _CHANGED if properties["ReloadResult"] == "success" else _STARTED)
+    newest = _newest_child(service) if workers and loaded is not None else None
+    return loaded if newest is None else min(loaded, newest)
+
+
+def _newest_child(service):
+    """Tell when the newest child of a service's main process was started; None without any."""
+    process = _unit_properties(service, "MainPID")["MainPID"]
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = []
+    with contextlib.suppress(OSError):
+        path = f"/proc/{process}/task/{process}/children"
+        with salt.utils.files.fopen(path, encoding="ascii") as handle:
+            children = handle.read().split()
+        for child in children:
+            with (
+                contextlib.suppress(OSError),
+                salt.utils.files.fopen(f"/proc/{child}/stat", encoding="utf-8") as handle,
+            ):
+                # After the name in brackets, which may hold anything: see proc(5), starttime.
+                ticks = int(handle.read().rpartition(")")[2].split()[19])
+                started.append(booted + ticks / os.sysconf("SC_CLK_TCK"))
+    return max(started, default=None)
 
 
 def _since(properties, timestamp):
@@ -378,6 +406,25 @@ def finish_packages():
     return "\n".join(said)
 
 
+def service_has_begun(service):
+    """
+    Tell whether a systemd service runs or is about to, and so may have read its configuration.
+
+    service
+        Name of the service.
+
+    Returns a boolean.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.service_has_begun rabbitmq-server
+    """
+    begun = ("active", "activating", "reloading")
+    return _unit_properties(service, "ActiveState")["ActiveState"] in begun
+
+
 def held_addresses(addresses):
     """
     Tell which of some addresses this host holds right now.
@@ -393,5 +440,7 @@ def held_addresses(addresses):
 
         salt-call rabbit_host.held_addresses '[192.168.123.123]'
     """
-    held = set(__salt__["network.ip_addrs"]()) | set(__salt__["network.ip_addrs6"]())
-    return [address for address in addresses if address in held]
+    here = [*__salt__["network.ip_addrs"](), *__salt__["network.ip_addrs6"]()]
+    # One of IPv6 may be spelt in several ways.
+    held = {ipaddress.ip_address(address) for address in here}
+    return [address for address in addresses if ipaddress.ip_address(address) in held]

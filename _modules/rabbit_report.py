@@ -10,6 +10,14 @@ import socket
 import salt.utils.files
 from salt.exceptions import CommandExecutionError
 
+# What a broker's state means to a person; rabbitmqctl's own words are about its options.
+_MEANS = {
+    "app stopped": "RabbitMQ in it does not run: it is booting, or was stopped",
+    "node not running": "Next: systemctl status rabbitmq-server",
+    "unreachable": "it runs and did not answer in time",
+    "cookie mismatch": "it runs with another Erlang cookie than its file has",
+}
+
 
 def host():
     """
@@ -50,7 +58,7 @@ def broker():
     except CommandExecutionError as err:
         return {"error": str(err), "state": None}
     if found["status"] is None:
-        return {"error": f"{found['state']}: {found['said'][:200]}", "state": found["state"]}
+        return {"error": f"{found['state']}: {_MEANS[found['state']]}", "state": found["state"]}
     status = found["status"]
     me = __salt__["rabbit_topology.node_name"]()
     rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]

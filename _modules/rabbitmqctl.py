@@ -994,7 +994,12 @@ def enable_plugins(names):
 
         salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
     """
-    _checked(["enable", *names], "enabling plugins", tool="rabbitmq-plugins")
+    try:
+        _checked(["enable", *names], "enabling plugins", tool="rabbitmq-plugins")
+    except CommandExecutionError:
+        # They are noted before they are started: the next run is to try again.
+        _run(["disable", "--offline", *names], tool="rabbitmq-plugins")
+        raise
     _written()
 
 

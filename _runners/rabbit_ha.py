@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ import salt.fileclient
 import salt.key
 import salt.utils.files
 import salt.utils.yaml
+import yaml
 from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
@@ -150,8 +152,13 @@ def _pillar_findings():
         for failure in pillar.get("_errors", []):
             failures.setdefault(failure, host)
         errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
+        if "rabbit_ha" not in pillar and "_errors" not in pillar and len(pillars) > 1:
+            errors.add(
+                f"rabbit_ha: found nothing in the pillar of {host}; expected the topology, which "
+                "pillar's top.sls has to give to it"
+            )
         warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
-    errors.update(f"pillar of {host}: {failure}" for failure, host in failures.items())
+    errors.update(f"pillar of {host}: {_located(said)}" for said, host in failures.items())
     if len(pillars) == 1 and not errors:
         errors.add(
             f"rabbit_ha:hosts: found nothing in the pillar of {__opts__['id']}; expected the "
@@ -160,12 +167,36 @@ def _pillar_findings():
     return sorted(errors), sorted(warnings)
 
 
+def _located(failure):
+    """Add the line that is no YAML to Salt's words on a file of pillar, where that can be told."""
+    named = re.search("SLS '([^']+)' failed", failure)
+    relative = named and named.group(1).replace(".", "/")
+    roots = [root for folders in __opts__["pillar_roots"].values() for root in folders]
+    for root in roots if relative else []:
+        for path in (f"{root}/{relative}.sls", f"{root}/{relative}/init.sls"):
+            try:
+                with salt.utils.files.fopen(path, encoding="utf-8") as handle:
+                    salt.utils.yaml.safe_load(handle)
+            except yaml.MarkedYAMLError as err:
+                # Not what is on it, which may be a secret. Jinja is not looked into.
+                line = (err.problem_mark or err.context_mark).line + 1
+                return f"{path}, line {line}, is no YAML"
+            except (OSError, ValueError, yaml.YAMLError):
+                continue
+    return failure
+
+
+def _counted(number, noun):
+    """Put a number before a noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _answer(problems, good, warnings=(), **tables):
     """Build what the functions for people return; on problems salt-run exits with 1."""
     data = {
         "verdict": {
             "result": not problems,
-            "says": good if not problems else f"{len(problems)} problems",
+            "says": good if not problems else _counted(len(problems), "problem"),
             "problems": problems,
             "warnings": list(warnings),
         },
@@ -470,8 +501,8 @@ def plan(are_ready=False):
             for host, states in carried["changes"].items():
                 changes[host] = {**states, **changes.get(host, {})}
     count = sum(len(states) for states in changes.values())
-    says = f"{count} states on {len(changes)} hosts would change" if changes else "nothing to do"
-    return _answer(problems, says, warnings, changes=changes)
+    says = f"{_counted(count, 'state')} on {_counted(len(changes), 'host')} would change"
+    return _answer(problems, says if changes else "nothing to do", warnings, changes=changes)
 
 
 def _state_results(answers, step):
@@ -604,7 +635,8 @@ def status(patience=0):
     Returns a mapping with ``data`` (``verdict``; ``brokers`` and
     ``load_balancers``, mappings from host to what ``rabbit_report.broker`` and
     ``rabbit_report.load_balancer`` return) and the outputter. On problems salt-run
-    exits with 1. ``--out=json`` prints ``data`` for scripts.
+    exits with 1. ``--out=json`` prints ``data`` for scripts. While pillar has errors no
+    host can be asked, and the verdict alone is there.
 
     CLI Example:
 
@@ -612,8 +644,16 @@ def status(patience=0):
 
         salt-run rabbit_ha.status
     """
+    errors = _own_errors()
+    if errors:
+        return _answer(errors, "", brokers={}, load_balancers={})
     problems, tables = _looked(_settings(), patience)
     return _answer(problems, "all is well", _waiting(tables), **tables)
+
+
+def _own_errors():
+    """List what is wrong in the master's own pillar, with which hosts cannot be asked."""
+    return __utils__["rabbit_settings.pillar_errors"](_pillar(__opts__["id"]))
 
 
 def _looked(settings, patience):
@@ -634,6 +674,10 @@ def _looked(settings, patience):
 def _reports(settings):
     """Ask all hosts at the same time what they see; one table a role."""
     answers = _call(list(settings["hosts"]), "rabbit_report.host")
+    answered = [host for host, answer in answers.items() if answer["return"] is not None]
+    if len(answered) < len(answers):
+        # What these saw is as old as the wait for the others, and an address has moved since.
+        answers |= _call(answered, "rabbit_report.host")
     tables = {"brokers": {}, "load_balancers": {}}
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
@@ -659,11 +703,14 @@ def _problems(settings, tables):
     for host, seen in tables["load_balancers"].items():
         problems += _load_balancer_problems(host, seen, tables["brokers"])
     for address in __utils__["rabbit_settings.virtual_addresses"](settings):
-        holders = [h for h, s in tables["load_balancers"].items() if address in s.get("holds", [])]
-        if tables["load_balancers"] and len(holders) != 1:
+        held = {host: seen.get("holds") for host, seen in tables["load_balancers"].items()}
+        holders = [host for host, addresses in held.items() if address in (addresses or [])]
+        silent = [host for host, addresses in held.items() if addresses is None]
+        if held and len(holders) != 1:
+            unknown = f" ({', '.join(silent)} could not be asked)" if silent else ""
             problems.append(
-                f"{address} is held by {', '.join(holders) or 'no host'}; expected exactly one "
-                "load balancer"
+                f"{address} is held by {', '.join(holders) or 'no host'}{unknown}; expected "
+                "exactly one load balancer"
             )
     return problems
 
@@ -747,8 +794,9 @@ def verify(messages=1000, patience=30):
         Seconds to wait for the cluster to become well, as after a deployment.
 
     Returns a mapping with ``data`` (as :func:`status`, and ``messages``, a list with a
-    mapping for each address: ``address``, ``confirmed``, ``consumed``, ``seconds``) and
-    the outputter. On problems salt-run exits with 1.
+    mapping for each address: ``address``, ``confirmed``, ``consumed``, ``seconds``; none
+    where pillar has only the hashes of the administrators' passwords) and the outputter.
+    On problems salt-run exits with 1.
 
     CLI Example:
 
@@ -756,9 +804,17 @@ def verify(messages=1000, patience=30):
 
         salt-run rabbit_ha.verify
     """
+    errors = _own_errors()
+    if errors:
+        return _answer(errors, "", messages=[], brokers={}, load_balancers={})
     settings = _settings()
     problems, tables = _looked(settings, patience)
-    counted = []
+    counted, warnings = [], _waiting(tables)
+    if _has_hashes_only(_settings(__utils__["rabbit_settings.seed_host"](settings))):
+        warnings.append(
+            "no messages were sent: of the administrators pillar has hashes only, and no password"
+        )
+        return _answer(problems, "all is well", warnings, messages=[], **tables)
     for address in _addresses_for_clients(settings):
         counts, failure = _round_trip(settings, address, messages)
         counted.append(counts)
@@ -767,15 +823,16 @@ def verify(messages=1000, patience=30):
     through = " and ".join(counts["address"] for counts in counted)
     consumed = " and ".join(str(counts["consumed"]) for counts in counted)
     says = f"{consumed} messages went through {through} and came back"
-    return _answer(problems, says, _waiting(tables), messages=counted, **tables)
+    return _answer(problems, says, warnings, messages=counted, **tables)
 
 
 def _addresses_for_clients(settings):
     """List the addresses by which clients reach the brokers."""
     seed = __utils__["rabbit_settings.seed_host"](settings)
-    first = settings["virtual_address"] or settings["hosts"][seed]["address"]
-    others = __utils__["rabbit_settings.client_addresses"](settings)
-    return list(dict.fromkeys([first, *others]))
+    if __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
+        served = __utils__["rabbit_settings.client_addresses"](settings)
+        return served or [settings["virtual_address"]]
+    return [settings["hosts"][seed]["address"]]
 
 
 def _round_trip(settings, address, messages):
@@ -786,6 +843,8 @@ def _round_trip(settings, address, messages):
     """
     seed = __utils__["rabbit_settings.seed_host"](settings)
     port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
+    if not __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
+        port = settings["rabbitmq"]["amqp_port"]
     name, password, vhost = _administrator(_settings(seed))
     counts = {
         "address": f"{address}:{port}",
@@ -872,6 +931,16 @@ def _consume(channel, queue, messages, counts):
     channel.cancel()
 
 
+def _has_hashes_only(settings):
+    """Tell whether pillar knows the administrators by the hashes of their passwords alone."""
+    administrators = [
+        user
+        for user in settings["rabbitmq"]["users"].values()
+        if "administrator" in user.get("tags", []) and not user.get("absent")
+    ]
+    return bool(administrators) and all(user.get("password_hash") for user in administrators)
+
+
 def _administrator(settings):
     """
     Find an administrator who can send messages.
@@ -882,7 +951,9 @@ def _administrator(settings):
     found = [
         (name, user)
         for name, user in settings["rabbitmq"]["users"].items()
-        if "administrator" in user.get("tags", []) and user.get("password")
+        if "administrator" in user.get("tags", [])
+        and user.get("password")
+        and not user.get("absent")
     ]
     for name, user in found:
         for vhost, described in settings["rabbitmq"]["vhosts"].items():

@@ -113,9 +113,10 @@ def joined(
         if __opts__["test"] and _waits_for_others(found):
             return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)
-        uses_up = discard_local_data and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
+        used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
+        uses_up = discard_local_data and not used
         if __opts__["test"]:
-            _predict_the_rest(ret, uses_up)
+            _predict_the_rest(ret, uses_up, used and not discard_local_data)
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _return_replicas(ret)
@@ -123,6 +124,9 @@ def joined(
                 now = time.strftime("%Y-%m-%d %H:%M:%S %z")
                 __salt__["rabbit_notes.write"]("local_data_discarded", now)
                 ret["changes"]["discard_local_data"] = "used up"
+            elif used and not discard_local_data:
+                __salt__["rabbit_notes.delete"]("local_data_discarded")
+                ret["changes"]["discard_local_data"] = "may be allowed anew"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
     return ret
@@ -136,10 +140,7 @@ def _predicted(ret, name, comment):
 
 def _may_discard(allowed):
     """Tell whether local data may be discarded; a permission that was used up is none."""
-    used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
-    if used and not allowed and not __opts__["test"]:
-        __salt__["rabbit_notes.delete"]("local_data_discarded")
-    return allowed and not used
+    return allowed and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
 
 
 def _waits_for_the_cookie(found):
@@ -316,8 +317,8 @@ def _set_aside(found, wanted, changes):
     _start_service(found, wanted, changes)
 
 
-def _predict_the_rest(ret, uses_up):
-    """Tell what a run that was killed after the join has left to do."""
+def _predict_the_rest(ret, uses_up, renews):
+    """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
     queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
@@ -327,6 +328,9 @@ def _predict_the_rest(ret, uses_up):
     if uses_up:
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
+    if renews:
+        ret["changes"]["discard_local_data"] = "may be allowed anew"
+        ret["comment"] += "; discard_local_data might have been allowed anew"
     if ret["changes"]:
         ret["result"] = None
 
@@ -466,12 +470,15 @@ def member_absent(name, offline=False):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been forgotten")
             return ret
+        if offline and _forget_on_disk(name):
+            ret.update(changes={}, comment=f"{name} is already no member")
+            return ret
         if not offline:
             ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"](
                 "before forgetting"
             )
-        __salt__["rabbitmqctl.forget_cluster_node"](name, offline=offline)
-        if name in _listed(offline):
+            __salt__["rabbitmqctl.forget_cluster_node"](name)
+        if not (_forget_on_disk(name) if offline else name not in _listed(offline)):
             raise CommandExecutionError("forgotten, yet it is still listed as a member")
         ret["comment"] = f"{name} has been forgotten"
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -479,6 +486,21 @@ def member_absent(name, offline=False):
             result=False, changes={}, comment=f"{__grains__['id']}: forgetting {name}: {err}"
         )
     return ret
+
+
+def _forget_on_disk(name):
+    """
+    Have a stopped node forget a member, and tell whether it had done so before.
+
+    Its file of members names that member until the node starts.
+    """
+    try:
+        __salt__["rabbitmqctl.forget_cluster_node"](name, offline=True)
+    except CommandExecutionError as err:
+        if "not_a_cluster_node" in str(err):
+            return True
+        raise
+    return False
 
 
 def _listed(offline):

@@ -113,6 +113,12 @@ def _refuse_where_it_hurts(service, discard_local_data):
             "holds, and it stops while its cookie changes. Next: rabbitmq-diagnostics ping here, "
             "then run again"
         )
+    if node["state"] == "cookie mismatch" and not discard_local_data:
+        raise CommandExecutionError(
+            "this broker runs with another cookie than the one in its file, so it is not known "
+            "what it holds, and it stops while its cookie changes. If it may stop: systemctl stop "
+            f"{service} here, one broker after another, then run again"
+        )
     if not node["status"]:
         return
     members = {*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}

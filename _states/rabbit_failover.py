@@ -3,6 +3,7 @@ A load balancer's services run the program that is installed.
 """
 
 import os
+import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -108,7 +109,7 @@ def _called(name, running):
     return " ".join([running, *given]) if running else "no more"
 
 
-def configuration_in_use(name, files):
+def configuration_in_use(name, files, workers=False, patience=15):
     """
     Reload a service that has not read its configuration since that was written.
 
@@ -120,14 +121,20 @@ def configuration_in_use(name, files):
     files
         List of the files it reads; a folder stands for the files in it. With ``watch``
         on the states that write them, test mode predicts the reload.
+    workers : False
+        Whether each reload that succeeds starts a new child of its main process.
+    patience : 15
+        Seconds to wait for that child.
 
     Returns a state's return: ``changes`` maps ``service`` to what happened. Raises nothing:
     what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        loaded = __salt__["rabbit_host.service_load_time"](name)
+        loaded = __salt__["rabbit_host.service_load_time"](name, workers)
         if loaded is None:
+            if not __opts__["test"]:
+                raise CommandExecutionError(f"it no longer runs. Next: journalctl -u {name}")
             ret["comment"] = f"{name} does not run and will start with its configuration"
             return ret
         if not _written_since(loaded, files):
@@ -138,8 +145,7 @@ def configuration_in_use(name, files):
         ret["changes"] = {"service": "reloaded"}
         if not __salt__["service.reload"](name):
             raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
-        loaded = __salt__["rabbit_host.service_load_time"](name)
-        if loaded is None or _written_since(loaded, files):
+        if not _loads(name, files, workers, patience if workers else 0):
             raise CommandExecutionError(
                 f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"
             )
@@ -151,9 +157,21 @@ def configuration_in_use(name, files):
     return ret
 
 
-def mod_watch(name, sfun=None, **kwargs):
+def _loads(name, files, workers, patience):
+    """Wait until a service has read its configuration; tell whether it did in time."""
+    deadline = time.monotonic() + patience
+    while True:
+        loaded = __salt__["rabbit_host.service_load_time"](name, workers)
+        if loaded is None or not _written_since(loaded, files):
+            return loaded is not None
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.2)
+
+
+def mod_watch(name, sfun=None, files=(), workers=False, **kwargs):
     """
-    Predict the reload after what would be written; a real run has seen to it already.
+    Predict the reload after what would be written; a real run looks once more.
 
     Called by Salt for ``watch`` on :func:`configuration_in_use`.
 
@@ -161,8 +179,12 @@ def mod_watch(name, sfun=None, **kwargs):
         Name of HAProxy's or keepalived's service.
     sfun : None
         Name of the function that watches.
+    files
+        What that function was called with.
+    workers : False
+        What that function was called with.
     kwargs
-        What that function was called with; not needed.
+        The rest of it; not needed.
 
     Returns a state's return, as :func:`configuration_in_use` does.
     """
@@ -172,7 +194,7 @@ def mod_watch(name, sfun=None, **kwargs):
     elif __opts__["test"]:
         return _would_be_reloaded(ret)
     else:
-        ret["comment"] = f"{name} has already read its configuration"
+        return configuration_in_use(name, files, workers)
     return ret
 
 

@@ -72,6 +72,10 @@ def running(name, contacts, timeout=60):
         starts = not __salt__["service.status"](name)
         if starts and _was_forgotten(contacts):
             ret["comment"] = "The cluster has forgotten this node; the next step joins it anew"
+            if ret["changes"] and __opts__["test"]:
+                ret["result"] = None
+            elif ret["changes"] and not __salt__["service.enable"](name):
+                raise CommandExecutionError("it could not be enabled")
             return ret
         if starts:
             ret["changes"]["running"] = True
@@ -160,7 +164,7 @@ def proxy_protocol_settled(name, service, expected):
         expects = __salt__["rabbit_host.rabbitmq_setting"](name, "proxy_protocol") == "true"
         if expects == expected:
             ret["comment"] = f"The node already expects {_clients(expected)}"
-        elif not __salt__["service.status"](service):
+        elif not __salt__["rabbit_host.service_has_begun"](service):
             ret["comment"] = f"{service} does not run and will start expecting {_clients(expected)}"
         else:
             raise SaltInvocationError(
@@ -240,7 +244,7 @@ def unit_loaded(name):
 
 def mod_watch(name, sfun=None, service=None, **kwargs):
     """
-    Predict what comes of a file that would be written; a real run has seen to it already.
+    Predict what comes of a file that would be written; a real run looks once more.
 
     Called by Salt for ``watch`` on :func:`unit_loaded` and :func:`configuration_loaded`.
 
@@ -260,6 +264,8 @@ def mod_watch(name, sfun=None, service=None, **kwargs):
         ret.update(result=False, comment=f"watch does nothing for rabbit_node.{sfun}")
     elif __opts__["test"] and not _units_are_foreseen() and __salt__["service.available"](name):
         return _units_would_be_read(ret)
+    elif not __opts__["test"]:
+        return unit_loaded(name)
     else:
         ret["comment"] = f"systemd already knows the settings of {name}, or reads them first"
     return ret

@@ -49,6 +49,7 @@ _DEFINITIONS = ("rabbitmq:vhosts, users, policies and parameters", _CONTENT)
 # what is wrong with a line of their own.
 SAID_ELSEWHERE = {
     "proxy_protocol": ("haproxy:rabbitmq_cluster:proxy_protocol, for both", _UNTOLD),
+    "listeners.tcp": ("rabbitmq:amqp_port, for both", "with which HAProxy reaches no broker"),
     "listeners.tcp.default": ("rabbitmq:amqp_port, for both", _UNTOLD),
     "listeners.tcp.host": ("rabbitmq:amqp_port, for both", _UNTOLD),
     "management.tcp.port": ("rabbitmq:management_port, for both", _UNTOLD),
@@ -62,6 +63,8 @@ SAID_ELSEWHERE = {
     "definitions.local.path": _DEFINITIONS,
     "definitions.https.url": _DEFINITIONS,
 }
+# Keys of rabbitmq.conf that open one more port.
+LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
 PLUGINS = """
     amqp1_0 amqp_client auth_backend_cache auth_backend_http auth_backend_internal_loopback
@@ -460,6 +463,7 @@ def _listeners(view):
     if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
         why = f"which leaves out {virtual}"
         yield _error("haproxy:rabbitmq_cluster:bind", cluster, f"'[::]:{port}'", why)
+    yield from _reached(view, both)
     uris = view.haproxy["monitor"]
     if uris["stats_uri"] == uris["health_uri"]:
         why = "which is rabbit_ha:haproxy:monitor:stats_uri too"
@@ -469,6 +473,24 @@ def _listeners(view):
     if each > most:
         why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _reached(view, both):
+    """Clients that connect to the virtual address find HAProxy there."""
+    bind, virtual = view.haproxy["rabbitmq_cluster"]["bind"], view.settings["virtual_address"]
+    text = _split(bind)[0].strip("[]")
+    # In HAProxy's or keepalived's own words there may be a way from the one to the other.
+    snippets = [view.settings[name]["snippets"] for name in ("haproxy", "keepalived")]
+    if not virtual or text in ANYWHERE or any(any(told.values()) for told in snippets):
+        return
+    if len(both) == len(view.load_balancers):
+        # There HAProxy binds the virtual addresses, whatever this says.
+        return
+    own = [_address(host["address"]) for host in view.hosts.values() if host.get("address")]
+    alone = len(view.load_balancers) < 2 and _address(text) in own
+    if _address(text).is_loopback or alone:
+        expected = f"{virtual}, or none: all of the host's"
+        yield _error("haproxy:rabbitmq_cluster:bind", bind, expected, f"which leaves out {virtual}")
 
 
 def _bound(view, path, bind):
@@ -940,6 +962,11 @@ def _config(view):
         for name, (place, why) in SAID_ELSEWHERE.items():
             if key == name or (name.endswith(".") and key.startswith(name)):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
+        port = _line(view, key, "").rpartition(":")[2].strip()
+        ours = {str(view.rabbitmq[name]): name for name in ("amqp_port", "management_port")}
+        if LISTENER.match(key) and key not in SAID_ELSEWHERE and port in ours:
+            why = f"on the port of rabbit_ha:rabbitmq:{ours[port]}: RabbitMQ would not start"
+            yield _error(path, _Said("a second listener"), "another port, or no such line", why)
         delay = key.startswith("cluster_formation.randomized_startup_delay_range.")
         version_1 = key == "classic_queue.default_version" and _line(view, key, "") == "1"
         if (delay or version_1) and view.is_from(4, 0):
@@ -977,7 +1004,8 @@ def _users(view):
     for name, user in users.items():
         path = f"rabbitmq:users:{name}"
         for key in ("password", "password_hash"):
-            if user.get("absent") and user.get(key):
+            # Absent by default. Another user may be, and the password that was made for it be left.
+            if name == "guest" and user.get("absent") and user.get(key):
                 yield _error(f"{path}:absent", True, "one of the two", f"and a {key}")
         if user.get("password") and user.get("password_hash"):
             found = _Said("a hash, and a password")

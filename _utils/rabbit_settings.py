@@ -6,6 +6,7 @@ Shared by the execution module ``rabbit_topology`` (on minions) and the runner
 """
 
 import copy
+import ipaddress
 import itertools
 import re
 
@@ -299,7 +300,8 @@ def client_addresses(settings):
         return found
     if bind in ("", "*", "0.0.0.0"):
         return [address for address in found if ":" not in address]
-    return [address for address in found if address == bind]
+    wanted = ipaddress.ip_address(bind)
+    return [address for address in found if ipaddress.ip_address(address) == wanted]
 
 
 def keepalived_of(settings, host):

@@ -690,7 +690,7 @@ def test_each_setting_of_haproxy_is_where_it_belongs(all_said):
         },
     }
     check = all_said.render("keepalived/files/haproxy_check.sh.j2")
-    assert "/dev/tcp/127.0.0.3/8101 " in check and "GET /well HTTP" in check
+    assert "/dev/tcp/127.0.0.3/8101 " in check and "' '/well' >&3" in check
 
 
 def test_each_setting_of_keepalived_is_where_it_belongs(all_said):

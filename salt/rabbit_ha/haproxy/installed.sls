@@ -13,13 +13,13 @@ systemd brings a HAProxy that died back:
 
 HAProxy has a group of its own:
   group.present:
-    - name: {{ haproxy.global.group }}
+    - name: {{ haproxy.global.group | json }}
     - system: true
 
 HAProxy has a user that nobody can log in as:
   user.present:
-    - name: {{ haproxy.global.user }}
-    - gid: {{ haproxy.global.group }}
+    - name: {{ haproxy.global.user | json }}
+    - gid: {{ haproxy.global.group | json }}
     - system: true
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
     # As the packages have it; nothing is there.
@@ -28,7 +28,7 @@ HAProxy has a user that nobody can log in as:
     # An account that is there already is somebody's, and stays as it is.
     - unless:
       - fun: user.info
-        name: {{ haproxy.global.user }}
+        name: {{ haproxy.global.user | json }}
     - require:
       - group: HAProxy has a group of its own
 

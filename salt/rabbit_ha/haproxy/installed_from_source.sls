@@ -35,7 +35,7 @@ systemd runs HAProxy as built:
 
 systemd uses the unit of HAProxy as built:
   rabbit_failover.unit_in_use:
-    - name: {{ haproxy.service }}
+    - name: {{ haproxy.service | json }}
     - unit: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
     - require:
       - file: systemd runs HAProxy as built

@@ -6,7 +6,7 @@ include:
 
 systemd knows HAProxy's settings:
   rabbit_node.unit_loaded:
-    - name: {{ haproxy.service }}
+    - name: {{ haproxy.service | json }}
     - require:
       - sls: rabbit_ha.haproxy.configured
     - watch:
@@ -14,7 +14,7 @@ systemd knows HAProxy's settings:
 
 HAProxy runs the program that is installed:
   rabbit_failover.program_in_use:
-    - name: {{ haproxy.service }}
+    - name: {{ haproxy.service | json }}
     - program: {{ haproxy.program }}
     # One that was started without the folder reads all there is while that is empty.
     - arguments: {{ (haproxy.arguments if snippets else haproxy.arguments[:2]) | json }}
@@ -24,15 +24,16 @@ HAProxy runs the program that is installed:
 
 HAProxy is running and starts at boot:
   service.running:
-    - name: {{ haproxy.service }}
+    - name: {{ haproxy.service | json }}
     - enable: true
     - require:
       - rabbit_failover: HAProxy runs the program that is installed
 
 HAProxy has read its configuration:
   rabbit_failover.configuration_in_use:
-    - name: {{ haproxy.service }}
+    - name: {{ haproxy.service | json }}
     - files: {{ [haproxy.config_file, haproxy.config_dir] | json }}
+    - workers: true
     - require:
       - service: HAProxy is running and starts at boot
     - watch:

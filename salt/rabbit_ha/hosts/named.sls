@@ -1,7 +1,7 @@
 # What every host needs before its packages are installed.
 This host has its name in the topology:
   rabbit_node.hostname:
-    - name: {{ grains['id'] }}
+    - name: {{ grains['id'] | json }}
 {% for host in salt['rabbit_topology.host_addresses']() %}
 {{ host.names[0] }} has its address on this host:
   host.present:

@@ -18,7 +18,7 @@ keepalived has a folder for its configuration:
 
 keepalived has a user without rights for its check:
   user.present:
-    - name: {{ keepalived.script_user }}
+    - name: {{ keepalived.script_user | json }}
     - system: true
     - usergroup: true
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
@@ -27,4 +27,4 @@ keepalived has a user without rights for its check:
     # An account that is there already is somebody's, and stays as it is.
     - unless:
       - fun: user.info
-        name: {{ keepalived.script_user }}
+        name: {{ keepalived.script_user | json }}

@@ -34,7 +34,7 @@ systemd runs keepalived as built:
 
 systemd uses the unit of keepalived as built:
   rabbit_failover.unit_in_use:
-    - name: {{ keepalived.service }}
+    - name: {{ keepalived.service | json }}
     - unit: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
     - require:
       - file: systemd runs keepalived as built

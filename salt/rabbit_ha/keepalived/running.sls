@@ -5,7 +5,7 @@ include:
 
 systemd knows keepalived's settings:
   rabbit_node.unit_loaded:
-    - name: {{ keepalived.service }}
+    - name: {{ keepalived.service | json }}
     - require:
       - sls: rabbit_ha.keepalived.configured
     - watch:
@@ -13,7 +13,7 @@ systemd knows keepalived's settings:
 
 keepalived runs the program that is installed:
   rabbit_failover.program_in_use:
-    - name: {{ keepalived.service }}
+    - name: {{ keepalived.service | json }}
     - program: {{ keepalived.program }}
     # One that was started without them reads its own file.
     - arguments: {{ (keepalived.arguments if elsewhere else []) | json }}
@@ -27,14 +27,14 @@ keepalived runs the program that is installed:
 
 keepalived is running and starts at boot:
   service.running:
-    - name: {{ keepalived.service }}
+    - name: {{ keepalived.service | json }}
     - enable: true
     - require:
       - rabbit_failover: keepalived runs the program that is installed
 
 keepalived has read its configuration:
   rabbit_failover.configuration_in_use:
-    - name: {{ keepalived.service }}
+    - name: {{ keepalived.service | json }}
     - files: {{ [keepalived.config_file, keepalived.config_dir] | json }}
     - require:
       - service: keepalived is running and starts at boot

@@ -4,7 +4,7 @@
 {%- set secret = none in salt['rabbit_topology.rabbitmq_config']().values() %}
 RabbitMQ has a group that may read its configuration:
   group.present:
-    - name: {{ rabbitmq.service_group }}
+    - name: {{ rabbitmq.service_group | json }}
     - system: true
 
 RabbitMQ's clients reach it as it expects them:
@@ -39,5 +39,9 @@ RabbitMQ knows its plugins before its first start:
     - contents: '[{{ salt['rabbit_topology.plugins']() | join(',') }}].'
     - makedirs: true
     - mode: '0644'
-    # An existing list is not replaced but added to, online, further on.
+    # An existing list is not replaced but added to, online, further on; a node that runs
+    # without one would not notice it.
     - replace: false
+    - unless:
+      - fun: service.status
+        name: {{ rabbitmq.service | json }}

@@ -6,7 +6,7 @@ include:
 
 The cluster has its name:
   rabbit_cluster.named:
-    - name: {{ rabbitmq.cluster_name }}
+    - name: {{ rabbitmq.cluster_name | json }}
     - require:
       - sls: rabbit_ha.rabbitmq.clustered
 

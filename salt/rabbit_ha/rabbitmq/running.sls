@@ -4,7 +4,7 @@ include:
 
 RabbitMQ is running and starts at boot:
   rabbit_node.running:
-    - name: {{ rabbitmq.service }}
+    - name: {{ rabbitmq.service | json }}
     - contacts: {{ salt['rabbit_topology.contacts']() | json }}
     - timeout: {{ rabbitmq.join_timeout }}
     - require:

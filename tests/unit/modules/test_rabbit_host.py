@@ -87,6 +87,37 @@ def test_a_reload_that_is_under_way_is_waited_for(rabbit_host, run):
         rabbit_host.service_load_time("haproxy", patience=0)
 
 
+def test_a_reload_that_started_no_new_worker_was_none(rabbit_host, run):
+    """HAProxy tells systemd of a reload that failed what it tells of a good one."""
+    since = "ReloadResult=success\nStateChangeTimestampMonotonic=9000000\nMainPID={}"
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        now = time.time()
+        later = int((time.monotonic() + 100) * 1e6)
+        told = since.replace("9000000", str(later)).format(os.getpid())
+        run.return_value = printed(f"{ACTIVE}\n{told}")
+        loaded = rabbit_host.service_load_time("haproxy", workers=True)
+        assert loaded == pytest.approx(now, abs=1)
+        assert rabbit_host.service_load_time("haproxy") == pytest.approx(now + 100, abs=1)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("active", True), ("activating", True), ("reloading", True), ("inactive", False)],
+)
+def test_a_service_that_boots_has_begun(rabbit_host, run, state, expected):
+    run.return_value = printed(f"ActiveState={state}")
+    assert rabbit_host.service_has_begun("rabbitmq-server") is expected
+
+
+def test_an_address_of_ipv6_is_held_however_it_is_spelt(rabbit_host):
+    spelt = ["2001:DB8::1", "2001:db8:0:0::1", "2001:db8::2", "192.0.2.1"]
+    assert rabbit_host.held_addresses(spelt) == [spelt[0], spelt[1], spelt[3]]
+
+
 def test_the_newest_of_files_and_of_what_is_in_folders_counts(rabbit_host, tmp_path):
     (tmp_path / "conf").mkdir()
     for name in ("main.cfg", "conf/one.cfg"):

@@ -125,7 +125,7 @@ def test_alarms_and_partitions_are_put_into_words(broker):
 def test_a_broker_that_does_not_run_reports_why(broker):
     found = {"state": "app stopped", "status": None, "said": "requires the 'rabbit' app"}
     assert broker(found).broker() == {
-        "error": "app stopped: requires the 'rabbit' app",
+        "error": "app stopped: RabbitMQ in it does not run: it is booting, or was stopped",
         "state": "app stopped",
     }
 

@@ -630,7 +630,7 @@ def test_plan_asks_all_hosts_in_test_mode_and_names_what_would_change(world, key
     would = {"rabbitmq-node2": state_return(None, {"rabbitmq-server": {"new": "installed"}})}
     world.answers("state.apply", lambda host: would.get(host, state_return(True)))
     answer = planned(world)
-    assert verdict(answer)["says"] == "1 states on 1 hosts would change"
+    assert verdict(answer)["says"] == "1 state on 1 host would change"
     installed = {"RabbitMQ is installed": {"rabbitmq-server": {"new": "installed"}}}
     assert answer["data"]["changes"] == {"rabbitmq-node2": installed}
     (asked, arguments, kwarg), *_ = world.calls("state.apply")
@@ -948,6 +948,46 @@ def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):
     assert problem == "rabbitmq-node3: broker: the minion does not answer"
 
 
+def test_what_others_saw_before_a_silent_host_was_waited_for_is_asked_anew(world):
+    asked = []
+
+    def answer(host):
+        asked.append(host)
+        # The address moves while the holder, which is off, is waited for.
+        holds = ["192.168.123.123"] if asked.count(BALANCERS[1]) > 1 else []
+        changes = {BALANCERS[1].replace("-", "_"): {"holds": holds}}
+        return reports(**changes)(host)
+
+    world.answers("rabbit_report.host", answer)
+    world.silence(BALANCERS[0])
+    assert verdict(world.runner.status())["problems"] == [
+        "haproxy-keeplive-node1: load balancer: the minion does not answer"
+    ]
+
+
+def test_an_address_that_nobody_known_holds_may_be_where_nobody_could_be_asked(world):
+    world.answers("rabbit_report.host", reports())
+    world.silence(BALANCERS[0])
+    problems = verdict(world.runner.status())["problems"]
+    assert problems[-1] == (
+        "192.168.123.123 is held by no host (haproxy-keeplive-node1 could not be asked); expected "
+        "exactly one load balancer"
+    )
+
+
+@pytest.mark.parametrize("function", ["status", "verify"])
+@pytest.mark.parametrize(
+    "wrong", [{"haproxy": None}, {"keepalived": None}, {"virtual_address": "192.168.123.36"}]
+)
+def test_with_errors_in_pillar_no_host_is_asked_and_each_is_told(world, function, wrong):
+    world.pillar.update(wrong)
+    answer = getattr(world.runner, function)()
+    [problem] = verdict(answer)["problems"]
+    assert problem.startswith(f"rabbit_ha:{next(iter(wrong))}")
+    assert (answer["data"]["retcode"], answer["data"]["brokers"]) == (1, {})
+    assert world.minions.asked_after == []
+
+
 def test_a_broker_that_waits_for_one_that_is_gone_is_not_blamed_and_comes_after_it(world):
     waits = {"error": "unreachable: timed out", "state": "unreachable"}
     world.answers("rabbit_report.host", reports(rabbitmq_node1=waits))
@@ -1168,6 +1208,31 @@ def test_without_load_balancers_messages_go_to_the_seed(world, broker):
     world.pillar["virtual_address"] = None
     assert verdict(world.runner.verify(messages=1))["result"] is True
     assert broker.parameters.host == "192.168.123.36"
+
+
+def test_with_hashes_only_no_messages_are_sent_and_that_is_told(world, broker):
+    admin = world.secrets["rabbitmq"]["users"]["admin"]
+    admin["password_hash"] = "AAAAABia0BrGUJTyw/lHoO435KAUpCr1bZuraftDBHwofwSN"
+    del admin["password"]
+    found = verdict(world.runner.verify(messages=1))
+    assert (found["result"], found["says"]) == (True, "all is well")
+    assert found["warnings"][-1].startswith("no messages were sent: ")
+    assert broker.parameters is None
+
+
+def test_without_load_balancers_messages_go_to_the_brokers_port(world, broker):
+    for host in BALANCERS:
+        del world.pillar["hosts"][host]
+    world.pillar |= {"virtual_address": None, "rabbitmq": {"amqp_port": 5673}}
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert (broker.parameters.host, broker.parameters.port) == ("192.168.123.36", 5673)
+
+
+def test_messages_go_where_haproxy_listens(world, broker):
+    world.pillar["haproxy"] = {"rabbitmq_cluster": {"bind": "192.168.123.124:5672"}}
+    world.pillar["keepalived"] = {"virtual_addresses": ["192.168.123.124/24"]}
+    answer = world.runner.verify(messages=1)
+    assert [sent["address"] for sent in answer["data"]["messages"]] == ["192.168.123.124:5672"]
 
 
 def test_without_an_administrator_in_pillar_there_is_nobody_to_verify_as(world, broker):

@@ -187,6 +187,18 @@ def test_a_node_that_holds_something_is_not_stopped(broker, test):
     assert host.writes == []
 
 
+@pytest.mark.parametrize("test", [False, True])
+def test_a_node_that_runs_with_another_cookie_than_its_file_is_not_stopped(broker, test):
+    host = broker(test=test)
+    mismatch = {"state": "cookie mismatch", "status": None, "said": "check the Erlang cookie"}
+    host.state.__salt__["rabbitmqctl.node_state"] = lambda: mismatch
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "not known what it holds" in ret["comment"]
+    assert host.writes == []
+    assert host.synced(discard_local_data=True)["result"] is (None if test else True)
+
+
 @pytest.mark.parametrize("way", ["allowed", "stopped"])
 def test_a_node_that_may_stop_or_was_stopped_gets_the_cookie(broker, way):
     host = broker()

@@ -57,7 +57,7 @@ class Files:
     def __init__(self, loaded, written):
         self._loaded, self._written = loaded, written
 
-    def service_load_time(self, service, patience=30, interval=0.1):
+    def service_load_time(self, service, workers=False, patience=30, interval=0.1):
         return self._loaded
 
     def last_written(self, paths):
@@ -257,13 +257,21 @@ def test_in_test_mode_it_would_be_read(host):
 
 
 @pytest.mark.parametrize("test", [False, True])
-@pytest.mark.parametrize(
-    ("loaded", "written"), [(None, None), (None, 100.0), (100.0, None), (100.0, 99.0)]
-)
-def test_a_service_that_is_not_there_or_has_read_it_is_left_alone(host, loaded, written, test):
+@pytest.mark.parametrize(("loaded", "written"), [(100.0, None), (100.0, 99.0)])
+def test_a_service_that_has_read_it_is_left_alone(host, loaded, written, test):
     here = host(loaded=loaded, written=written, test=test)
     ret = here.loaded()
     assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.systemd.writes == []
+
+
+@pytest.mark.parametrize("written", [None, 100.0])
+def test_a_service_that_does_not_run_is_predicted_and_no_success(host, written):
+    assert host(written=written, test=True).loaded()["result"] is True
+    here = host(written=written)
+    ret = here.loaded()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "it no longer runs. Next: journalctl -u haproxy" in ret["comment"]
     assert here.systemd.writes == []
 
 
@@ -288,8 +296,9 @@ def test_what_would_be_written_would_be_read(host):
     predicted = host(test=True).states.mod_watch("haproxy", **watched)
     assert (predicted["result"], predicted["name"]) == (None, "haproxy")
     assert predicted["changes"]
-    real = host().states.mod_watch("haproxy", **watched)
+    real = host(loaded=100.0, written=99.0).states.mod_watch("haproxy", **watched)
     assert (real["result"], real["changes"]) == (True, {})
+    assert host().states.mod_watch("haproxy", **watched)["result"] is False
 
 
 def test_watching_anything_else_is_refused(host):

@@ -80,6 +80,9 @@ class Units(Breakable):
     def unit_needs_reload(self, service):
         return self._needs_reload
 
+    def service_has_begun(self, service):
+        return self.node.vm
+
 
 class Systemd(Service):
     """Salt's ``service``, which also lets the unit's start time follow."""
@@ -117,6 +120,7 @@ class Host:
         self.rabbits = Rabbits(SEED, ME, clustered=clustered)
         self.network = Network(hostname)
         self.units = Units(started, written, needs_reload, unfinished)
+        self.units.node = self.rabbits[ME]
         self.service = Systemd(self.rabbits[ME], self.units)
         self.rabbitmqctl = Rabbitmqctl(self.rabbits, ME, installed)
         loaded = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
@@ -258,6 +262,15 @@ def test_a_node_that_its_cluster_forgot_is_not_started(host, test):
     assert (ret["result"], ret["changes"]) == (True, {})
     assert "forgotten" in ret["comment"]
     assert here.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_forgotten_node_s_service_is_enabled_for_the_next_boot(host, test):
+    here = stopped(host, forgotten=True, test=test)
+    here.service.at_boot = False
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (None if test else True, {"enabled": True})
+    assert here.writes == ([] if test else [("enable", SERVICE)])
 
 
 def test_a_service_that_runs_is_enabled_for_the_next_boot(host):
