@@ -652,5 +652,5 @@ def _shown(item, other):
     for key, name in secrets.items():
         if key in item:
             same = other is not None and _equal(other.get(key), item[key])
-            shown[name] = "as it was" if same else "another"
+            shown[name] = "set" if other is None else "as it was" if same else "another"
     return shown

@@ -73,13 +73,22 @@ def _check_same(lab, release, pillar):
     if release not in (None, lab.release):
         raise LabError(f"lab {lab.name} runs {lab.release}, not {release}; {remedy}")
     if pillar is not None and str(pillar) != lab.pillar:
-        raise LabError(f"lab {lab.name} was made from another pillar, {lab.pillar}; {remedy}")
+        made_from = lab.pillar or "the checkout's"
+        raise LabError(f"lab {lab.name} was made from another pillar, {made_from}; {remedy}")
     wanted = topology.load(Path(lab.pillar) if lab.pillar else paths.CHECKOUT / "pillar")
     if wanted.hosts != lab.topology.hosts or wanted.network != lab.topology.network:
-        raise LabError(
-            f"lab {lab.name} has the hosts {lab.topology.hosts} in {lab.topology.network}, "
-            f"the topology now says {wanted.hosts} in {wanted.network}; {remedy}"
+        had, now = (
+            {*one.hosts.items(), ("network", one.network)} for one in (lab.topology, wanted)
         )
+        raise LabError(
+            f"lab {lab.name} has {_listed(had - now)}, the topology now says {_listed(now - had)}; "
+            f"{remedy}"
+        )
+
+
+def _listed(differing):
+    """Name hosts with their addresses."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(differing)) or "nothing of these"
 
 
 def _boot_all(lab, hosts, progress):
