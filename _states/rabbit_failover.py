@@ -71,7 +71,7 @@ def program_in_use(name, program, check=None, arguments=None):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         running = __salt__["rabbit_failover.running_program"](name)
-        wanted = os.path.realpath(program)
+        wanted = (__opts__["test"] and _foreseen_build(program)) or os.path.realpath(program)
         if running is None:
             ret["comment"] = f"{name} does not run and will start with {program}"
             return ret
@@ -90,6 +90,16 @@ def program_in_use(name, program, check=None, arguments=None):
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
     return ret
+
+
+def _foreseen_build(program):
+    """Tell which program a link would lead to by what test mode has foreseen; None as it does."""
+    for ret in __running__.values():
+        if ret.get("name") == program:
+            for change in ret["changes"].values():
+                if isinstance(change, dict) and change.get("new"):
+                    return os.path.join(change["new"], "sbin", os.path.basename(program))
+    return None
 
 
 def _not_as_wanted(name, running, wanted, arguments):

@@ -96,7 +96,11 @@ class Host:
         known |= faked("service", self.systemd, salt.modules.systemd_service)
         # As the loader names it.
         known["service.reload"] = known.pop("service.reload_")
-        self.states = load("_states/rabbit_failover.py", salt=known, opts={"test": test})
+        # What Salt has of the states that ran before.
+        self.before = {}
+        self.states = load(
+            "_states/rabbit_failover.py", salt=known, opts={"test": test}, running=self.before
+        )
 
     def loaded(self):
         return self.states.configuration_in_use("haproxy", FILES)
@@ -148,6 +152,18 @@ def test_in_test_mode_a_program_that_is_not_there_yet_is_foreseen(host):
     here = host(running="/usr/sbin/haproxy", test=True)
     ret = here.states.program_in_use("haproxy", "/nowhere/haproxy")
     assert ret["changes"]["program"]["new"] == "/nowhere/haproxy"
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_build_that_would_be_switched_to_would_be_run(host, test):
+    here = host(test=test)
+    here.failover._running = here.built
+    foreseen = {"HAProxy": {"old": "/opt/haproxy-1", "new": "/opt/haproxy-2"}, "removed": ["/x"]}
+    here.before["build"] = {"__id__": "HAProxy is built", "name": here.link, "changes": foreseen}
+    ret = here.states.program_in_use("haproxy", here.link)
+    expected = {"program": {"old": here.built, "new": "/opt/haproxy-2/sbin/haproxy"}}
+    assert ret["changes"] == (expected if test else {})
+    assert here.failover.writes == []
 
 
 def test_one_that_was_started_to_read_other_files_is_restarted_once(host):
