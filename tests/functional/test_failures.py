@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import shutil
 
 import pytest
@@ -147,8 +148,11 @@ NO_YAML = "\n    orders: {password: @}\n"
 def test_pillar_that_is_no_yaml_is_told_without_its_lines(compiled):
     pillar, verdict = compiled(f"{broker(SECRET)}{NO_YAML}")
     assert verdict["result"] is False
+    assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in str(pillar["_errors"])
+    assert re.search(
+        r"/rabbit_ha/secrets/broker\.sls, line \d+, is no YAML", str(verdict["problems"])
+    )
     for told in (pillar["_errors"], verdict["problems"]):
-        assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in str(told)
         assert SECRET not in str(told)
 
 
