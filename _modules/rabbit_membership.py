@@ -378,6 +378,29 @@ def members_on_disk():
     return set(re.findall(r"[\w-]+@[\w.-]+", text.split("]", 1)[0]))
 
 
+def metadata_store():
+    """
+    Tell which store of metadata the local node has, where that is Khepri (RabbitMQ 4.3).
+
+    Starts no VM; the node need not run.
+
+    Returns a string that is another one once the node began anew; None where there is no
+    such store.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.metadata_store
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    if members_on_disk():
+        # Mnesia's, whose wiped nodes no one takes back by itself.
+        return None
+    folders = glob.glob(os.path.join(_node_dir(me), "coordination", me, "*", ""))
+    return " ".join(sorted(os.path.basename(path.rstrip("/")) for path in folders)) or None
+
+
 def set_data_aside(service):
     """
     Keep this node's data under another name, so that its next start is a first one.

@@ -432,15 +432,57 @@ def quorum_queues_on(node, at=None):
 
         salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
     """
+    return [_named(queue) for queue in _replicated_queues(at) if node in queue["members"]]
+
+
+def replicas_that_are_gone(node, at=None):
+    """
+    List the quorum queues that count on a replica of a node that runs, and that it has not.
+
+    A member that lost its data and started again gets the metadata back from RabbitMQ 4.3's
+    other members by itself, and is one of them as before; its replicas it does not get.
+
+    node
+        Erlang node name of the member.
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of mappings with ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.replicas_that_are_gone rabbit@rabbitmq-node2
+    """
+    return [
+        _named(queue)
+        for queue in _replicated_queues(at)
+        if node in queue["members"] and node not in queue["online"]
+    ]
+
+
+def _named(queue):
+    """Keep what a queue is known by."""
+    return {"vhost": queue["vhost"], "name": queue["name"]}
+
+
+def _replicated_queues(at):
+    """List all quorum queues: ``vhost``, ``name``, ``members`` and ``online``, lists of nodes."""
     queues = export_definitions(at).get("queues", [])
     found = []
     for vhost in sorted({q["vhost"] for q in queues if q.get("type", "quorum") == "quorum"}):
-        arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "members"]
+        columns = ("name", "members", "online")
+        arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
         text = _checked(arguments, f"listing the replicas of {vhost}", node=at)
+        # Queues of other types have none of them.
         found += [
-            {"vhost": vhost, "name": queue["name"]}
+            {column: queue[column] or () for column in columns} | {"vhost": vhost}
             for queue in _json(text, "list_queues")
-            if node in (queue["members"] or ())
         ]
     return found
 

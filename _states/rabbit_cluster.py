@@ -119,6 +119,7 @@ def joined(
             _predict_the_rest(ret, uses_up, used and not discard_local_data)
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
+            _replace_member_without_replicas(ret, wanted)
             _return_replicas(ret)
             if uses_up:
                 now = time.strftime("%Y-%m-%d %H:%M:%S %z")
@@ -286,10 +287,17 @@ def _discard(wanted, changes):
 
 def _replace_ghost(found, wanted, changes):
     """Have the contact forget this node as it was before it lost its data, then join."""
-    me, contact = __salt__["rabbit_topology.node_name"](), found["contact"]
+    contact = found["contact"]
     backup = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
     changes.setdefault("backup", backup)
     _discard(wanted, changes)
+    _rejoin(contact, wanted)
+    changes["cluster"] = {"old": "listed, but without its data", "new": f"with {contact}"}
+
+
+def _rejoin(contact, wanted):
+    """Have the contact forget this node and join it again; its quorum queues are noted before."""
+    me = __salt__["rabbit_topology.node_name"]()
     # Noted before they are gone: a run that is killed here has to know them when it is run again.
     noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
     here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
@@ -304,7 +312,6 @@ def _replace_ghost(found, wanted, changes):
     with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
-    changes["cluster"] = {"old": "listed, but without its data", "new": f"with {contact}"}
 
 
 def _set_aside(found, wanted, changes):
@@ -321,7 +328,7 @@ def _predict_the_rest(ret, uses_up, renews):
     """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return") or _lost_replicas()
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
         ret["comment"] += "; quorum queues would have got their replicas here back"
@@ -338,6 +345,49 @@ def _predict_the_rest(ret, uses_up, renews):
 def _names(queues):
     """Name queues for people."""
     return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
+
+
+def _lost_replicas():
+    """
+    List the quorum queues whose replicas here went with the data of a member that is one again.
+
+    Looked for once in each store of metadata that the node has had.
+    """
+    store = __salt__["rabbit_membership.metadata_store"]()
+    if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+        return []
+    me = __salt__["rabbit_topology.node_name"]()
+    return __salt__["rabbitmqctl.replicas_that_are_gone"](me)
+
+
+def _replace_member_without_replicas(ret, wanted):
+    """
+    Join anew where RabbitMQ 4.3 took a member back that had lost its data, without its replicas.
+
+    Its queues cannot do without them otherwise: they count as members that do not answer.
+    """
+    lost = _lost_replicas()
+    if lost:
+        me = __salt__["rabbit_topology.node_name"]()
+        running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
+        others = [node for node in wanted["contacts"] if node in running and node != me]
+        content = __salt__["rabbit_membership.queues_on_disk"](others[0]) if others else []
+        if not others or (content and not wanted["may_discard"]):
+            why = f"holds {', '.join(content)}" if content else "is the only one that runs"
+            raise CommandExecutionError(
+                f"this node lost its data, and {', '.join(_names(lost))} count on replicas here; "
+                f"it has to join anew, but {why}. Move what is needed elsewhere, then run again"
+            )
+        ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"]("before joining")
+        _rejoin(others[0], wanted)
+        ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {others[0]}"}
+        __salt__["rabbit_notes.delete"]("returns_to")
+        found = _awaited_verdict(wanted)
+        if found["verdict"] not in ("joined", "seed"):
+            raise CommandExecutionError(_refusal(found, wanted))
+    store = __salt__["rabbit_membership.metadata_store"]()
+    if store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+        __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
 def _return_replicas(ret):

@@ -58,6 +58,7 @@ class Node:
     queues: list = dataclasses.field(default_factory=list)
     ram: bool = False
     replicas: list = dataclasses.field(default_factory=list)
+    lost_replicas: list = dataclasses.field(default_factory=list)
     version: str = VERSION
 
 
@@ -195,6 +196,9 @@ class Rabbitmqctl(Breakable):
 
     def quorum_queues_on(self, node, at=None):
         return list(self._rabbits[at or self._me].replicas)
+
+    def replicas_that_are_gone(self, node, at=None):
+        return list(self._rabbits[node].lost_replicas)
 
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):

@@ -509,13 +509,20 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
             ]
             return {**DONE, "stdout": json.dumps({"queues": queues})}
         members = {"a": ["rabbit@b", "rabbit@a"], "b": "", "d": ["rabbit@a"]}
-        listed = [{"name": name, "members": nodes} for name, nodes in members.items()]
+        # Of a the replica on b is there in name only.
+        listed = [
+            {"name": name, "members": nodes, "online": ["rabbit@a"] if nodes else ""}
+            for name, nodes in members.items()
+        ]
         return {**DONE, "stdout": json.dumps(listed)}
 
     run.side_effect = answer
-    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == [{"vhost": "/", "name": "a"}]
-    asked = [command[command.index("--vhost") + 1] for command in commands(run)[1:]]
-    assert asked == ["/"]
+    replica = [{"vhost": "/", "name": "a"}]
+    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == replica
+    assert rabbitmqctl.replicas_that_are_gone("rabbit@b", "rabbit@a") == replica
+    assert rabbitmqctl.replicas_that_are_gone("rabbit@a", "rabbit@a") == []
+    asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
+    assert asked == ["/"] * 3
 
 
 def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):

@@ -414,6 +414,61 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     ]
 
 
+def taken_back_without_replicas(host):
+    """A member that lost its data and that RabbitMQ 4.3 has taken back by itself."""
+    store = host.node_dir / "coordination" / ME / "RABBITQUID"
+    store.mkdir(parents=True)
+    lost = [{"vhost": "/", "name": "orders"}]
+    host.rabbits[ME].lost_replicas = host.rabbits[SEED].replicas = lost
+
+
+def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    host = broker(rabbits)
+    host.rabbits = rabbits
+    taken_back_without_replicas(host)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert ret["changes"]["cluster"] == {"old": "without its replicas", "new": f"with {SEED}"}
+    assert host.backups == [ret["changes"]["backup"]]
+    assert host.writes == [
+        ("shrink", ME, SEED),
+        ("stop_app",),
+        ("forget_cluster_node", ME, SEED, False),
+        ("join_cluster", SEED),
+        ("start_app",),
+        ("grow", ME, "/", ["orders"]),
+    ]
+    # Asked once in each store of metadata.
+    assert host.joined()["changes"] == {}
+
+
+def test_in_test_mode_it_would_get_its_replicas_back(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    host = broker(rabbits, test=True)
+    host.rabbits = rabbits
+    taken_back_without_replicas(host)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (None, {"quorum_queues": ["orders in /"]})
+    assert host.writes == []
+
+
+def test_one_that_holds_a_classic_queue_by_now_is_left_as_it_is(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    host = broker(rabbits)
+    host.rabbits = rabbits
+    taken_back_without_replicas(host)
+    host.keeps_queue("invoices")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert (
+        "orders in / count on replicas here; it has to join anew, but holds queue invoices"
+        in (ret["comment"])
+    )
+    assert host.writes == []
+
+
 def test_in_test_mode_a_ghost_would_be_forgotten(broker):
     host = broker(ghost(), test=True)
     ret = host.joined()
