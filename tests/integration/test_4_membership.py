@@ -159,6 +159,10 @@ def test_what_a_broker_holds_is_discarded_once_where_pillar_allows_it(healthy):
         assert "vhost kept" in state["changes"]["discarded"]
         kept = json.loads(healthy.exec(THIRD, "cat", state["changes"]["backup"]).stdout)
         assert "kept" in [vhost["name"] for vhost in kept["vhosts"]]
+        assert _membership(healthy, THIRD)["changes"] == {}
+    # Pillar took it back.
+    again = {"discard_local_data": "may be allowed anew"}
+    assert _membership(healthy, THIRD)["changes"] == again
     assert _membership(healthy, THIRD)["changes"] == {}
     assert _members(healthy)[0] == NODES
 
