@@ -86,10 +86,14 @@ def quorum_queue(healthy):
         assert len(consume(connection, name, 100)) == 100
 
 
-def _replicas(lab, queue):
-    """The brokers that have a replica of a quorum queue."""
-    queues = lab.rabbitmqctl(SEED, "list_queues", "name", "members")
-    return sorted(next(found["members"] for found in queues if found["name"] == queue))
+def _has_all_replicas(lab, queue):
+    """See that a quorum queue has a replica on each broker, and that it runs."""
+
+    def replicas():
+        queues = lab.rabbitmqctl(SEED, "list_queues", "name", "online")
+        return sorted(next(found["online"] for found in queues if found["name"] == queue))
+
+    wait_until(lambda: replicas() == NODES, 30, replicas)
 
 
 def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(healthy, quorum_queue):
@@ -99,7 +103,7 @@ def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(healthy
     assert state["result"] is True, state["comment"]
     assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
     assert _members(healthy)[0] == _members(healthy, THIRD)[0] == NODES
-    assert _replicas(healthy, quorum_queue) == NODES
+    _has_all_replicas(healthy, quorum_queue)
     assert _changed(healthy.applied(THIRD, "clustered")) == {}
 
 
@@ -287,6 +291,13 @@ def _start_a_member(lab, host):
 def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healthy, quorum_queue):
     healthy.exec(SEED, "sh", "-c", f"systemctl stop rabbitmq-server && rm -rf {DATA}")
     healthy.exec(SEED, "systemctl", "start", "rabbitmq-server")
+    if "ram_nodes" not in healthy.rabbitmqctl(SECOND, "cluster_status"):
+        # Khepri's other members take it back by themselves, soon or when it has joined.
+        state = _membership(healthy, SEED)
+        assert state["result"] is True, state["comment"]
+        assert _members(healthy, SEED)[0] == _members(healthy, THIRD)[0] == NODES
+        _has_all_replicas(healthy, quorum_queue)
+        return
     assert (_membership(healthy, SECOND)["result"], _members(healthy, SEED)[0]) == (True, NODES[:1])
     healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
     try:
@@ -303,7 +314,7 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
     state = _membership(healthy, SEED)
     assert state["result"] is True, state["comment"]
     assert _members(healthy, SEED)[0] == _members(healthy, THIRD)[0] == NODES
-    assert _replicas(healthy, quorum_queue) == NODES
+    _has_all_replicas(healthy, quorum_queue)
 
 
 def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy):
