@@ -274,7 +274,7 @@ def test_secrets_that_change_are_deployed_encrypted_with_gpg_and_given_away_nowh
         healthy.write_secrets("broker", key.encrypt(changed["broker"]), "#!yaml|gpg\n- @")
         done = healthy.salt_run("rabbit_ha.validate")
         outputs += [done.stdout, done.stderr]
-        assert "Rendering SLS 'rabbit_ha.secrets.broker' failed" in done.stdout
+        assert "/rabbit_ha/secrets/broker.sls, line " in done.stdout
     finally:
         for role, secrets in changed.items():
             healthy.write_secrets(role, secrets)
