@@ -130,7 +130,7 @@ def service_load_time(service, workers=False, patience=30, interval=0.1):
 
         salt-call rabbit_host.service_load_time haproxy
     """
-    names = ("ActiveState", "ReloadResult", _STARTED, _CHANGED)
+    names = ("ActiveState", "ReloadResult", "MainPID", _STARTED, _CHANGED)
     deadline = time.monotonic() + patience
     while (properties := _unit_properties(service, *names))["ActiveState"] == "reloading":
         if time.monotonic() >= deadline:
@@ -138,13 +138,12 @@ def service_load_time(service, workers=False, patience=30, interval=0.1):
         time.sleep(interval)
     # A reload that failed is a change of state too.
     loaded = _since(properties, _CHANGED if properties["ReloadResult"] == "success" else _STARTED)
-    newest = _newest_child(service) if workers and loaded is not None else None
+    newest = _newest_child(properties["MainPID"]) if workers and loaded is not None else None
     return loaded if newest is None else min(loaded, newest)
 
 
-def _newest_child(service):
-    """Tell when the newest child of a service's main process was started; None without any."""
-    process = _unit_properties(service, "MainPID")["MainPID"]
+def _newest_child(process):
+    """Tell when the newest child of a process was started; None without any."""
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     started = []
     with contextlib.suppress(OSError):

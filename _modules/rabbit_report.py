@@ -65,7 +65,7 @@ def broker():
     return {
         "version": status["versions"][me]["rabbitmq_version"],
         "cluster_name": status["cluster_name"],
-        "members": sorted({*status["disk_nodes"], *status.get("ram_nodes", [])}),
+        "members": sorted(__salt__["rabbit_membership.listed_in"](status)),
         "running": sorted(status["running_nodes"]),
         "alarms": [_alarm(alarm) for alarm in status["alarms"]],
         "partitions": sorted({peer for peers in status["partitions"].values() for peer in peers}),

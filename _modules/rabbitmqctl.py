@@ -411,7 +411,7 @@ def forget_cluster_node(node, at=None, offline=False):
     _written()
 
 
-def quorum_queues_on(node, at=None):
+def quorum_queues_on(node, at=None, gone=False):
     """
     List the quorum queues that have a replica on a node, which need not run.
 
@@ -419,6 +419,10 @@ def quorum_queues_on(node, at=None):
         Erlang node name of the member that has the replicas.
     at : the local node
         Erlang node name to ask.
+    gone : False
+        Only those whose replica does not run there. A member that lost its data and
+        started again gets the metadata back from RabbitMQ 4.3's other members by itself,
+        and is one of them as before; its replicas it does not get.
 
     Returns a list of mappings with ``vhost`` and ``name``.
 
@@ -432,43 +436,11 @@ def quorum_queues_on(node, at=None):
 
         salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
     """
-    return [_named(queue) for queue in _replicated_queues(at) if node in queue["members"]]
-
-
-def replicas_that_are_gone(node, at=None):
-    """
-    List the quorum queues that count on a replica of a node that runs, and that it has not.
-
-    A member that lost its data and started again gets the metadata back from RabbitMQ 4.3's
-    other members by itself, and is one of them as before; its replicas it does not get.
-
-    node
-        Erlang node name of the member.
-    at : the local node
-        Erlang node name to ask.
-
-    Returns a list of mappings with ``vhost`` and ``name``.
-
-    Raises CommandExecutionError when that fails.
-
-    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call rabbitmqctl.replicas_that_are_gone rabbit@rabbitmq-node2
-    """
     return [
-        _named(queue)
+        {"vhost": queue["vhost"], "name": queue["name"]}
         for queue in _replicated_queues(at)
-        if node in queue["members"] and node not in queue["online"]
+        if node in queue["members"] and not (gone and node in queue["online"])
     ]
-
-
-def _named(queue):
-    """Keep what a queue is known by."""
-    return {"vhost": queue["vhost"], "name": queue["name"]}
 
 
 def _replicated_queues(at):

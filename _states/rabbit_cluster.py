@@ -92,13 +92,15 @@ def joined(
                     "RabbitMQ is not installed. Next: state.apply rabbit_ha.rabbitmq.installed"
                 )
             return _predicted(ret, name, f"would have joined {name}")
+        used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
         wanted = {
             "contacts": contacts,
             "service": service,
             "timeout": 0 if __opts__["test"] else timeout,
             "timeout_alone": 0 if cookie_is_carried or __opts__["test"] else timeout,
             "ram": node_type == "ram",
-            "may_discard": _may_discard(discard_local_data),
+            # A permission that was used up is none.
+            "may_discard": discard_local_data and not used,
         }
         found = _awaited_verdict(wanted)
         if cookie_is_carried and _waits_for_the_cookie(found):
@@ -113,19 +115,18 @@ def joined(
         if __opts__["test"] and _waits_for_others(found):
             return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)
-        used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
-        uses_up = discard_local_data and not used
+        renews = used and not discard_local_data
         if __opts__["test"]:
-            _predict_the_rest(ret, uses_up, used and not discard_local_data)
+            _predict_the_rest(ret, wanted["may_discard"], renews)
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _replace_member_without_replicas(ret, wanted)
             _return_replicas(ret)
-            if uses_up:
+            if wanted["may_discard"]:
                 now = time.strftime("%Y-%m-%d %H:%M:%S %z")
                 __salt__["rabbit_notes.write"]("local_data_discarded", now)
                 ret["changes"]["discard_local_data"] = "used up"
-            elif used and not discard_local_data:
+            elif renews:
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
                 ret["changes"]["discard_local_data"] = "may be allowed anew"
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -137,11 +138,6 @@ def _predicted(ret, name, comment):
     """Fill a return for test mode."""
     ret.update(result=None, changes={"cluster": {"new": name}}, comment=comment)
     return ret
-
-
-def _may_discard(allowed):
-    """Tell whether local data may be discarded; a permission that was used up is none."""
-    return allowed and not __salt__["rabbit_notes.fetch"]("local_data_discarded")
 
 
 def _waits_for_the_cookie(found):
@@ -357,7 +353,7 @@ def _lost_replicas():
     if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
         return []
     me = __salt__["rabbit_topology.node_name"]()
-    return __salt__["rabbitmqctl.replicas_that_are_gone"](me)
+    return __salt__["rabbitmqctl.quorum_queues_on"](me, gone=True)
 
 
 def _replace_member_without_replicas(ret, wanted):
@@ -528,7 +524,8 @@ def member_absent(name, offline=False):
                 "before forgetting"
             )
             __salt__["rabbitmqctl.forget_cluster_node"](name)
-        if not (_forget_on_disk(name) if offline else name not in _listed(offline)):
+        is_gone = _forget_on_disk(name) if offline else name not in _listed(offline)
+        if not is_gone:
             raise CommandExecutionError("forgotten, yet it is still listed as a member")
         ret["comment"] = f"{name} has been forgotten"
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -121,7 +121,7 @@ def _refuse_where_it_hurts(service, discard_local_data):
         )
     if not node["status"]:
         return
-    members = {*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}
+    members = __salt__["rabbit_membership.listed_in"](node["status"])
     others = members - {__salt__["rabbit_topology.node_name"]()}
     if others:
         raise CommandExecutionError(

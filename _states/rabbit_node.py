@@ -348,6 +348,6 @@ def _stands_alone_and_empty():
     node = __salt__["rabbitmqctl.node_state"]()
     if node["status"] is None:
         return False
-    if len({*node["status"]["disk_nodes"], *node["status"].get("ram_nodes", [])}) > 1:
+    if len(__salt__["rabbit_membership.listed_in"](node["status"])) > 1:
         return False
     return not __salt__["rabbit_membership.local_content"]()

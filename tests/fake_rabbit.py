@@ -194,11 +194,10 @@ class Rabbitmqctl(Breakable):
             for name in self._rabbits[at or self._me].members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
 
-    def quorum_queues_on(self, node, at=None):
+    def quorum_queues_on(self, node, at=None, gone=False):
+        if gone:
+            return list(self._rabbits[node].lost_replicas)
         return list(self._rabbits[at or self._me].replicas)
-
-    def replicas_that_are_gone(self, node, at=None):
-        return list(self._rabbits[node].lost_replicas)
 
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):

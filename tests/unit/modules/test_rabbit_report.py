@@ -61,7 +61,10 @@ def broker(topology):
 
         return load(
             "_modules/rabbit_report.py",
-            salt={"rabbitmqctl.node_state": node_state}
+            salt={
+                "rabbitmqctl.node_state": node_state,
+                "rabbit_membership.listed_in": load("_modules/rabbit_membership.py").listed_in,
+            }
             | topology(minion)
             | faked("rabbit_host", Host(newer=newer), load("_modules/rabbit_host.py")),
         )

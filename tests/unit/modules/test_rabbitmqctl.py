@@ -519,8 +519,8 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
     run.side_effect = answer
     replica = [{"vhost": "/", "name": "a"}]
     assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == replica
-    assert rabbitmqctl.replicas_that_are_gone("rabbit@b", "rabbit@a") == replica
-    assert rabbitmqctl.replicas_that_are_gone("rabbit@a", "rabbit@a") == []
+    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a", gone=True) == replica
+    assert rabbitmqctl.quorum_queues_on("rabbit@a", "rabbit@a", gone=True) == []
     asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
     assert asked == ["/"] * 3
 

@@ -388,6 +388,17 @@ def test_a_join_that_failed_uses_the_permission_to_discard_not_up(broker):
     assert host.joined(discard_local_data=True)["result"] is True
 
 
+# What a member that lost its data does, which had a replica of one queue.
+REJOINS = [
+    ("shrink", ME, SEED),
+    ("stop_app",),
+    ("forget_cluster_node", ME, SEED, False),
+    ("join_cluster", SEED),
+    ("start_app",),
+    ("grow", ME, "/", ["orders"]),
+]
+
+
 def ghost():
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].members = {ME}
@@ -403,15 +414,7 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     assert rabbits[ME].members == rabbits[SEED].members == set(CONTACTS)
     assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
     assert host.backups == [ret["changes"]["backup"]]
-    assert host.writes == [
-        ("shrink", ME, SEED),
-        ("stop_app",),
-        ("forget_cluster_node", ME, SEED, False),
-        ("join_cluster", SEED),
-        ("start_app",),
-        ("grow", ME, "/", ["orders"]),
-        ("grow", ME, "v", ["a b"]),
-    ]
+    assert host.writes == [*REJOINS, ("grow", ME, "v", ["a b"])]
 
 
 def taken_back_without_replicas(host):
@@ -432,14 +435,7 @@ def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broke
     assert ret["changes"]["quorum_queues"] == ["orders in /"]
     assert ret["changes"]["cluster"] == {"old": "without its replicas", "new": f"with {SEED}"}
     assert host.backups == [ret["changes"]["backup"]]
-    assert host.writes == [
-        ("shrink", ME, SEED),
-        ("stop_app",),
-        ("forget_cluster_node", ME, SEED, False),
-        ("join_cluster", SEED),
-        ("start_app",),
-        ("grow", ME, "/", ["orders"]),
-    ]
+    assert host.writes == REJOINS
     # Asked once in each store of metadata.
     assert host.joined()["changes"] == {}
 

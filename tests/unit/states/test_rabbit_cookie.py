@@ -50,12 +50,15 @@ class Broker:
         self.service = Service(self.node)
         rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
         self.content = []
-        membership = create_autospec(load("_modules/rabbit_membership.py").local_content)
-        membership.side_effect = lambda: self.content
+        membership = load("_modules/rabbit_membership.py")
+        content = create_autospec(membership.local_content, side_effect=lambda: self.content)
         self.state = load(
             "_states/rabbit_cookie.py",
             salt=faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
-            | {"rabbit_membership.local_content": membership}
+            | {
+                "rabbit_membership.local_content": content,
+                "rabbit_membership.listed_in": membership.listed_in,
+            }
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
             | faked("service", self.service, salt.modules.systemd_service)
             | topology(),
