@@ -1,5 +1,5 @@
 """
-A load balancer's services run the program that is installed.
+A load balancer's services run what is installed and have read what is written; addresses come to it.
 """
 
 import os
