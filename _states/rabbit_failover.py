@@ -1,5 +1,5 @@
 """
-A load balancer's services run what is installed and have read what is written; addresses come to it.
+A load balancer's services run what is installed and have read what is written.
 """
 
 import os
