@@ -5,10 +5,10 @@ The steps of the deployment that take more than one host at once are here too;
 ``salt/orch/rabbit_ha.sls`` calls them through the state module ``rabbit_ha``.
 """
 
-import concurrent.futures
 import contextlib
 import logging
 import os
+import queue
 import re
 import threading
 import time
@@ -40,6 +40,8 @@ HANGS = "unreachable"
 ASKED_AFTER = 15
 # How many connections verify publishes over, for each broker.
 PUBLISHERS = 2
+# Seconds that verify waits for the next confirm, as of a queue without a majority.
+UNCONFIRMED = 30
 
 
 # What pillar says
@@ -845,7 +847,8 @@ def _round_trip(settings, address, messages):
     port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
     if not __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
         port = settings["rabbitmq"]["amqp_port"]
-    name, password, vhost = _administrator(_settings(seed))
+    of_broker = _settings(seed)
+    user, password, vhost = _administrator(of_broker)
     counts = {
         "address": f"{address}:{port}",
         "confirmed": 0,
@@ -857,24 +860,28 @@ def _round_trip(settings, address, messages):
         host=address,
         port=port,
         virtual_host=vhost,
-        credentials=pika.PlainCredentials(name, password),
+        credentials=pika.PlainCredentials(user, password),
         socket_timeout=5,
         blocked_connection_timeout=30,
         connection_attempts=3,
         retry_delay=1,
     )
-    queue = f"rabbit_ha.verify.{uuid.uuid4()}"
+    name = f"rabbit_ha.verify.{uuid.uuid4()}"
+    # Gone by itself should this be killed before it deletes the queue.
+    arguments = {"x-expires": 600_000}
+    if of_broker["rabbitmq"]["vhosts"][vhost].get("default_queue_type") == "stream":
+        # A stream neither expires nor forgets what was consumed.
+        arguments["x-queue-type"] = "quorum"
     brokers = len(__utils__["rabbit_settings.hosts_with_role"](settings, "broker"))
     try:
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
             channel = connection.channel()
-            # Gone by itself should this be killed before it deletes the queue.
-            channel.queue_declare(queue, durable=True, arguments={"x-expires": 600_000})
+            channel.queue_declare(name, durable=True, arguments=arguments)
             try:
-                _publish(parameters, queue, messages, PUBLISHERS * brokers, counts)
-                _consume(channel, queue, messages, counts)
+                _publish(parameters, name, messages, PUBLISHERS * brokers, counts)
+                _consume(channel, name, messages, counts)
             finally:
-                channel.queue_delete(queue)
+                channel.queue_delete(name)
     except (pika.exceptions.AMQPError, OSError) as err:
         return counts, (
             f"messages through {counts['address']}: {type(err).__name__} {err}; "
@@ -890,15 +897,15 @@ def _round_trip(settings, address, messages):
     return counts, None
 
 
-def _publish(parameters, queue, messages, publishers, counts):
+def _publish(parameters, name, messages, publishers, counts):
     """
-    Publish numbered persistent messages, each confirmed, over several connections.
+    Publish numbered persistent messages to a queue, each confirmed, over several connections.
 
     Waiting for confirms is what takes the time; connections wait side by side, and
     the load balancer spreads them over the brokers.
     """
     persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
-    lock = threading.Lock()
+    lock, outcomes = threading.Lock(), queue.SimpleQueue()
 
     def publish(numbers):
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
@@ -906,21 +913,42 @@ def _publish(parameters, queue, messages, publishers, counts):
             channel.confirm_delivery()
             for number in numbers:
                 # Raises when the broker does not confirm or cannot route it.
-                channel.basic_publish("", queue, str(number).encode(), persistent, mandatory=True)
+                channel.basic_publish("", name, str(number).encode(), persistent, mandatory=True)
                 with lock:
                     counts["confirmed"] += 1
 
-    with concurrent.futures.ThreadPoolExecutor(publishers) as pool:
-        shares = [range(start, messages, publishers) for start in range(publishers)]
-        for done in [pool.submit(publish, share) for share in shares]:
-            done.result()
+    def tell(numbers):
+        try:
+            outcomes.put(publish(numbers))
+        except Exception as err:  # Raised again where the outcome is waited for.
+            outcomes.put(err)
+
+    for start in range(publishers):
+        # pika waits for a confirm without limit; nobody waits for such a thread at the end.
+        share = range(start, messages, publishers)
+        threading.Thread(target=tell, args=(share,), daemon=True).start()
+    for _ in range(publishers):
+        error = _next_outcome(outcomes, counts)
+        if error:
+            raise error
 
 
-def _consume(channel, queue, messages, counts):
+def _next_outcome(outcomes, counts):
+    """Wait for a publisher to end, as long as confirms come; returns its error, or None."""
+    while True:
+        before = counts["confirmed"]
+        try:
+            return outcomes.get(timeout=UNCONFIRMED)
+        except queue.Empty:
+            if counts["confirmed"] == before:
+                raise TimeoutError(f"no confirm came for {UNCONFIRMED} s") from None
+
+
+def _consume(channel, name, messages, counts):
     """Consume and acknowledge until all have come back or none comes for a while."""
     channel.basic_qos(prefetch_count=100)
     came_back = set()
-    for method, _, body in channel.consume(queue, inactivity_timeout=10):
+    for method, _, body in channel.consume(name, inactivity_timeout=10):
         if method is None:
             break
         channel.basic_ack(method.delivery_tag)

@@ -49,6 +49,7 @@ class Lab:
         self.pillar = pillar
         self.hosts = hosts
         self.plan = self.deployment = None
+        self.well = self.broken = False
         self._began = time.time()
 
     def command(self, verb, *arguments, check=True, timeout=900, **kwargs):

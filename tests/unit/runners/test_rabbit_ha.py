@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import stat
+import threading
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -1014,7 +1015,8 @@ class Broker:
     def __init__(self):
         self.queues, self.deleted = {}, []
         self.loses, self.doubles, self.refuses = set(), set(), set()
-        self.parameters = None
+        self.parameters = self.declared = None
+        self.never_confirms = set()
         self.connections, self.closed = [], []
 
     def connect(self, parameters):
@@ -1048,6 +1050,7 @@ class Channel:
     ):
         assert durable and arguments["x-expires"] > 0
         self._broker.queues[queue] = []
+        self._broker.declared = arguments
 
     def queue_delete(self, queue, if_unused=False, if_empty=False):
         del self._broker.queues[queue]
@@ -1056,6 +1059,8 @@ class Channel:
     def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
         assert self._confirms and mandatory and properties.delivery_mode == 2
         number = int(body)
+        if number in self._broker.never_confirms:
+            threading.Event().wait(10)
         if number in self._broker.refuses:
             raise pika.exceptions.NackError([])
         if number not in self._broker.loses:
@@ -1174,6 +1179,21 @@ def test_a_message_that_is_not_confirmed_is_a_problem_and_the_queue_goes(world, 
     [problem] = verdict(world.runner.verify(messages=5))["problems"]
     assert "NackError" in problem and "4 of 5 confirmed, 0 consumed" in problem
     assert broker.queues == {}
+
+
+def test_a_confirm_that_never_comes_is_waited_for_but_not_forever(world, broker):
+    broker.never_confirms = {2}
+    world.runner.UNCONFIRMED = 0.1
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert "TimeoutError no confirm came for 0.1 s; 4 of 5 confirmed, 0 consumed" in problem
+    assert broker.queues == {}
+
+
+@pytest.mark.parametrize("vhost", [{}, {"default_queue_type": "stream"}])
+def test_verify_s_queue_is_no_stream_where_others_are(world, broker, vhost):
+    world.pillar["rabbitmq"] = {"vhosts": {"/": vhost}}
+    assert verdict(world.runner.verify(messages=1))["problems"] == []
+    assert broker.declared.get("x-queue-type") == ("quorum" if vhost else None)
 
 
 def test_an_address_that_nobody_answers_is_a_problem_with_the_next_command(
