@@ -215,4 +215,4 @@ def _fails_soon(watch):
 
 def answers(lab, host):
     """Wait until a host's minion answers."""
-    wait_until(lambda: lab.salt(host, "test.ping").get(host), 90, lambda: f"{host} is silent")
+    wait_until(lambda: lab.pinged(host).get(host), 90, lambda: f"{host} is silent")

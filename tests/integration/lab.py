@@ -250,11 +250,16 @@ class Lab:
         silent = []
 
         def answered():
-            answers = self.salt("*", "test.ping")
+            answers = self.pinged("*")
             silent[:] = [host for host in self.hosts if not answers.get(host)]
             return not silent
 
         wait_until(answered, seconds, lambda: f"{silent} do not answer")
+
+    def pinged(self, target):
+        """Ping minions; returns a mapping from minion to True, or what Salt says of its silence."""
+        # One that was not connected when it was asked never answers.
+        return self.salt(target, "test.ping", "--timeout=3", "--gather-job-timeout=2")
 
     def wait_until_well(self, seconds=90):
         """Wait until status has nothing to complain of."""

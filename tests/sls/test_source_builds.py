@@ -1,6 +1,7 @@
 """haproxy.install and keepalived.install: package or source, for each OS family."""
 
 import configparser
+import os
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_it_is_built_before_its_unit_is_there_and_configured_before_it_runs(bala
         ]
         ids = balancer().ids("rabbit_ha")
         assert [name for name in ids if name in order] == order
+
+
+@pytest.mark.parametrize("title", ["HAProxy", "keepalived"])
+def test_settings_that_name_a_program_come_after_it_where_another_one_is_in_use(
+    compiled, monkeypatch, title
+):
+    settings = f"systemd brings a {title} that died back"
+
+    def before(program, host):
+        ids = host.ids("rabbit_ha")
+        return ids.index(f"{title} is {program}") < ids.index(settings)
+
+    assert before("built from source", compiled(BALANCER, source()))
+    # A package starts its program at once, and is to find them.
+    assert not before("installed", compiled(BALANCER, pillar_of()))
+    as_built = f"/usr/local/lib/systemd/system/{title.lower()}.service"
+    is_file = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda path: path == as_built or is_file(path))
+    assert before("installed", compiled(BALANCER, pillar_of(), switching_back=title))
 
 
 def test_pillar_s_source_reaches_the_state(balancer):

@@ -1,4 +1,5 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
+{%- set unit_as_built = '/usr/local/lib/systemd/system/' ~ haproxy.service ~ '.service' %}
 include:
   - rabbit_ha.hosts.named
   - rabbit_ha.haproxy.installed_from_{{ haproxy.install }}
@@ -10,6 +11,19 @@ systemd brings a HAProxy that died back:
     - template: jinja
     - makedirs: true
     - mode: '0644'
+    # They name the program: never one that is not there yet, should a change of
+    # rabbit_ha:haproxy:install fail halfway and systemd read them.
+{%- if haproxy.install == 'source' %}
+    - require:
+      - haproxy_build: HAProxy is built from source
+{%- elif salt['file.file_exists'](unit_as_built) %}
+    - require:
+      - pkg: HAProxy is installed
+{%- else %}
+    # The package starts it at once, with these.
+    - require_in:
+      - pkg: HAProxy is installed
+{%- endif %}
 
 HAProxy has a group of its own:
   group.present:

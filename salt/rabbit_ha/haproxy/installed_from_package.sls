@@ -7,7 +7,6 @@ HAProxy is installed:
     - pkgs: {{ haproxy.packages | json }}
     - require:
       - sls: rabbit_ha.hosts.named
-      - file: systemd brings a HAProxy that died back
       # Then the package finds its user there, and test mode tells the truth.
       - user: HAProxy has a user that nobody can log in as
       # The package starts it at once, with the folder.

@@ -1,4 +1,5 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
+{%- set unit_as_built = '/usr/local/lib/systemd/system/' ~ keepalived.service ~ '.service' %}
 include:
   - rabbit_ha.hosts.named
   - rabbit_ha.keepalived.installed_from_{{ keepalived.install }}
@@ -10,6 +11,19 @@ systemd brings a keepalived that died back:
     - template: jinja
     - makedirs: true
     - mode: '0644'
+    # They name the program: never one that is not there yet, should a change of
+    # rabbit_ha:keepalived:install fail halfway and systemd read them.
+{%- if keepalived.install == 'source' %}
+    - require:
+      - keepalived_build: keepalived is built from source
+{%- elif salt['file.file_exists'](unit_as_built) %}
+    - require:
+      - pkg: keepalived is installed
+{%- else %}
+    # The package starts it at once, with these.
+    - require_in:
+      - pkg: keepalived is installed
+{%- endif %}
 
 keepalived has a folder for its configuration:
   file.directory:

@@ -7,7 +7,6 @@ keepalived is installed:
     - pkgs: {{ keepalived.packages | json }}
     - require:
       - sls: rabbit_ha.hosts.named
-      - file: systemd brings a keepalived that died back
       - file: keepalived has a folder for its configuration
 
 No keepalived from source is in use:
