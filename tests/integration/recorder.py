@@ -3,6 +3,8 @@ Records what could give a secret away: the argv of all processes, and all events
 """
 
 import base64
+import contextlib
+import os
 import pathlib
 import stat
 import subprocess
@@ -47,12 +49,15 @@ class Recorder:
 
     def _sample(self):
         """Look at all processes, many times a second, until stopped."""
+        looks = {}
         while not self._stop.is_set():
-            for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.argv.add(process.read_bytes())
-                except OSError:
-                    continue
+            running = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+            looks = {pid: looks.get(pid, 0) + 1 for pid in running}
+            for pid, count in looks.items():
+                # One that is not new seldom becomes another program, or takes another name.
+                if count < 50 or count % 50 == 0:
+                    with contextlib.suppress(OSError):
+                        self.argv.add(pathlib.Path("/proc", pid, "cmdline").read_bytes())
             time.sleep(0.02)
 
     def events(self):
