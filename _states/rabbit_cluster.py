@@ -499,7 +499,8 @@ def member_absent(name, offline=False):
         Erlang node name of the member.
     offline : False
         Do it while the local node is stopped, because no member runs; RabbitMQ 4.3
-        cannot.
+        cannot. Other members count it still: one that starts before this node, or
+        together with it, brings it back.
 
     See https://www.rabbitmq.com/docs/clustering#forced-removal.
     """
@@ -528,6 +529,11 @@ def member_absent(name, offline=False):
         if not is_gone:
             raise CommandExecutionError("forgotten, yet it is still listed as a member")
         ret["comment"] = f"{name} has been forgotten"
+        if offline:
+            ret["comment"] += (
+                ". Start this node before the others, who count it still and would bring it back. "
+                "Next: systemctl start rabbitmq-server"
+            )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(
             result=False, changes={}, comment=f"{__grains__['id']}: forgetting {name}: {err}"

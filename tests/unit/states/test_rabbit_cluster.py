@@ -967,6 +967,7 @@ def test_while_no_member_runs_one_is_forgotten_offline(broker):
     host.states.__salt__["rabbitmqctl.forget_cluster_node"] = forget_on_disk
     ret = host.states.member_absent(THIRD, offline=True)
     assert (ret["result"], ret["changes"]) == (True, {THIRD: {"old": "member", "new": "forgotten"}})
+    assert "Start this node before the others" in ret["comment"]
     again = host.states.member_absent(THIRD, offline=True)
     assert (again["result"], again["changes"]) == (True, {})
     assert host.writes == [("forget_cluster_node", THIRD, None, True)]
