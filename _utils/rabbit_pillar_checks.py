@@ -8,6 +8,7 @@ The second half of the validator in ``_pillar/rabbit_ha_findings.py``, after
 import difflib
 import ipaddress
 import itertools
+import os
 import re
 
 ROOT = "rabbit_ha"
@@ -123,6 +124,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _management,
         _management_page,
         _proxy_protocol,
+        _snippet_folders,
         _builds,
         _promex,
     )
@@ -657,6 +659,12 @@ def _management_page(view):
         why = "with rabbit_ha:haproxy:rabbitmq_cluster:probe: management, which asks for /"
         expected = "no such line, or probe: connect or amqp"
         yield _error("rabbitmq:config:management.path_prefix", said, expected, why)
+    loopback = re.match(r"127\.|::1$|localhost$", _line(view, "management.tcp.ip", ""))
+    if loopback and (asked or (view.load_balancers and view.haproxy["management"]["enabled"])):
+        found = _Said("an address within the broker")
+        why = "where rabbit_ha:haproxy finds no management UI"
+        expected = "no such line, or neither probe: management nor management:enabled"
+        yield _error("rabbitmq:config:management.tcp.ip", found, expected, why)
     port = view.rabbitmq["management_port"]
     if str(config.get("management.ssl.port", "")).strip() == str(port):
         why = "rabbit_ha:rabbitmq:management_port's, where HTTP without TLS stays"
@@ -677,6 +685,21 @@ def _proxy_protocol(view):
     if said and cluster["probe"] == "amqp":
         why = f"with the PROXY protocol (rabbit_ha:{next(iter(said))}), which checks cannot speak"
         yield _error("haproxy:rabbitmq_cluster:probe", "amqp", "management or connect", why)
+
+
+def _snippet_folders(view):
+    """The folder that is read besides a program's main file does not hold that file too."""
+    said = {"haproxy": view.haproxy, "keepalived": view.keepalived}
+    for host in view.load_balancers:
+        own = view.hosts[host].get("keepalived", {})
+        if {"config_file", "config_dir"} & own.keys():
+            said[f"hosts:{host}:keepalived"] = {**view.keepalived, **own}
+    for place, program in said.items():
+        folder = os.path.normpath(program["config_dir"])
+        sound = view.is_sound(f"{place}:config_dir") and view.is_sound(f"{place}:config_file")
+        if sound and folder == os.path.dirname(os.path.normpath(program["config_file"])):
+            why = "the folder of config_file, which would be read twice"
+            yield _error(f"{place}:config_dir", program["config_dir"], "another folder", why)
 
 
 def _builds(view):
