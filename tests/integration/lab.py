@@ -259,7 +259,10 @@ class Lab:
     def pinged(self, target):
         """Ping minions; returns a mapping from minion to True, or what Salt says of its silence."""
         # One that was not connected when it was asked never answers.
-        return self.salt(target, "test.ping", "--timeout=3", "--gather-job-timeout=2")
+        limits = ("--timeout=3", "--gather-job-timeout=2")
+        command = ("salt", "--out=json", "--static", *limits, target, "test.ping")
+        # A master that has just started may not take the job in time, and prints nothing.
+        return json.loads(self.command(*command, check=False).stdout or "{}")
 
     def wait_until_well(self, seconds=90):
         """Wait until status has nothing to complain of."""
