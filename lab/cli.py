@@ -204,7 +204,17 @@ def _fault(options):
                       "freeze": faults.freeze, "thaw": faults.thaw,
                       "reinstall": faults.reinstall}  # fmt: skip
             action[options.verb](lab, options.host)
+    _notify(_done(options))
     return 0
+
+
+def _done(options):
+    """Say what a fault has done; programs that read a verb's output do not see it."""
+    if options.verb == "cut":
+        return f"{options.host} is cut from {', '.join(options.peers) or 'everyone'}"
+    says = {"poweroff": "is off", "boot": "is on, and boots", "freeze": "hangs", "thaw": "goes on",
+            "heal": "has no cut", "reinstall": "is bare, and boots"}  # fmt: skip
+    return f"{options.host or 'the lab'} {says[options.verb]}"
 
 
 _VERBS = {

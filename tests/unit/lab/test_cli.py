@@ -1,8 +1,12 @@
 """The command line: whose option is whose."""
 
+import contextlib
+import types
+from unittest.mock import create_autospec
+
 import pytest
 
-from lab import cli
+from lab import cli, faults, record
 from lab.errors import UsageError
 
 
@@ -78,3 +82,27 @@ def test_refuses_what_it_does_not_know(arguments):
     with pytest.raises(SystemExit) as refused:
         cli.parser().parse_args(arguments)
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("poweroff a", "a is off\n"),
+        ("boot a", "a is on, and boots\n"),
+        ("reinstall a", "a is bare, and boots\n"),
+        ("freeze a", "a hangs\n"),
+        ("thaw a", "a goes on\n"),
+        ("heal a", "a has no cut\n"),
+        ("heal", "the lab has no cut\n"),
+        ("cut a", "a is cut from everyone\n"),
+        ("cut a b master", "a is cut from b, master\n"),
+    ],
+)
+def test_a_fault_says_what_it_has_done_but_not_to_programs(monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr(cli, "_check_root", lambda: None)
+    monkeypatch.setattr(record, "require", lambda name: types.SimpleNamespace(name=name))
+    monkeypatch.setattr(record, "held", lambda *_: contextlib.nullcontext())
+    for name in ("power_off", "boot", "reinstall", "freeze", "thaw", "heal", "cut"):
+        monkeypatch.setattr(faults, name, create_autospec(getattr(faults, name)))
+    assert cli.main(arguments.split()) == 0
+    assert capsys.readouterr() == ("", said)
