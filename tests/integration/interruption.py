@@ -15,7 +15,6 @@ import salt.config
 import salt.utils.event
 
 from lab import cgroup
-from tests.integration.lab import wait_until
 
 # Of bin/lab when SIGTERM ended it.
 ENDED = 128 + signal.SIGTERM
@@ -196,7 +195,7 @@ def minion(watch, host):
                 os.kill(pid, signal.SIGKILL)
     cgroup.freeze(watch.group(host), False)
     _fails_soon(watch)
-    answers(watch.lab, host)
+    watch.lab.wait_for_minions([host], 90)
 
 
 def power(watch, host):
@@ -204,15 +203,10 @@ def power(watch, host):
     watch.lab.command("poweroff", host)
     watch.lab.command("boot", host)
     _fails_soon(watch)
-    answers(watch.lab, host)
+    watch.lab.wait_for_minions([host], 90)
 
 
 def _fails_soon(watch):
     """Wait for a run that has lost a host's job: it must find out, and not go on."""
     watch.run.wait(timeout=90)
     assert watch.run.returncode == 1, watch.said()
-
-
-def answers(lab, host):
-    """Wait until a host's minion answers."""
-    wait_until(lambda: lab.pinged(host).get(host), 90, lambda: f"{host} is silent")

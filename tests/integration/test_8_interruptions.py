@@ -91,7 +91,7 @@ def _install_anew(lab, host):
 
     wait_until(lambda: host in keys()["minions_pre"], 60, lambda: f"{host} shows no key")
     lab.command("salt-key", "--yes", f"--accept={host}")
-    killed.answers(lab, host)
+    lab.wait_for_minions([host], 90)
 
 
 # Where it ends.
