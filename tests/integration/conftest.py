@@ -138,7 +138,7 @@ def healthy(deployed):
         _heal(deployed)
     deployed.well = False
     yield deployed
-    deployed.wait_until_well()
+    deployed.wait_until_all_serve()
     deployed.well = True
 
 

@@ -2,6 +2,7 @@
 The lab as the tests see it: hosts to command and to break.
 """
 
+import base64
 import contextlib
 import ctypes
 import json
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pika
 import pika.exceptions
@@ -22,6 +24,7 @@ import yaml
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 BROKERS = ("rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3")
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
+NODES = [f"rabbit@{broker}" for broker in BROKERS]
 HOSTS = (*BROKERS, HOLDER, STANDBY)
 VIRTUAL_ADDRESS = "192.168.123.123"
 # The tests' process moves into the lab's network; this is the way back.
@@ -253,6 +256,32 @@ class Lab:
         done = self.command("run", "--", *asked, *(hosts or self.hosts), check=False)
         assert done.returncode == 0, f"only these answer: {done.stdout.split()}; {done.stderr}"
 
+    def wait_until_all_serve(self, seconds=90):
+        """Wait until brokers and load balancers say so; asking them is faster than status is."""
+
+        def serve():
+            # One that is not there, or stops just now.
+            with contextlib.suppress(OSError):
+                return self._all_serve()
+            return False
+
+        wait_until(serve, seconds, lambda: self.salt_run("rabbit_ha.status").stdout)
+
+    def _all_serve(self):
+        addresses = {host: said["address"] for host, said in self.status()["hosts"].items()}
+        admin = self.secret("broker")["rabbitmq"]["users"]["admin"]["password"]
+        statistics = self.secret("load_balancer")["haproxy"]["monitor"]["password"]
+        for broker in BROKERS:
+            page = f"http://{addresses[broker]}:15672/api/nodes"
+            nodes = json.loads(fetched(page, "admin", admin))
+            well = [node["name"] for node in nodes if node["running"] and not node["partitions"]]
+            if not sorted(well) == sorted(node["name"] for node in nodes) == NODES:
+                return False
+        for balancer in (HOLDER, STANDBY):
+            if set(servers_of(addresses[balancer], statistics).values()) != {"UP"}:
+                return False
+        return self.holders() == [HOLDER]
+
     def wait_until_well(self, seconds=90):
         """Wait until status has nothing to complain of."""
         last = {}
@@ -281,6 +310,23 @@ def enter_network(namespace):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), namespace.name)
+
+
+def fetched(page, user, password):
+    """Fetch a page that wants a password; returns it as text."""
+    request = urllib.request.Request(page)
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return answer.read().decode()
+
+
+def servers_of(address, password):
+    """Map each broker to its state on a load balancer's statistics page."""
+    page = fetched(f"http://{address}:8100/rabbitmq-stats;csv", "stats", password)
+    rows = [line.split(",") for line in page.splitlines()]
+    servers = [row for row in rows if row[0] == "rabbitmq_cluster"]
+    return {row[1]: row[17] for row in servers if row[1] not in ("FRONTEND", "BACKEND")}
 
 
 def announced(plan):

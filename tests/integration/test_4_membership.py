@@ -5,10 +5,9 @@ import json
 import pytest
 
 from tests.integration.amqp import consume, publish
-from tests.integration.lab import BROKERS, wait_until
+from tests.integration.lab import BROKERS, NODES, wait_until
 
 SEED, SECOND, THIRD = BROKERS
-NODES = [f"rabbit@{broker}" for broker in BROKERS]
 DATA = "/var/lib/rabbitmq/mnesia"
 
 

@@ -1,18 +1,16 @@
 """Secrets on real hosts where things fail, and where the secrets change."""
 
-import base64
 import contextlib
 import pathlib
 import shutil
 import urllib.error
-import urllib.request
 
 import pika.exceptions
 import pytest
 import salt.utils.dictupdate
 
 from tests.gpg import Key
-from tests.integration.lab import BROKERS, HOLDER, STANDBY
+from tests.integration.lab import BROKERS, HOLDER, STANDBY, servers_of
 from tests.integration.recorder import (
     assert_nothing_gave_away,
     assert_rabbitmq_has_no_clear_text,
@@ -237,15 +235,6 @@ def key(healthy):
     shutil.rmtree(made.folder)
 
 
-def statistics(host, password):
-    """Fetch the statistics page."""
-    request = urllib.request.Request(f"http://{host}:8100/rabbitmq-stats")
-    credentials = base64.b64encode(f"stats:{password}".encode()).decode()
-    request.add_header("Authorization", f"Basic {credentials}")
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        return answer.read()
-
-
 CHANGED = {
     "broker": {"rabbitmq": {"users": {"admin": {"password": "an0ther-pa55word-of-admin"}}}},
     "load_balancer": {
@@ -296,9 +285,9 @@ def assert_in_effect(lab, before, after):
     with refusal, lab.amqp(password=before["admin's password"]):
         pass
     for host, address in {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}.items():
-        assert b"rabbitmq_cluster" in statistics(address, after["statistics password"])
+        assert servers_of(address, after["statistics password"])
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            statistics(address, before["statistics password"])
+            servers_of(address, before["statistics password"])
         conf = lab.exec(host, "cat", "/etc/keepalived/keepalived.conf").stdout
         assert f"auth_pass {after['VRRP password']}\n" in conf
     lab.wait_until_well()

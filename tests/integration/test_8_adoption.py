@@ -21,6 +21,7 @@ from tests.integration.lab import (
     CHECKOUT,
     HOLDER,
     HOSTS,
+    NODES,
     STANDBY,
     VIRTUAL_ADDRESS,
     announced,
@@ -29,7 +30,6 @@ from tests.integration.lab import (
 )
 
 FIRST, SEED, THIRD = BROKERS
-NODES = [f"rabbit@{broker}" for broker in BROKERS]
 BALANCERS = (HOLDER, STANDBY)
 COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
 PASSWORD = "by-hand-pa55word"

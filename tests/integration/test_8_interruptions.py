@@ -11,10 +11,9 @@ import pytest
 from tests.integration import interruption as killed
 from tests.integration.amqp import consume, publish
 from tests.integration.interruption import begins, ended, has_file, runs, serves_clients
-from tests.integration.lab import BROKERS, HOLDER, STANDBY, wait_until
+from tests.integration.lab import BROKERS, HOLDER, NODES, STANDBY, wait_until
 
 SEED, SECOND, THIRD = BROKERS
-NODES = [f"rabbit@{broker}" for broker in BROKERS]
 DATA = "/var/lib/rabbitmq"
 OLD_COOKIE = f"{DATA}/.erlang.cookie.*.bak"
 # What the steps write beside what they change, secrets in it or not.
@@ -164,6 +163,8 @@ IN_A_ROW = {
     ]),
 }  # fmt: skip
 MORE_POINTS = [
+    Point(killed.minion, "while packages are configured", standby_installed_anew, STANDBY,
+          (runs("dpkg", "--configure"),)),
     Point(killed.run, "between packages and cookie", third_without_data, THIRD,
           (ended("state.sls", "rabbit_ha.prepared"),)),
     Point(killed.minion, "while it predicts", third_without_data, THIRD,
@@ -186,15 +187,8 @@ MORE_POINTS = [
     Point(killed.run, "between backup and master", balancers_without_configuration, STANDBY,
           (ended("state.sls", "rabbit_ha.haproxy"),)),
 ]  # fmt: skip
-ALONE = [
-    Point(killed.minion, "while packages are configured", standby_installed_anew, STANDBY,
-          (runs("dpkg", "--configure"),)),
-]  # fmt: skip
-INSTALLED_ANEW = [SEED]
 # See CONTRIBUTING.md.
-if os.environ.get("INTERRUPTIONS") == "all":
-    ALONE += [*itertools.chain(*(points for _, points in IN_A_ROW.values())), *MORE_POINTS]
-    INSTALLED_ANEW += [THIRD]
+ALL = os.environ.get("INTERRUPTIONS") == "all"
 
 
 @pytest.mark.parametrize("name", IN_A_ROW)
@@ -202,9 +196,12 @@ def test_runs_that_are_killed_one_after_another_converge_in_the_end(deployed_wit
     _killed(deployed_with_messages, *IN_A_ROW[name])
 
 
-@pytest.mark.parametrize("point", [point.param() for point in ALONE])
-def test_one_run_more_converges_after_a_kill(deployed_with_messages, point):
-    _killed(deployed_with_messages, point.start, [point])
+if ALL:
+    EACH = [*itertools.chain(*(points for _, points in IN_A_ROW.values())), *MORE_POINTS]
+
+    @pytest.mark.parametrize("point", [point.param() for point in EACH])
+    def test_one_run_more_converges_after_a_kill(deployed_with_messages, point):
+        _killed(deployed_with_messages, point.start, [point])
 
 
 def _killed(deployed_with_messages, start, points):
@@ -219,7 +216,7 @@ def _killed(deployed_with_messages, start, points):
     _run_once(lab)
 
 
-@pytest.mark.parametrize("host", INSTALLED_ANEW)
+@pytest.mark.parametrize("host", [SEED, THIRD] if ALL else [SEED])
 def test_a_broker_installed_anew_is_a_member_again_after_one_run(deployed_with_messages, host):
     lab = deployed_with_messages()
     _install_anew(lab, host)
