@@ -66,6 +66,8 @@ SAID_ELSEWHERE = {
 }
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
+# A value of rabbitmq.conf in which a # is no comment.
+QUOTED = re.compile(r"\s*'[^']*'\s*")
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
 PLUGINS = """
     amqp1_0 amqp_client auth_backend_cache auth_backend_http auth_backend_internal_loopback
@@ -980,8 +982,14 @@ def _unicast(view):
 
 def _config(view):
     """Lines of rabbitmq.conf are none that pillar says elsewhere, or that stop RabbitMQ."""
-    for key in view.rabbitmq["config"]:
+    for key, value in view.rabbitmq["config"].items():
         path = f"rabbitmq:config:{key}"
+        # RabbitMQ 3.10.8 takes quotes for a part of the value, 4.0.5 for what is around it.
+        quotes_count = not view.is_before(3, 11)
+        if re.search(r"\S#", str(value)) and not (quotes_count and QUOTED.fullmatch(str(value))):
+            expected = "the value in single quotes" if quotes_count else "a value without it"
+            why = "which begins a comment: RabbitMQ would read what is before it"
+            yield _error(path, _Said("a #"), expected, why)
         for name, (place, why) in SAID_ELSEWHERE.items():
             if key == name or (name.endswith(".") and key.startswith(name)):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
