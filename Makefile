@@ -23,9 +23,8 @@ demo: venv ## boot five bare hosts here, deploy onto them, verify (root; RELEASE
 clean: ## take the demo's lab down; its image and .venv stay for the next time
 	@if [ -x $(PYTHON) ]; then bin/lab down; else echo "nothing to clean: no .venv, so no lab"; fi
 
-# What is fast, and says most, comes first.
 test: venv ## run all tests; those on real hosts need root (RELEASE=trixie)
-	@RELEASE=$(or $(RELEASE),bookworm) $(PYTHON) -m pytest tests/unit tests/sls tests/functional tests/integration
+	@RELEASE=$(or $(RELEASE),bookworm) tests/run $(PYTHON)
 
 lint: venv ## ruff, salt-lint, yamllint
 	@$(PYTHON) -m ruff check $(CODE)

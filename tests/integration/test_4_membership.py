@@ -351,8 +351,17 @@ def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(health
         assert (state["result"], state["changes"]) == (True, {}), state
     finally:
         healthy.command("heal")
-        for host in (THIRD, SECOND, SEED):
-            healthy.exec(host, "systemctl", "restart", "rabbitmq-server")
+        _notice_partitions_as_before(healthy, BROKERS)
+
+
+def _notice_partitions_as_before(lab, hosts):
+    for host in hosts:
+        _rabbitmqctl(
+            lab,
+            host,
+            "eval net_kernel:set_net_ticktime(60,0).",
+            "eval application:set_env(rabbit,cluster_partition_handling,pause_minority).",
+        )
 
 
 def test_both_sides_of_a_partition_are_left_alone(healthy):
@@ -385,7 +394,8 @@ def test_both_sides_of_a_partition_are_left_alone(healthy):
         _refused(healthy, THIRD, "partitioned", NODES[0], NODES[1], majority)
     finally:
         healthy.command("heal")
-        for host in (THIRD, SECOND, SEED):
-            healthy.exec(host, "systemctl", "restart", "rabbitmq-server")
+        # As it says.
+        healthy.exec(THIRD, "systemctl", "restart", "rabbitmq-server")
+        _notice_partitions_as_before(healthy, (SEED, SECOND))
     state = _membership(healthy, THIRD)
     assert (state["result"], state["changes"]) == (True, {})
