@@ -15,25 +15,17 @@ import yaml
 from saltfactories.daemons.master import SaltMaster
 
 from lab import cgroup
+from tests.another_lab import NAME, labs, skip_without_root
 from tests.integration.lab import CHECKOUT, Lab, enter_network
 from tests.integration.recorder import Recorder
 
-# Two runs of the tests on one machine need labs of different names.
-NAME = os.environ.get("RABBIT_HA_TEST_LAB", "tests")
 # docs/secrets.md names it as one at which nothing is told.
 LOG_LEVEL = "trace"
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs real hosts where there cannot be any, and say why."""
-    reason = None
-    if os.geteuid() != 0:
-        reason = "real hosts need root: network namespaces, mounts, systemd-nspawn"
-    if reason:
-        here = pathlib.Path(__file__).parent
-        for item in items:
-            if here in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    """Skip what needs real hosts where there cannot be any."""
+    skip_without_root(items, pathlib.Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
@@ -154,41 +146,7 @@ def _heal(lab):
     lab.broken = False
 
 
-@pytest.fixture
-def another_lab(tmp_path):
-    """
-    Return a function that boots a second lab, with a master of its own.
-
-    It takes a release, and what to change in the default pillar: a mapping from
-    the pillar file's name to its content.
-    """
-    yield from _labs(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def another_lab_for_a_module(tmp_path_factory):
-    """As ``another_lab``; the lab stays until the module's last test."""
-    yield from _labs(tmp_path_factory.mktemp("another"))
-
-
-def _labs(tmp_path):
-    """Yield a function that boots a lab with its pillar in a folder; they go afterwards."""
-    booted = []
-
-    def boot(release, pillar):
-        folder = shutil.copytree(CHECKOUT / "pillar", tmp_path / "pillar")
-        for name, content in pillar.items():
-            (folder / "rabbit_ha" / f"{name}.sls").write_text(
-                yaml.safe_dump({"rabbit_ha": content})
-            )
-        hosts = yaml.safe_load((folder / "rabbit_ha" / "topology.sls").read_text())
-        second = Lab(f"{NAME}-second", release, folder, tuple(hosts["rabbit_ha"]["hosts"]))
-        second.command("down")
-        booted.append(second)
-        second.command("up", "--release", release, "--pillar", str(folder))
-        second.salt_run("rabbit_ha.secrets", check=True)
-        return second
-
-    yield boot
-    for second in booted:
-        second.command("down")
+    """Return a function that boots a lab, at normal priority, for a module; see ``labs``."""
+    yield from labs(tmp_path_factory.mktemp("another"), f"{NAME}-third")
