@@ -15,8 +15,7 @@ import yaml
 from saltfactories.daemons.master import SaltMaster
 
 from lab import cgroup
-from tests.another_lab import NAME, labs, skip_without_root
-from tests.integration.lab import CHECKOUT, Lab, enter_network
+from tests.integration.lab import CHECKOUT, NAME, Lab, enter_network, skip_without_root
 from tests.integration.recorder import Recorder
 
 # docs/secrets.md names it as one at which nothing is told.
@@ -144,9 +143,3 @@ def _heal(lab):
     lab.salt_run("state.orchestrate", "orch.rabbit_ha")
     lab.wait_until_well()
     lab.broken = False
-
-
-@pytest.fixture(scope="module")
-def another_lab_for_a_module(tmp_path_factory):
-    """Return a function that boots a lab, at normal priority, for a module; see ``labs``."""
-    yield from labs(tmp_path_factory.mktemp("another"), f"{NAME}-third")

@@ -5,6 +5,7 @@ The lab as the tests see it: hosts to command and to break.
 import base64
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import pathlib
@@ -16,12 +17,15 @@ import urllib.request
 
 import pika
 import pika.exceptions
+import pytest
 import salt.config
 import salt.pillar
 import salt.utils.dictupdate
 import yaml
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+# Two runs of the tests on one machine need labs of different names.
+NAME = os.environ.get("RABBIT_HA_TEST_LAB", "tests")
 BROKERS = ("rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3")
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
 NODES = [f"rabbit@{broker}" for broker in BROKERS]
@@ -260,8 +264,8 @@ class Lab:
         """Wait until brokers and load balancers say so; asking them is faster than status is."""
 
         def serve():
-            # One that is not there, or stops just now.
-            with contextlib.suppress(OSError):
+            # One that is not there, or stops or starts just now.
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 return self._all_serve()
             return False
 
@@ -274,7 +278,11 @@ class Lab:
         for broker in BROKERS:
             page = f"http://{addresses[broker]}:15672/api/nodes"
             nodes = json.loads(fetched(page, "admin", admin))
-            well = [node["name"] for node in nodes if node["running"] and not node["partitions"]]
+            well = [
+                node["name"]
+                for node in nodes
+                if node.get("running") and node.get("partitions") == []
+            ]
             if not sorted(well) == sorted(node["name"] for node in nodes) == NODES:
                 return False
         for balancer in (HOLDER, STANDBY):
@@ -291,6 +299,16 @@ class Lab:
             return last["status"].returncode == 0
 
         wait_until(well, seconds, lambda: last["status"].stdout + last["status"].stderr)
+
+
+def skip_without_root(items, folder):
+    """Skip the tests in a folder, which need real hosts, and say why, where there are none."""
+    if os.geteuid() == 0:
+        return
+    reason = "real hosts need root: network namespaces, mounts, systemd-nspawn"
+    for item in items:
+        if folder in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _files(folder, wanted, since=0):

@@ -111,8 +111,9 @@ def _published(connection, queue, count):
 
 # Programs with the time they started at, and how often RabbitMQ booted in one of them.
 PROCESSES = """
-pids=$(systemctl show -p MainPID --value haproxy keepalived | grep -x '[1-9][0-9]*' | paste -sd,)
-ps --no-headers -o comm,pid,lstart -C beam.smp ${pids:+-p $pids}
+services='haproxy keepalived rabbitmq-server'
+pids=$(systemctl show -p MainPID --value $services | grep -x '[1-9][0-9]*' | paste -sd,)
+ps --no-headers -o comm,pid,lstart -p $pids
 cat /var/log/rabbitmq/rabbit@*.log 2>/dev/null | grep -c 'Server startup complete'
 """
 # Where a deployment writes to, with the time of each file.
