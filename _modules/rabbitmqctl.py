@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -22,6 +23,8 @@ import salt.utils.path
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CACHE = "rabbitmqctl.read"
+# The packages' tools run as this one.
+ACCOUNT = "rabbitmq"
 # What the shell says when the program is not there.
 EX_NOT_FOUND = 127
 EPMD_PORT = 4369
@@ -153,7 +156,9 @@ def forget_cached_reads():
 
 def installed():
     """
-    Tell whether RabbitMQ's tools are on this host.
+    Tell whether RabbitMQ's tools are on this host, and can be run.
+
+    Raises CommandExecutionError when dpkg cannot tell.
 
     CLI Example:
 
@@ -161,7 +166,15 @@ def installed():
 
         salt-call rabbitmqctl.installed
     """
-    return bool(salt.utils.path.which("rabbitmqctl"))
+    if not salt.utils.path.which("rabbitmqctl"):
+        return False
+    try:
+        pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        # dpkg unpacks the tools first, and was interrupted before it made their account.
+        unfinished = __salt__["rabbit_host.unfinished_packages"]()
+        return not any(package.startswith("rabbitmq-server ") for package in unfinished)
+    return True
 
 
 def is_running():

@@ -557,7 +557,31 @@ def test_installed_says_whether_the_program_is_on_the_path(
         (tmp_path / "rabbitmqctl").write_text("#!/bin/sh\n")
         (tmp_path / "rabbitmqctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(rabbitmqctl.pwd, "getpwnam", lambda name: name)
     assert rabbitmqctl.installed() is there
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "installed"),
+    [
+        (["rabbitmq-server unpacked"], False),
+        (["rabbitmq-server half-configured", "haproxy unpacked"], False),
+        (["haproxy unpacked", "rabbitmq-server-extras unpacked", "dpkg interrupted"], True),
+        ([], True),
+    ],
+)
+def test_tools_without_their_account_are_not_installed_where_dpkg_was_interrupted(
+    rabbitmqctl, monkeypatch, unfinished, installed
+):
+    def no_account(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr(rabbitmqctl.salt.utils.path, "which", lambda exe: f"/usr/sbin/{exe}")
+    monkeypatch.setattr(rabbitmqctl.pwd, "getpwnam", no_account)
+    packages = load("_modules/rabbit_host.py").unfinished_packages
+    listed = create_autospec(packages, return_value=unfinished)
+    rabbitmqctl.__salt__["rabbit_host.unfinished_packages"] = listed
+    assert rabbitmqctl.installed() is installed
 
 
 @pytest.mark.parametrize(
@@ -567,6 +591,7 @@ def test_the_local_node_runs_where_it_tells_its_status(
     rabbitmqctl, run, monkeypatch, recording, runs
 ):
     monkeypatch.setattr(rabbitmqctl.salt.utils.path, "which", lambda exe: f"/usr/sbin/{exe}")
+    monkeypatch.setattr(rabbitmqctl.pwd, "getpwnam", lambda name: name)
     run.return_value = recorded("3.10.8", recording)
     assert rabbitmqctl.is_running() is runs
 
