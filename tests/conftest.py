@@ -3,7 +3,10 @@
 import copy
 import inspect
 import logging
+import os
 import socket
+import sys
+import threading
 from unittest.mock import MagicMock
 
 import pytest
@@ -13,6 +16,8 @@ from salt.utils import yaml
 
 from tests.support import NO_FINDINGS, ROOT, TOPOLOGY, functions, load
 
+EXIT_STATUS = pytest.StashKey[int]()
+
 
 def pytest_configure():
     """Keep Salt from writing every rendered template to the log, which takes its time."""
@@ -20,6 +25,25 @@ def pytest_configure():
     # Its handler for the time before logging is set up would write to pytest's
     # standard error after that was closed.
     salt._logging.shutdown_temp_handler()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Keep what pytest will exit with."""
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """
+    End the process though salt-factories' event listener does not.
+
+    Its thread sleeps by the clock that some tests replace, and may then never wake up.
+    """
+    waiting = [one for one in threading.enumerate() if not one.daemon]
+    if EXIT_STATUS in config.stash and waiting != [threading.main_thread()]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[EXIT_STATUS])
 
 
 @pytest.fixture
