@@ -23,8 +23,6 @@ import salt.utils.path
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CACHE = "rabbitmqctl.read"
-# The packages' tools run as this one.
-ACCOUNT = "rabbitmq"
 # What the shell says when the program is not there.
 EX_NOT_FOUND = 127
 EPMD_PORT = 4369
@@ -169,12 +167,17 @@ def installed():
     if not salt.utils.path.which("rabbitmqctl"):
         return False
     try:
-        pwd.getpwnam(ACCOUNT)
+        pwd.getpwnam(_service_user())
     except KeyError:
         # dpkg unpacks the tools first, and was interrupted before it made their account.
         unfinished = __salt__["rabbit_host.unfinished_packages"]()
         return not any(package.startswith("rabbitmq-server ") for package in unfinished)
     return True
+
+
+def _service_user():
+    """Name the account that RabbitMQ and its tools run as."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
 
 
 def is_running():
@@ -648,14 +651,13 @@ def import_definitions(definitions):
     """
     if not isinstance(definitions, dict):
         raise SaltInvocationError("definitions must be a mapping")
-    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
     path = import_file()
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
             json.dump(definitions, handle)
-        shutil.chown(path, user)
+        shutil.chown(path, _service_user())
         answer = _run(["import_definitions", path])
         if answer["retcode"] != 0:
             raise CommandExecutionError(

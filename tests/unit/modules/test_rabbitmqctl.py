@@ -25,7 +25,11 @@ def run():
 
 @pytest.fixture
 def rabbitmqctl(run, epmd):
-    return load("_modules/rabbitmqctl.py", salt={"cmd.run_all": run})
+    settings = create_autospec(load("_modules/rabbit_topology.py").settings)
+    settings.return_value = {"rabbitmq": {"service_user": "rabbitmq"}}
+    return load(
+        "_modules/rabbitmqctl.py", salt={"cmd.run_all": run, "rabbit_topology.settings": settings}
+    )
 
 
 def commands(run):
