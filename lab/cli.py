@@ -199,22 +199,20 @@ def _fault(options):
     with record.held(f"lab-{options.name}", _notify):
         if options.verb == "cut":
             faults.cut(lab, options.host, options.peers)
+            done = f"is cut from {', '.join(options.peers) or 'everyone'}"
         else:
-            action = {"poweroff": faults.power_off, "boot": faults.boot, "heal": faults.heal,
-                      "freeze": faults.freeze, "thaw": faults.thaw,
-                      "reinstall": faults.reinstall}  # fmt: skip
-            action[options.verb](lab, options.host)
-    _notify(_done(options))
+            action, done = {
+                "poweroff": (faults.power_off, "is off"),
+                "boot": (faults.boot, "is on, and boots"),
+                "reinstall": (faults.reinstall, "is bare, and boots"),
+                "freeze": (faults.freeze, "hangs"),
+                "thaw": (faults.thaw, "goes on"),
+                "heal": (faults.heal, "has no cut"),
+            }[options.verb]
+            action(lab, options.host)
+    # Not on standard output, which programs read.
+    _notify(f"{options.host or 'the lab'} {done}")
     return 0
-
-
-def _done(options):
-    """Say what a fault has done; programs that read a verb's output do not see it."""
-    if options.verb == "cut":
-        return f"{options.host} is cut from {', '.join(options.peers) or 'everyone'}"
-    says = {"poweroff": "is off", "boot": "is on, and boots", "freeze": "hangs", "thaw": "goes on",
-            "heal": "has no cut", "reinstall": "is bare, and boots"}  # fmt: skip
-    return f"{options.host or 'the lab'} {says[options.verb]}"
 
 
 _VERBS = {

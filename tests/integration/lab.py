@@ -330,12 +330,13 @@ def enter_network(namespace):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), namespace.name)
 
 
-def fetched(page, user, password):
-    """Fetch a page that wants a password; returns it as text."""
+def fetched(page, user=None, password=None, seconds=5):
+    """Fetch a page, with a password where it wants one; returns it as text."""
     request = urllib.request.Request(page)
-    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
-    request.add_header("Authorization", f"Basic {credentials}")
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    if user:
+        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
         return answer.read().decode()
 
 

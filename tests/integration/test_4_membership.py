@@ -279,6 +279,20 @@ def test_a_member_of_another_cluster_is_refused(healthy):
         assert _membership(healthy, host)["result"] is True
 
 
+def _handle_partitions(lab, host, handling):
+    """Have a broker do something else about partitions, until it restarts."""
+    _rabbitmqctl(
+        lab, host, f"eval application:set_env(rabbit,cluster_partition_handling,{handling})."
+    )
+
+
+def _notice_partitions(lab, hosts, ticktime, handling):
+    """Have brokers notice a partition after some seconds, and handle it, until they restart."""
+    for host in hosts:
+        _rabbitmqctl(lab, host, f"eval net_kernel:set_net_ticktime({ticktime},0).")
+        _handle_partitions(lab, host, handling)
+
+
 def _start_a_member(lab, host):
     """Start a broker whose peers were disturbed; its log tells why it does not start."""
     for _ in range(3):
@@ -309,12 +323,11 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
     finally:
         # As the refusal says: beside the emptied one, which disagrees, it would not start. A
         # minority of one pauses, and the two then wait for each other for minutes.
-        handling = "eval application:set_env(rabbit,cluster_partition_handling,{})."
-        _rabbitmqctl(healthy, SECOND, handling.format("ignore"))
+        _handle_partitions(healthy, SECOND, "ignore")
         healthy.exec(SEED, "systemctl", "stop", "rabbitmq-server")
         _start_a_member(healthy, THIRD)
         healthy.exec(SEED, "systemctl", "start", "rabbitmq-server")
-        _rabbitmqctl(healthy, SECOND, handling.format("pause_minority"))
+        _handle_partitions(healthy, SECOND, "pause_minority")
     wait_until(
         lambda: _membership(healthy, SECOND)["result"], 60, lambda: _membership(healthy, SECOND)
     )
@@ -325,14 +338,8 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
 
 
 def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy):
-    for host in BROKERS:
-        # Khepri's minorities stand still whatever this says.
-        _rabbitmqctl(
-            healthy,
-            host,
-            "eval net_kernel:set_net_ticktime(4,0).",
-            "eval application:set_env(rabbit,cluster_partition_handling,pause_minority).",
-        )
+    # Khepri's minorities stand still whatever this says.
+    _notice_partitions(healthy, BROKERS, 4, "pause_minority")
     try:
         healthy.command("cut", THIRD, SEED, SECOND)
 
@@ -351,31 +358,15 @@ def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(health
         assert (state["result"], state["changes"]) == (True, {}), state
     finally:
         healthy.command("heal")
-        _notice_partitions_as_before(healthy, BROKERS)
-
-
-def _notice_partitions_as_before(lab, hosts):
-    for host in hosts:
-        _rabbitmqctl(
-            lab,
-            host,
-            "eval net_kernel:set_net_ticktime(60,0).",
-            "eval application:set_env(rabbit,cluster_partition_handling,pause_minority).",
-        )
+        _notice_partitions(healthy, BROKERS, 60, "pause_minority")
 
 
 def test_both_sides_of_a_partition_are_left_alone(healthy):
     if _members(healthy)[1] is None:
         # Khepri knows no such partitions: a side without majority stops writing.
         return
-    for host in BROKERS:
-        # A partition is noticed after seconds, not a minute, and nobody pauses for it.
-        _rabbitmqctl(
-            healthy,
-            host,
-            "eval net_kernel:set_net_ticktime(4,0).",
-            "eval application:set_env(rabbit,cluster_partition_handling,ignore).",
-        )
+    # A partition is noticed after seconds, not a minute, and nobody pauses for it.
+    _notice_partitions(healthy, BROKERS, 4, "ignore")
     try:
         healthy.command("cut", THIRD, SEED, SECOND)
 
@@ -396,6 +387,6 @@ def test_both_sides_of_a_partition_are_left_alone(healthy):
         healthy.command("heal")
         # As it says.
         healthy.exec(THIRD, "systemctl", "restart", "rabbitmq-server")
-        _notice_partitions_as_before(healthy, (SEED, SECOND))
+        _notice_partitions(healthy, (SEED, SECOND), 60, "pause_minority")
     state = _membership(healthy, THIRD)
     assert (state["result"], state["changes"]) == (True, {})

@@ -1,19 +1,25 @@
 """HAProxy with all its options at once, and back to the article's values."""
 
-import base64
 import contextlib
 import csv
+import functools
 import io
 import json
 import pathlib
 import socket
 import time
-import urllib.request
 
 import pika.exceptions
 import pytest
 
-from tests.integration.lab import BROKERS, HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
+from tests.integration.lab import (
+    BROKERS,
+    HOLDER,
+    STANDBY,
+    VIRTUAL_ADDRESS,
+    fetched,
+    wait_until,
+)
 from tests.sls.conftest import BOTH, FQDN, SECRETS, Compiled, numbered, pillar_of
 
 BALANCERS = {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}
@@ -105,13 +111,7 @@ def statistics(lab, host, proxy):
     return {row["svname"]: row for row in rows if row["pxname"] == proxy}
 
 
-def got(url, user=None, password=None):
-    request = urllib.request.Request(url)
-    if user:
-        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {credentials}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return answer.read().decode()
+got = functools.partial(fetched, seconds=10)
 
 
 def is_lost(connection):
