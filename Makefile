@@ -2,7 +2,7 @@
 #
 #   RELEASE=bookworm|trixie|forky   Debian release of the lab's hosts (demo, test)
 #   RABBIT_HA_LAB=name              the lab to use (demo, clean); default: default
-#   INTERRUPTIONS=all               kill runs at all points that there are tests for (test)
+#   INTERRUPTIONS=all               have a run mend what each kill left, at all points (test)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo clean test lint bench lock venv

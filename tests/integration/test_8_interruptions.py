@@ -1,6 +1,7 @@
 """A run, a minion or a host is killed at a step of the way; one run more and all is well."""
 
 import dataclasses
+import itertools
 import json
 import os
 import typing
@@ -129,47 +130,54 @@ JOIN = begins("state.sls", "rabbit_ha.rabbitmq.clustered")
 BALANCING = begins("state.sls", "rabbit_ha.haproxy")
 JUDGING = runs("keepalived", "--config-test")
 SECOND_JOINED = ended("state.sls", "rabbit_ha.rabbitmq.clustered", on=SECOND)
-POINTS = [
-    Point(killed.run, "before the first step", third_without_data, THIRD,
-          (begins("rabbit_host.readiness"),)),
-    Point(killed.power, "while RabbitMQ is unpacked", third_installed_anew, THIRD,
-          (runs("dpkg", "--unpack"),)),
+# The points of one are met one after another, each by a run after the one that was killed before.
+IN_A_ROW = {
+    "of a broker with an empty disk": (third_installed_anew, [
+        Point(killed.power, "while RabbitMQ is unpacked", third_installed_anew, THIRD,
+              (runs("dpkg", "--unpack"),)),
+        Point(killed.power, "while packages are configured", third_installed_anew, THIRD,
+              (runs("dpkg", "--configure"),)),
+        Point(killed.minion, "while RabbitMQ is stopped for its cookie", third_without_data, THIRD,
+              (COOKIE, has_file(OLD_COOKIE))),
+        Point(killed.power, "while the member forgets what it was", third_without_data, THIRD,
+              (runs("rabbitmqctl", "forget_cluster_node"),)),
+        Point(killed.power, "while it joins", third_without_data, THIRD,
+              (runs("rabbitmqctl", "join_cluster"),)),
+        Point(killed.minion, "before the quorum queues have their replicas back",
+              third_without_data, THIRD, (runs("rabbitmq-queues", "grow"),)),
+    ]),
+    "of a cluster": (brokers_without_data, [
+        Point(killed.run, "before the first step", brokers_without_data, THIRD,
+              (begins("rabbit_host.readiness"),)),
+        Point(killed.run, "between two joins", brokers_without_data, SECOND, (SECOND_JOINED,)),
+        Point(killed.power, "of the seed while definitions are imported", brokers_without_data,
+              SEED, (runs("rabbitmqctl", "import_definitions"),)),
+    ]),
+    "of the load balancers": (balancers_without_configuration, [
+        Point(killed.minion, "while HAProxy judges, on the backup", standby_without_configuration,
+              STANDBY, (BALANCING, runs("haproxy", "-c"))),
+        Point(killed.power, "while keepalived judges, on the master",
+              balancers_without_configuration, HOLDER, (BALANCING, JUDGING)),
+        Point(killed.run, "while messages are sent", deployed, HOLDER,
+              (begins("rabbit_report.host"), serves_clients)),
+    ]),
+}  # fmt: skip
+MORE_POINTS = [
     Point(killed.minion, "while packages are configured", standby_installed_anew, STANDBY,
           (runs("dpkg", "--configure"),)),
-    Point(killed.power, "while RabbitMQ is stopped for its cookie", third_without_data, THIRD,
-          (COOKIE, has_file(OLD_COOKIE))),
-    Point(killed.minion, "while it joins", third_without_data, THIRD,
-          (runs("rabbitmqctl", "join_cluster"),)),
-    Point(killed.power, "while the member forgets what it was", third_without_data, THIRD,
-          (runs("rabbitmqctl", "forget_cluster_node"),)),
-    Point(killed.power, "while it joins", third_without_data, THIRD,
-          (runs("rabbitmqctl", "join_cluster"),)),
-    Point(killed.minion, "before the quorum queues have their replicas back", third_without_data,
-          THIRD, (runs("rabbitmq-queues", "grow"),)),
-    Point(killed.power, "of the seed while definitions are imported", brokers_without_data, SEED,
-          (runs("rabbitmqctl", "import_definitions"),)),
-    Point(killed.minion, "while HAProxy judges, on the backup", standby_without_configuration,
-          STANDBY, (BALANCING, runs("haproxy", "-c"))),
-    Point(killed.power, "while keepalived judges, on the master", balancers_without_configuration,
-          HOLDER, (BALANCING, JUDGING)),
-    Point(killed.run, "while messages are sent", deployed, HOLDER,
-          (begins("rabbit_report.host"), serves_clients)),
-]  # fmt: skip
-MORE_POINTS = [
     Point(killed.run, "between packages and cookie", third_without_data, THIRD,
           (ended("state.sls", "rabbit_ha.prepared"),)),
     Point(killed.minion, "while it predicts", third_without_data, THIRD,
           (begins("state.apply", "rabbit_ha"),)),
     Point(killed.run, "while apt is at work", third_installed_anew, THIRD,
           (runs("apt-get", "install"),)),
-    Point(killed.power, "while packages are configured", third_installed_anew, THIRD,
-          (runs("dpkg", "--configure"),)),
-    Point(killed.minion, "while RabbitMQ is stopped for its cookie", third_without_data, THIRD,
+    Point(killed.power, "while RabbitMQ is stopped for its cookie", third_without_data, THIRD,
           (COOKIE, has_file(OLD_COOKIE))),
     Point(killed.run, "between cookie and join", third_without_data, THIRD, (COOKIE_DONE,)),
+    Point(killed.minion, "while it joins", third_without_data, THIRD,
+          (runs("rabbitmqctl", "join_cluster"),)),
     Point(killed.power, "between join and start of the app", third_without_data, THIRD,
           (JOIN, runs("rabbitmqctl", "start_app"))),
-    Point(killed.run, "between two joins", brokers_without_data, SECOND, (SECOND_JOINED,)),
     Point(killed.power, "of the seed while another one joins", brokers_without_data, SEED,
           (SECOND_JOINED,)),
     Point(killed.minion, "of the seed while definitions are imported", brokers_without_data, SEED,
@@ -180,24 +188,35 @@ MORE_POINTS = [
           (ended("state.sls", "rabbit_ha.haproxy"),)),
 ]  # fmt: skip
 # See CONTRIBUTING.md.
-INSTALLED_ANEW = [SEED]
-if os.environ.get("INTERRUPTIONS") == "all":
-    POINTS = [*POINTS, *MORE_POINTS]
-    INSTALLED_ANEW = [SEED, THIRD]
+ALL = os.environ.get("INTERRUPTIONS") == "all"
 
 
-@pytest.mark.parametrize("point", [point.param() for point in POINTS])
-def test_one_run_more_converges_after_a_kill(deployed_with_messages, point):
-    lab = deployed_with_messages(unless=point.start is brokers_without_data)
-    point.start(lab)
-    with killed.Watch(lab) as watch:
-        for moment in point.moments:
-            moment(watch, point.host)
-        point.what(watch, point.host)
+@pytest.mark.parametrize("name", IN_A_ROW)
+def test_runs_that_are_killed_one_after_another_converge_in_the_end(deployed_with_messages, name):
+    _killed(deployed_with_messages, *IN_A_ROW[name])
+
+
+if ALL:
+    EACH = [*itertools.chain(*(points for _, points in IN_A_ROW.values())), *MORE_POINTS]
+
+    @pytest.mark.parametrize("point", [point.param() for point in EACH])
+    def test_one_run_more_converges_after_a_kill(deployed_with_messages, point):
+        _killed(deployed_with_messages, point.start, [point])
+
+
+def _killed(deployed_with_messages, start, points):
+    """Kill a run at each of some points; then one run more converges."""
+    lab = deployed_with_messages(unless=start is brokers_without_data)
+    start(lab)
+    for point in points:
+        with killed.Watch(lab) as watch:
+            for moment in point.moments:
+                moment(watch, point.host)
+            point.what(watch, point.host)
     _run_once(lab)
 
 
-@pytest.mark.parametrize("host", INSTALLED_ANEW)
+@pytest.mark.parametrize("host", [SEED, THIRD] if ALL else [SEED])
 def test_a_broker_installed_anew_is_a_member_again_after_one_run(deployed_with_messages, host):
     lab = deployed_with_messages()
     _install_anew(lab, host)
