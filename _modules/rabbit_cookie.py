@@ -132,7 +132,7 @@ def has_right_mode():
 
         salt-call rabbit_cookie.has_right_mode
     """
-    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    user = _user()
     found = __salt__["file.stats"](_path())
     return found["user"] == user and found["mode"] == "0400"
 
@@ -149,7 +149,7 @@ def protect():
 
         salt-call rabbit_cookie.protect
     """
-    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    user = _user()
     try:
         _give(_path(), user)
         os.chmod(_path(), 0o400)
@@ -180,13 +180,18 @@ def write(sealed=None):
         salt-call rabbit_cookie.write
     """
     cookie = _wanted(sealed)
-    user = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    user = _user()
     try:
         return _replace(_path(), cookie, user)
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
             f"{__grains__['id']}: {_path()} could not be written: {err}"
         ) from err
+
+
+def _user():
+    """Tell whose the cookie file is."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
 
 
 def _replace(path, content, user):

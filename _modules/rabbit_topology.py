@@ -414,11 +414,12 @@ def haproxy():
     Compute what ``haproxy.cfg`` says on this load balancer.
 
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
-    ``program`` (its path), ``arguments`` (a list: how the program is told what to read),
-    ``servers`` (a list of mappings ``host``, ``address``, ``port``, ``management_port``,
-    ``check`` and ``options``, a list of what else its line says), ``binds`` (a mapping from
-    each listener to a list of what it binds to) and ``probe`` (a list of lines: what a check
-    does). Built from source, it has the option that metrics need.
+    ``program`` (its path), ``unit_as_built`` (the path of a source build's unit file),
+    ``arguments`` (a list: how the program is told what to read), ``servers`` (a list of
+    mappings ``host``, ``address``, ``port``, ``management_port``, ``check`` and ``options``,
+    a list of what else its line says), ``binds`` (a mapping from each listener to a list of
+    what it binds to) and ``probe`` (a list of lines: what a check does).
+    Built from source, it has the option that metrics need.
 
     See http://docs.haproxy.org/2.6/configuration.html.
 
@@ -430,6 +431,7 @@ def haproxy():
     """
     view = dict(settings()["haproxy"])
     view["program"] = _program("haproxy", view["install"])
+    view["unit_as_built"] = _unit_as_built(view["service"])
     view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
     hosts = settings()["hosts"]
@@ -464,6 +466,11 @@ def haproxy():
 def _program(name, install):
     """Tell where a program is: the package's, or the link to the build that is used."""
     return f"/usr{'/local' if install == 'source' else ''}/sbin/{name}"
+
+
+def _unit_as_built(service):
+    """Tell where a build's unit is: systemd looks there before it looks at a package's."""
+    return f"/usr/local/lib/systemd/system/{service}.service"
 
 
 def _bind(bind, virtual_addresses):
@@ -552,8 +559,9 @@ def keepalived():
     Compute what ``keepalived.conf`` says on this load balancer.
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
-    concrete: ``program``, its path; ``arguments``, a list: how the program is told what to
-    read; ``router_id``; ``address``, this host's own; ``notify_script``, its path;
+    concrete: ``program``, its path; ``unit_as_built``, the path of a source build's unit
+    file; ``arguments``, a list: how the program is told what to read; ``router_id``;
+    ``address``, this host's own; ``notify_script``, its path;
     ``include``, the pattern of the files in ``config_dir``; and ``instances``, a mapping
     from name to what each VRRP instance says: ``state``, ``priority``, ``interface``,
     ``virtual_addresses`` (as keepalived takes them) and the like, ``authenticates``
@@ -579,6 +587,7 @@ def keepalived():
         vrrp["auth_pass_at"] = f"rabbit_ha:{vrrp['said_at']['auth_pass']}:auth_pass"
         vrrp["peers"] = unicast_peers() if vrrp["unicast"] else []
     view["program"] = _program("keepalived", view["install"])
+    view["unit_as_built"] = _unit_as_built(view["service"])
     view["arguments"] = ["--dont-fork", "--use-file", view["config_file"]]
     view["address"] = host().get("address")
     view["notify_script"] = os.path.join(os.path.dirname(view["script"]), "vrrp_state.sh")

@@ -607,7 +607,13 @@ def _timeouts(view):
 
 def _line(view, key, default):
     """Tell what RabbitMQ reads in a line of its configuration, as a text: without a comment."""
-    return str(view.rabbitmq["config"].get(key, default)).split("#", 1)[0].strip()
+    text = str(view.rabbitmq["config"].get(key, default)).strip()
+    return text[1:-1] if _is_quoted(view, text) else text.split("#", 1)[0].strip()
+
+
+def _is_quoted(view, text):
+    """Tell whether quotes are around a value: RabbitMQ 3.10.8 takes them for a part of it."""
+    return not view.is_before(3, 11) and bool(QUOTED.fullmatch(text))
 
 
 def _seconds_of(text):
@@ -984,10 +990,9 @@ def _config(view):
     """Lines of rabbitmq.conf are none that pillar says elsewhere, or that stop RabbitMQ."""
     for key, value in view.rabbitmq["config"].items():
         path = f"rabbitmq:config:{key}"
-        # RabbitMQ 3.10.8 takes quotes for a part of the value, 4.0.5 for what is around it.
-        quotes_count = not view.is_before(3, 11)
-        if re.search(r"\S#", str(value)) and not (quotes_count and QUOTED.fullmatch(str(value))):
-            expected = "the value in single quotes" if quotes_count else "a value without it"
+        if re.search(r"\S#", str(value)) and not _is_quoted(view, str(value)):
+            no_quotes = view.is_before(3, 11)
+            expected = "a value without it" if no_quotes else "the value in single quotes"
             why = "which begins a comment: RabbitMQ would read what is before it"
             yield _error(path, _Said("a #"), expected, why)
         for name, (place, why) in SAID_ELSEWHERE.items():

@@ -1,5 +1,4 @@
 {%- set haproxy = salt['rabbit_topology.haproxy']() %}
-{%- set unit_as_built = '/usr/local/lib/systemd/system/' ~ haproxy.service ~ '.service' %}
 include:
   - rabbit_ha.hosts.named
   - rabbit_ha.haproxy.installed_from_{{ haproxy.install }}
@@ -16,7 +15,7 @@ systemd brings a HAProxy that died back:
 {%- if haproxy.install == 'source' %}
     - require:
       - haproxy_build: HAProxy is built from source
-{%- elif salt['file.file_exists'](unit_as_built) %}
+{%- elif salt['file.file_exists'](haproxy.unit_as_built) %}
     - require:
       - pkg: HAProxy is installed
 {%- else %}

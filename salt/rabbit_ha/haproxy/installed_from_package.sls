@@ -15,6 +15,6 @@ HAProxy is installed:
 No HAProxy from source is in use:
   haproxy_build.absent:
     - name: /usr/local/sbin/haproxy
-    - unit: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - unit: {{ haproxy.unit_as_built }}
     - require:
       - pkg: HAProxy is installed

@@ -21,8 +21,7 @@ HAProxy is built from source:
 
 systemd runs HAProxy as built:
   file.managed:
-    # Where systemd looks before it looks at a package's units.
-    - name: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - name: {{ haproxy.unit_as_built }}
     - source: salt://rabbit_ha/haproxy/files/haproxy.service.j2
     - template: jinja
     - makedirs: true
@@ -36,6 +35,6 @@ systemd runs HAProxy as built:
 systemd uses the unit of HAProxy as built:
   rabbit_failover.unit_in_use:
     - name: {{ haproxy.service | json }}
-    - unit: /usr/local/lib/systemd/system/{{ haproxy.service }}.service
+    - unit: {{ haproxy.unit_as_built }}
     - require:
       - file: systemd runs HAProxy as built

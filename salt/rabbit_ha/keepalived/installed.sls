@@ -1,5 +1,4 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
-{%- set unit_as_built = '/usr/local/lib/systemd/system/' ~ keepalived.service ~ '.service' %}
 include:
   - rabbit_ha.hosts.named
   - rabbit_ha.keepalived.installed_from_{{ keepalived.install }}
@@ -16,7 +15,7 @@ systemd brings a keepalived that died back:
 {%- if keepalived.install == 'source' %}
     - require:
       - keepalived_build: keepalived is built from source
-{%- elif salt['file.file_exists'](unit_as_built) %}
+{%- elif salt['file.file_exists'](keepalived.unit_as_built) %}
     - require:
       - pkg: keepalived is installed
 {%- else %}

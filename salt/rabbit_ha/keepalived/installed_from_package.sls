@@ -12,6 +12,6 @@ keepalived is installed:
 No keepalived from source is in use:
   keepalived_build.absent:
     - name: /usr/local/sbin/keepalived
-    - unit: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - unit: {{ keepalived.unit_as_built }}
     - require:
       - pkg: keepalived is installed

@@ -21,8 +21,7 @@ keepalived is built from source:
 
 systemd runs keepalived as built:
   file.managed:
-    # Where systemd looks before it looks at a package's units.
-    - name: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - name: {{ keepalived.unit_as_built }}
     - source: salt://rabbit_ha/keepalived/files/keepalived.service.j2
     - template: jinja
     - makedirs: true
@@ -35,6 +34,6 @@ systemd runs keepalived as built:
 systemd uses the unit of keepalived as built:
   rabbit_failover.unit_in_use:
     - name: {{ keepalived.service | json }}
-    - unit: /usr/local/lib/systemd/system/{{ keepalived.service }}.service
+    - unit: {{ keepalived.unit_as_built }}
     - require:
       - file: systemd runs keepalived as built

@@ -1251,7 +1251,7 @@ def test_without_load_balancers_messages_go_to_the_brokers_port(world, broker):
 def test_messages_go_where_haproxy_listens(world, broker):
     world.pillar["haproxy"] = {"rabbitmq_cluster": {"bind": "192.168.123.124:5672"}}
     world.pillar["keepalived"] = {"virtual_addresses": ["192.168.123.124/24"]}
-    answer = world.runner.verify(messages=1)
+    answer = world.runner.verify(messages=1, patience=0)
     assert [sent["address"] for sent in answer["data"]["messages"]] == ["192.168.123.124:5672"]
 
 
