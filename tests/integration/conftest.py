@@ -5,6 +5,7 @@ The tests run in file order: bare hosts first, then the deployment, then the
 faults. A test that breaks something restores it.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -86,17 +87,38 @@ def salt_master(lab, salt_factories):
     )
     with factory.started():
         lab.wait_for_minions()
-        _have_minions_log(lab)
         yield factory
 
 
-def _have_minions_log(lab):
-    """What is searched for secrets is to hold more than what goes wrong."""
-    setting = f"echo 'log_level_logfile: {LOG_LEVEL}' > /etc/salt/minion.d/tests.conf"
-    script = f"mkdir -p /etc/salt/minion.d; {setting}; systemctl restart salt-minion"
+@contextlib.contextmanager
+def talkative_minions(lab):
+    """
+    Have minions log all they can for a while.
+
+    What is searched for secrets is to hold more than what goes wrong; it takes them twice
+    the time.
+    """
+    config = "/etc/salt/minion.d/tests.conf"
+    _restart_minions(
+        lab, f"mkdir -p /etc/salt/minion.d; echo log_level_logfile: {LOG_LEVEL} > {config}"
+    )
+    yield
+    _restart_minions(lab, f"rm {config}")
+
+
+def _restart_minions(lab, script):
+    """Restart minions after a command on each host."""
+    command = ("sh", "-c", f"{script}; systemctl restart salt-minion")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda host: lab.exec(host, "sh", "-c", script), lab.hosts))
+        list(pool.map(lambda host: lab.exec(host, *command), lab.hosts))
     lab.wait_for_minions()
+
+
+@pytest.fixture(scope="module")
+def talkative(deployed):
+    """Minions that log all they can, for a module's tests."""
+    with talkative_minions(deployed):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -107,19 +129,25 @@ def bare(lab, salt_master):
 
 
 @pytest.fixture(scope="session")
-def recorder(lab, tmp_path_factory):
-    """Records argv of all processes and all events from here on."""
-    with Recorder(lab, tmp_path_factory.mktemp("recorded")) as recording:
-        yield recording
+def deployed(bare, tmp_path_factory):
+    """
+    The hosts after a plan and one deployment, which are ``plan`` and ``deployment``.
 
-
-@pytest.fixture(scope="session")
-def deployed(bare, recorder):
-    """The hosts after a plan and one deployment, which are ``plan`` and ``deployment``."""
-    bare.plan = bare.salt_run("rabbit_ha.plan", "--out=json")
-    bare.deployment = bare.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
+    What was recorded of them is ``recorder``.
+    """
+    folder = tmp_path_factory.mktemp("recorded")
+    with talkative_minions(bare), Recorder(bare, folder) as bare.recorder:
+        bare.plan = bare.salt_run("rabbit_ha.plan", "--out=json")
+        bare.deployment = bare.salt_run("state.orchestrate", "orch.rabbit_ha", "--out=json")
     assert bare.deployment.returncode == 0, bare.deployment.stdout + bare.deployment.stderr
     return bare
+
+
+@pytest.fixture
+def recorder(lab, tmp_path):
+    """Records argv of all processes and all events of a test."""
+    with Recorder(lab, tmp_path) as recording:
+        yield recording
 
 
 @pytest.fixture

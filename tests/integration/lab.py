@@ -56,7 +56,7 @@ class Lab:
         self.release = release
         self.pillar = pillar
         self.hosts = hosts
-        self.plan = self.deployment = None
+        self.plan = self.deployment = self.recorder = None
         self.well = self.broken = False
         self._began = time.time()
 

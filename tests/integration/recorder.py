@@ -11,6 +11,8 @@ import subprocess
 import threading
 import time
 
+from tests.integration.lab import wait_until
+
 
 class Recorder:
     """
@@ -38,7 +40,13 @@ class Recorder:
             stdout=self._events,
             stderr=subprocess.DEVNULL,
         )
+        wait_until(self._listens, 60, lambda: "salt-run state.event says nothing")
         return self
+
+    def _listens(self):
+        """Cause an event, and tell whether any was heard."""
+        self.lab.salt_run("salt.cmd", "test.ping")
+        return self.events() != ""
 
     def __exit__(self, *_):
         self._stop.set()
@@ -62,7 +70,6 @@ class Recorder:
 
     def events(self):
         """All that was on the event bus so far, as text."""
-        self._events.flush()
         return self.events_file.read_text(errors="replace")
 
 

@@ -175,11 +175,11 @@ def test_status_is_json_for_scripts(deployed):
     assert data["load_balancers"][STANDBY]["vrrp"] == {"VI_1": "BACKUP"}
 
 
-def test_nothing_gave_a_secret_away(deployed, recorder):
+def test_nothing_gave_a_secret_away(deployed):
     secrets = deployed.secrets()
     runs = (deployed.plan, deployed.deployment)
     outputs = [text for run in runs for text in (run.stdout, run.stderr)]
-    assert_nothing_gave_away(secrets, deployed, recorder, outputs)
+    assert_nothing_gave_away(secrets, deployed, deployed.recorder, outputs)
     admin = {"admin's password": secrets["admin's password"]}
     assert_rabbitmq_has_no_clear_text(admin, deployed, BROKERS)
 
