@@ -32,16 +32,16 @@ HAProxy has a group of its own:
 HAProxy has a user that nobody can log in as:
   user.present:
     - name: {{ haproxy.global.user | json }}
+    # An account that is there already is somebody's, and stays as it is. (Salt loads all
+    # modules that there are where a state has `unless`.)
+{%- if not salt['user.info'](haproxy.global.user) %}
     - gid: {{ haproxy.global.group | json }}
     - system: true
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
     # As the packages have it; nothing is there.
     - home: /var/lib/haproxy
+{%- endif %}
     - createhome: false
-    # An account that is there already is somebody's, and stays as it is.
-    - unless:
-      - fun: user.info
-        name: {{ haproxy.global.user | json }}
     - require:
       - group: HAProxy has a group of its own
 

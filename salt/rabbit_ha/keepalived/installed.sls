@@ -32,12 +32,12 @@ keepalived has a folder for its configuration:
 keepalived has a user without rights for its check:
   user.present:
     - name: {{ keepalived.script_user | json }}
+    # An account that is there already is somebody's, and stays as it is. (Salt loads all
+    # modules that there are where a state has `unless`.)
+{%- if not salt['user.info'](keepalived.script_user) %}
     - system: true
     - usergroup: true
     - shell: {{ salt['rabbit_topology.settings']().nologin }}
     - home: /nonexistent
+{%- endif %}
     - createhome: false
-    # An account that is there already is somebody's, and stays as it is.
-    - unless:
-      - fun: user.info
-        name: {{ keepalived.script_user | json }}

@@ -32,16 +32,15 @@ RabbitMQ has its configuration:
       - group: RabbitMQ has a group that may read its configuration
       - rabbit_node: RabbitMQ's clients reach it as it expects them
       - rabbit_configuration: A configuration of RabbitMQ that others wrote is kept
+{%- if not salt['service.status'](rabbitmq.service) %}
 
+# A node that runs without a list would not notice it.
 RabbitMQ knows its plugins before its first start:
   file.managed:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
     - contents: '[{{ salt['rabbit_topology.plugins']() | join(',') }}].'
     - makedirs: true
     - mode: '0644'
-    # An existing list is not replaced but added to, online, further on; a node that runs
-    # without one would not notice it.
+    # An existing list is not replaced but added to, online, further on.
     - replace: false
-    - unless:
-      - fun: service.status
-        name: {{ rabbitmq.service | json }}
+{%- endif %}
