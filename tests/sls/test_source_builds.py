@@ -128,9 +128,12 @@ def test_a_build_has_the_option_that_its_metrics_need(compiled, given):
 
 
 def test_nobody_can_log_in_as_haproxy(balancer):
-    chunk = balancer().state("HAProxy has a user that nobody can log in as")
+    pillar = source()
+    # An account that this machine has would be left as it is.
+    pillar["rabbit_ha"]["haproxy"]["global"] = {"user": "rabbit-ha-none"}
+    chunk = balancer(pillar).state("HAProxy has a user that nobody can log in as")
     assert (chunk["name"], chunk["gid"], chunk["shell"]) == (
-        "haproxy",
+        "rabbit-ha-none",
         "haproxy",
         {"Debian": "/usr/sbin/nologin", "RedHat": "/sbin/nologin"}[balancer.os_family],
     )
