@@ -237,19 +237,21 @@ class Lab:
         private = folder / "cache" / "pillar"
         yield from _files(folder, lambda path, mode: path.parent != private or mode & 0o044)
 
-    def files_of(self, host, wanted):
+    def files_of(self, host, wanted, since=None):
         """
         Yield path and content of what a host wrote; what came with a package is older.
 
         wanted
             Function that takes a path, as in the host, and a mode and tells whether to.
+        since
+            From when on, in seconds since 1970; from the lab's beginning on unless given.
         """
         written = pathlib.Path(self.status()["hosts"][host]["root"]).parent / "upper"
 
         def inside(path):
             return f"/{path.relative_to(written)}"
 
-        since = self._began
+        since = self._began if since is None else since
         for path, content in _files(written, lambda path, mode: wanted(inside(path), mode), since):
             yield inside(path), content
 
