@@ -10,10 +10,16 @@ import time
 import salt.client
 
 
-def main(config, seconds, *hosts):
-    """Ask until nobody is missing or the time is over; see the module's description."""
+def answering(config, seconds, hosts):
+    """Ask until nobody is missing or the time is over; yield each host as soon as it answers.
+
+    Parameters:
+        config: path of the master's configuration file.
+        seconds: how long to keep asking.
+        hosts: their names.
+    """
     missing = set(hosts)
-    deadline = time.monotonic() + float(seconds)
+    deadline = time.monotonic() + seconds
     while missing and time.monotonic() < deadline:
         try:
             # A new client each time: it reads the master's key, which may not be there at first.
@@ -24,14 +30,14 @@ def main(config, seconds, *hosts):
             for answer in answers:
                 for host in set(answer or ()) & missing:
                     missing.discard(host)
-                    print(host, flush=True)
+                    yield host
                 if not missing:
                     break
         except Exception as err:  # noqa: BLE001 - the master may still be starting
             print(err, file=sys.stderr, flush=True)
         time.sleep(0.2)
-    return bool(missing)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    for answered in answering(sys.argv[1], float(sys.argv[2]), sys.argv[3:]):
+        print(answered, flush=True)

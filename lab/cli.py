@@ -103,6 +103,10 @@ def parser():
     added.add_argument("--pillar", type=Path, metavar="DIR", help="pillar folder to use instead")
     added.add_argument("--no-master", action="store_true", help="leave the Salt master to you")
     verb("down", "remove the lab and everything that belongs to it")
+    text = "build the image of a release's hosts beforehand, unless there is one"
+    added = verbs.add_parser("image", help=text, description=text)
+    added.add_argument("release", metavar="RELEASE", choices=RELEASES, help=", ".join(RELEASES))
+    added.set_defaults(name=None)
     added = verb("status", "show what runs")
     added.add_argument("--json", action="store_true", help="for programs")
     for name, text in {
@@ -163,6 +167,15 @@ def _up(options):
     return 0
 
 
+def _image(options):
+    from lab import image
+    from lab.progress import Progress
+
+    with Progress() as progress:
+        image.ensure(options.release, progress)
+    return 0
+
+
 def _down(options):
     from lab import lifecycle, record
     from lab.progress import Progress
@@ -218,6 +231,7 @@ def _fault(options):
 _VERBS = {
     "up": _up,
     "down": _down,
+    "image": _image,
     "status": _status,
     **dict.fromkeys(("poweroff", "boot", "reinstall", "cut", "heal", "freeze", "thaw"), _fault),
 }

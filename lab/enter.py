@@ -32,6 +32,18 @@ def in_host(lab, name, command):
     Raises:
         LabError: the host is not running.
     """
+    return _attached(*command_in_host(lab, name, command))
+
+
+def command_in_host(lab, name, command):
+    """Tell how to run a command as root in a host; the parameters are those of in_host.
+
+    Returns:
+        The control group to make its own below, the command and its environment.
+
+    Raises:
+        LabError: the host is not running.
+    """
     lab.check_hosts([name])
     state = host.state(lab, name)
     if state == host.OFF:
@@ -44,7 +56,7 @@ def in_host(lab, name, command):
     enter = ["nsenter", f"--target={host.leader(lab, name)}", "--all", "--wdns=/root", "--"]
     # Among the host's own processes: what is started here freezes and dies with the host, and
     # the host's systemd may move it, as it does when Salt installs a package.
-    return _attached(host.group(lab, name) / host.PAYLOAD, [*enter, *command], environment)
+    return host.group(lab, name) / host.PAYLOAD, [*enter, *command], environment
 
 
 def beside_master(lab, command):

@@ -11,17 +11,22 @@ import os
 import pathlib
 import stat
 import subprocess
-import sys
 import time
 import urllib.request
 
 import pika
 import pika.exceptions
 import pytest
+import salt.client
 import salt.config
 import salt.pillar
+import salt.utils.args
 import salt.utils.dictupdate
 import yaml
+
+from lab import cgroup, enter, lifecycle, record
+from lab.answers import answering
+from lab.errors import LabError
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 # Two runs of the tests on one machine need labs of different names.
@@ -91,12 +96,30 @@ class Lab:
         return [*outside, CHECKOUT / "bin" / "lab", "--name", self.name, verb, *arguments]
 
     def status(self):
-        """What ``bin/lab status --json`` says."""
-        return json.loads(self.command("status", "--json").stdout)
+        """What ``bin/lab status --json`` says, without starting that."""
+        return lifecycle.status(record.require(self.name))
 
-    def exec(self, host, *command, check=True, **kwargs):
-        """Run a command in a host; returns the CompletedProcess."""
-        return self.command("exec", host, "--", *command, check=check, **kwargs)
+    def exec(self, host, *command, check=True, timeout=900, **kwargs):
+        """Run a command in a host as ``bin/lab exec`` does; returns the CompletedProcess."""
+        try:
+            group, line, environment = enter.command_in_host(
+                record.require(self.name), host, command
+            )
+        except LabError as err:
+            assert not check, err
+            return subprocess.CompletedProcess(command, err.exit_code, "", str(err))
+        done = subprocess.run(
+            cgroup.command_in(group / "tests", line),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=environment,
+            **kwargs,
+        )
+        if check:
+            assert done.returncode == 0, f"{host} {command}: {done.stdout}{done.stderr}"
+        return done
 
     def salt_run(self, *arguments, check=False):
         """Run salt-run; returns the CompletedProcess."""
@@ -113,19 +136,36 @@ class Lab:
             finally:
                 enter_network(before)
 
-    def salt(self, target, *arguments):
-        """Run a function on minions; returns a mapping from minion to its return."""
-        done = self.command(
-            "salt", "--out=json", "--static", "--timeout=60", target, *arguments, check=False
-        )
-        return json.loads(done.stdout)
+    def salt(self, target, function, *arguments, timeout=60):
+        """
+        Run a function on minions as the program ``salt`` does, without starting that.
+
+        target
+            Pattern, or list of names.
+        arguments
+            As one types them.
+
+        Returns a mapping from minion to its return.
+        """
+        with self.network():
+            return salt.client.LocalClient(self._config_file()).cmd(
+                target,
+                function,
+                salt.utils.args.parse_input(arguments),
+                tgt_type="list" if isinstance(target, list) else "glob",
+                timeout=timeout,
+            )
+
+    def _config_file(self):
+        """The master's configuration file."""
+        return str(pathlib.Path(self.status()["master"]["config_dir"]) / "master")
 
     def applied(self, host, sls, *arguments):
         """Apply an SLS of RabbitMQ's as the orchestration does; returns its states by their IDs."""
         orchestrated = 'pillar={"rabbit_ha_orchestrated": true}'
         # A join and what comes before it take their time.
-        command = ("state.apply", f"rabbit_ha.rabbitmq.{sls}", orchestrated, "--timeout=300")
-        returned = self.salt(host, *command, *arguments)[host]
+        command = ("state.apply", f"rabbit_ha.rabbitmq.{sls}", orchestrated)
+        returned = self.salt(host, *command, *arguments, timeout=300)[host]
         assert isinstance(returned, dict), returned
         return {state["__id__"]: state for state in returned.values()}
 
@@ -167,8 +207,8 @@ class Lab:
 
     def states(self):
         """The master's file root beside the project's, for SLS files to try."""
-        config_file = pathlib.Path(self.status()["master"]["config_dir"]) / "master"
-        return pathlib.Path(yaml.safe_load(config_file.read_text())["file_roots"]["base"][-1])
+        config = yaml.safe_load(pathlib.Path(self._config_file()).read_text())
+        return pathlib.Path(config["file_roots"]["base"][-1])
 
     @contextlib.contextmanager
     def pillar_changed(self, changes, role=None):
@@ -225,8 +265,7 @@ class Lab:
 
     def pillar_of(self, minion):
         """Compile a minion's pillar as the master does, without a job that would be kept."""
-        config_file = pathlib.Path(self.status()["master"]["config_dir"]) / "master"
-        opts = salt.config.master_config(str(config_file))
+        opts = salt.config.master_config(self._config_file())
         opts["id"] = f"{opts['id']}_master"
         return salt.pillar.Pillar(opts, {"id": minion}, minion, "base").compile_pillar()
 
@@ -257,10 +296,10 @@ class Lab:
 
     def wait_for_minions(self, hosts=None, seconds=240):
         """Wait until the minions of some hosts, or all, answer; a busy machine takes its time."""
-        config_file = pathlib.Path(self.status()["master"]["config_dir"]) / "master"
-        asked = [sys.executable, CHECKOUT / "lab" / "answers.py", config_file, str(seconds)]
-        done = self.command("run", "--", *asked, *(hosts or self.hosts), check=False)
-        assert done.returncode == 0, f"only these answer: {done.stdout.split()}; {done.stderr}"
+        wanted = set(hosts or self.hosts)
+        with self.network():
+            answered = set(answering(self._config_file(), seconds, wanted))
+        assert answered == wanted, f"only these answer: {sorted(answered)}"
 
     def wait_until_all_serve(self, seconds=90):
         """Wait until brokers and load balancers say so; asking them is faster than status is."""

@@ -1,5 +1,7 @@
 """Before the deployment: predictions, refusals, and what one host does alone."""
 
+import json
+
 import pytest
 
 from tests.integration.lab import BROKERS, HOLDER, HOSTS
@@ -12,6 +14,17 @@ def _installed(lab, host):
     return [
         name for name in PACKAGES if lab.exec(host, "dpkg", "-s", name, check=False).returncode == 0
     ]
+
+
+def test_bin_lab_does_and_says_what_the_tests_do_and_see_without_starting_it(bare):
+    assert json.loads(bare.command("status", "--json").stdout) == bare.status()
+    command = (HOLDER, "--", "sh", "-c", "cat /proc/1/cgroup; env; pwd; hostname; exit 3")
+    done = bare.command("exec", *command, check=False)
+    here = bare.exec(HOLDER, *command[2:], check=False)
+    assert (done.returncode, done.stdout) == (here.returncode, here.stdout) == (3, done.stdout)
+    asked = ("*", "test.kwarg", "number=1", "test=True")
+    told = bare.command("salt", "--out=json", "--static", *asked).stdout
+    assert json.loads(told) == bare.salt(*asked)
 
 
 def test_highstate_in_test_mode_predicts_on_bare_hosts_and_raises_nothing(bare):

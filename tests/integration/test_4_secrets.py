@@ -159,8 +159,7 @@ def pillar_with_secrets(lab):
 def test_what_fails_gives_no_secret_away(broken, recorder):
     outputs = []
     with pillar_with_secrets(broken):
-        targets = ",".join(FAILED)
-        returns = broken.salt("-L", targets, "state.apply", "broken", "--timeout=300")
+        returns = broken.salt(list(FAILED), "state.apply", "broken", timeout=300)
         outputs.append(str(returns))
         for host, states in FAILED.items():
             failed = [s for s in returns[host].values() if s["result"] is False]

@@ -56,7 +56,7 @@ def shared(another_lab_for_a_module):
 
 
 def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(shared):
-    returns = shared.salt("*", "state.highstate", "--timeout=300")
+    returns = shared.salt("*", "state.highstate", timeout=300)
     failed = [(h, s["comment"]) for h in returns for s in returns[h].values() if not s["result"]]
     assert not failed
     done = shared.salt_run("rabbit_ha.verify", "--out=json")
@@ -64,7 +64,7 @@ def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(shared
     seen = json.loads(done.stdout)
     members = ["rabbit@mq1", "rabbit@mq10", "rabbit@mq2"]
     assert all(sorted(broker["members"]) == members for broker in seen["brokers"].values())
-    assert _changed(shared.salt("*", "state.highstate", "--timeout=300")) == []
+    assert _changed(shared.salt("*", "state.highstate", timeout=300)) == []
 
 
 def test_the_cookie_changes_as_the_runbook_says_and_is_given_away_nowhere(shared, tmp_path):

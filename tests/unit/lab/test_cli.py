@@ -6,7 +6,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from lab import cli, faults, record
+from lab import cli, faults, image, record
 from lab.errors import UsageError
 
 
@@ -72,12 +72,20 @@ def test_parses_up():
     assert (found.release, found.no_master, found.name) == ("trixie", True, "x")
 
 
+def test_an_image_is_built_of_the_release_asked_for(monkeypatch):
+    build = create_autospec(image.ensure)
+    monkeypatch.setattr(image, "ensure", build)
+    monkeypatch.setattr(cli, "_check_root", lambda: None)
+    assert cli.main(["image", "forky"]) == 0
+    assert build.call_args.args[0] == "forky"
+
+
 def test_parses_cut_with_peers():
     found = cli.parser().parse_args(["cut", "a", "b", "master"])
     assert (found.host, found.peers) == ("a", ["b", "master"])
 
 
-@pytest.mark.parametrize("arguments", [["up", "--release", "sarge"], ["nonsense"], [], ["cut"]])
+@pytest.mark.parametrize("arguments", [["up", "--release", "sarge"], ["image"], ["nonsense"], [], ["cut"]])
 def test_refuses_what_it_does_not_know(arguments):
     with pytest.raises(SystemExit) as refused:
         cli.parser().parse_args(arguments)
