@@ -85,7 +85,9 @@ def test_parses_cut_with_peers():
     assert (found.host, found.peers) == ("a", ["b", "master"])
 
 
-@pytest.mark.parametrize("arguments", [["up", "--release", "sarge"], ["image"], ["nonsense"], [], ["cut"]])
+@pytest.mark.parametrize(
+    "arguments", [["up", "--release", "sarge"], ["image"], ["nonsense"], [], ["cut"]]
+)
 def test_refuses_what_it_does_not_know(arguments):
     with pytest.raises(SystemExit) as refused:
         cli.parser().parse_args(arguments)
