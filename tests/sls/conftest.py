@@ -55,9 +55,14 @@ def numbered(brokers, load_balancers, domain=""):
 
 
 class Compiled:
-    """What Salt makes of the file root for one minion."""
+    """
+    What Salt makes of the file root for one minion.
+
+    ``functions`` is a mapping: execution functions that are called in place of Salt's.
+    """
 
     def __init__(self, folder, minion, pillar, os_family, **extra):
+        self.functions = {}
         hosts = pillar.get("rabbit_ha", {}).get("hosts", {})
         address = hosts.get(minion, {}).get("address", "198.51.100.1")
         self.minion = minion
@@ -86,7 +91,10 @@ class Compiled:
 
     def _highstate(self):
         """Set up Salt's compiler; one of them compiles once."""
-        return salt.state.HighState(self.opts, initial_pillar=self.pillar)
+        highstate = salt.state.HighState(self.opts, initial_pillar=self.pillar)
+        for name, function in self.functions.items():
+            highstate.state.functions[name] = function
+        return highstate
 
     def low(self, sls=None):
         """

@@ -11,6 +11,7 @@ from tests.sls.conftest import (
     MINIONS,
     OS_FAMILIES,
     SECRETS,
+    Compiled,
     numbered,
     pillar_of,
 )
@@ -309,7 +310,21 @@ def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled, ins
     ]
 
 
+PLUGINS_BEFORE = "RabbitMQ knows its plugins before its first start"
+
+
 def test_a_list_of_plugins_on_the_host_is_not_replaced(compiled):
-    state = compiled().state("RabbitMQ knows its plugins before its first start")
+    state = compiled().state(PLUGINS_BEFORE)
     assert state["replace"] is False
     assert state["contents"] == "[rabbitmq_management]."
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_plugins_are_listed_for_a_node_that_starts_and_enabled_in_one_that_runs(
+    tmp_path, os_family, runs
+):
+    host = Compiled(tmp_path, "rabbitmq-node1", pillar_of(), os_family)
+    host.functions["service.status"] = lambda name: runs and name == "rabbitmq-server"
+    assert (PLUGINS_BEFORE in host.ids()) is not runs
+    assert host.state("RabbitMQ's plugins are enabled")["fun"] == "plugins_enabled"
