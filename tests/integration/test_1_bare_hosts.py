@@ -22,7 +22,7 @@ def test_bin_lab_does_and_says_what_the_tests_do_and_see_without_starting_it(bar
     done = bare.command("exec", *command, check=False)
     here = bare.exec(HOLDER, *command[2:], check=False)
     assert (done.returncode, done.stdout) == (here.returncode, here.stdout) == (3, done.stdout)
-    asked = ("*", "test.kwarg", "number=1", "test=True")
+    asked = ("*", "test.arg_clean", "number=1", "test=True")
     told = bare.command("salt", "--out=json", "--static", *asked).stdout
     assert json.loads(told) == bare.salt(*asked)
 
