@@ -22,8 +22,12 @@ SLS = sorted(
     for folder in ("rabbit_ha", "orch")
     for path in (ROOT / "salt" / folder).rglob("*.sls")
 )
-BROKER_SLS = [sls for sls in SLS if ".haproxy" not in sls and ".keepalived" not in sls]
-BALANCER_SLS = [sls for sls in SLS if ".rabbitmq" not in sls]
+# Has a state only on a host that was a load balancer: see the test of it.
+NO_BALANCER = "rabbit_ha.no_load_balancer"
+BROKER_SLS = [
+    sls for sls in SLS if sls != NO_BALANCER and ".haproxy" not in sls and ".keepalived" not in sls
+]
+BALANCER_SLS = [sls for sls in SLS if sls != NO_BALANCER and ".rabbitmq" not in sls]
 JOINS = "RabbitMQ is a member of the cluster"
 NAMED = "The cluster has its name"
 DEFINED = "The cluster has its vhosts, users and policies"
@@ -308,6 +312,34 @@ def test_keepalived_judges_its_main_file_and_its_snippets_together(compiled, ins
         # The one that will run, whatever else PATH finds.
         f"/usr/{'local/' if install == 'source' else ''}sbin/keepalived",
     ]
+
+
+@pytest.mark.parametrize("sls", [None, "rabbit_ha.prepared"])
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_a_host_that_is_no_load_balancer_any_more_stops_what_made_it_one_first(
+    tmp_path, os_family, sls
+):
+    host = Compiled(tmp_path, "rabbitmq-node1", pillar_of(), os_family)
+    written = {
+        f"/etc/{program}/{program}.{ending}": f"Written by Salt: pillar rabbit_ha:{program}"
+        for program, ending in {"haproxy": "cfg", "keepalived": "conf"}.items()
+    }
+    host.functions["file.contains"] = lambda path, text: written.get(path) == text
+    ended = [chunk for chunk in host.low(sls) if chunk["__sls__"] == NO_BALANCER]
+    assert [(chunk["name"], chunk["fun"], chunk["enable"]) for chunk in ended] == [
+        ("keepalived", "dead", False),
+        ("haproxy", "dead", False),
+    ]
+    ids = host.ids(sls)
+    assert ids.index(ended[-1]["__id__"]) < ids.index("RabbitMQ is installed")
+
+
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1"])
+def test_what_others_balance_with_on_a_broker_and_a_load_balancer_go_on(tmp_path, minion):
+    host = Compiled(tmp_path, minion, pillar_of(), "Debian")
+    # A broker may have a HAProxy of somebody else's; a load balancer has this project's.
+    host.functions["file.contains"] = lambda path, text: minion != "rabbitmq-node1"
+    assert not [chunk for chunk in host.low() if chunk["fun"] == "dead"]
 
 
 PLUGINS_BEFORE = "RabbitMQ knows its plugins before its first start"

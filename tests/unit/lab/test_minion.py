@@ -1,6 +1,7 @@
 """A minion's settings and keys."""
 
 import yaml
+from cryptography.hazmat.primitives import serialization
 
 from lab import minion
 
@@ -8,6 +9,12 @@ from lab import minion
 def test_config_names_minion_and_master():
     found = yaml.safe_load(minion.config("node1", "10.0.0.254"))
     assert (found["id"], found["master"]) == ("node1", "10.0.0.254")
+
+
+def test_a_host_that_makes_its_own_key_makes_it_as_the_lab_does(tmp_path):
+    public = minion.write_pair(tmp_path, "minion").encode()
+    size = serialization.load_pem_public_key(public).key_size
+    assert yaml.safe_load(minion.config("node1", "10.0.0.254"))["keysize"] == size
 
 
 def test_keys_are_made_once_and_kept_private(tmp_path):
