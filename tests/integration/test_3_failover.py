@@ -59,6 +59,22 @@ def test_address_moves_when_the_holder_loses_power(healthy):
     healthy.wait_for_minions()
 
 
+def test_address_moves_for_good_from_a_host_that_is_no_load_balancer_any_more(healthy):
+    def applied(mode):
+        return healthy.salt(HOLDER, "state.apply", "rabbit_ha.no_load_balancer", mode)[HOLDER]
+
+    with healthy.pillar_changed({"hosts": {HOLDER: {"roles": ["broker"]}}}):
+        predicted = applied("test=true").values()
+        assert [state["result"] for state in predicted] == [None, None], predicted
+        assert healthy.holders() == [HOLDER]
+        assert all(state["changes"] for state in applied("test=false").values())
+        _moves_to_standby_within_5_seconds(healthy)
+        again = applied("test=false").values()
+        assert [(state["result"], state["changes"]) for state in again] == [(True, {})] * 2, again
+    assert healthy.salt_run("state.orchestrate", "orch.rabbit_ha").returncode == 0
+    assert healthy.holders() == [HOLDER]
+
+
 def test_killed_keepalived_leaves_one_holder(healthy):
     healthy.exec(HOLDER, "pkill", "-KILL", "-x", "keepalived")
     wait_until(lambda: healthy.holders() == [HOLDER], 20, lambda: f"held by {healthy.holders()}")
