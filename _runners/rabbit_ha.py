@@ -35,6 +35,8 @@ COOKIE_STATE = "The Erlang cookie is the cluster's"
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
 HANGS = "unreachable"
+# Seconds that a minion may take to load modules that were brought there.
+LOADED_WITHIN = 30
 # Seconds until a host that has not answered is asked whether it is still at the job: one
 # that is goes on being waited for, one that lost it, as by a power failure, is not.
 ASKED_AFTER = 15
@@ -355,15 +357,11 @@ def ready(patience=300, interval=2):
     answers = _call(hosts, "rabbit_host.readiness", [list(served)], timeout=10)
     problems = _silent(answers)
     if not problems:
-        # A minion without our modules answers too: that the function is not there.
-        current = {
-            host: answer["return"]["jobs"]
-            for host, answer in answers.items()
-            if answer["ok"] and answer["return"]["modules"] == served
-        }
-        problems = _brought_modules([host for host in hosts if host not in current])
+        jobs = _jobs_where_current(answers, served)
+        lacking = [host for host in hosts if host not in jobs]
+        problems = _bring_modules(lacking, served, jobs, min(patience, LOADED_WITHIN), interval)
     if not problems:
-        problems, waited = _await_free(hosts, current, patience, interval)
+        problems, waited = _await_free(hosts, jobs, patience, interval)
         warnings = [*warnings, *waited]
     return {"problems": problems, "warnings": warnings, "hosts": hosts}
 
@@ -402,15 +400,45 @@ def _why_silent(host, keys):
     )
 
 
-def _brought_modules(hosts):
-    """Bring the project's modules to hosts; returns the problems."""
+def _jobs_where_current(answers, served):
+    """Map the hosts that said that they have the modules that are served to their jobs."""
+    # A minion without any answers too: that there is no such function.
+    return {
+        host: answer["return"]["jobs"]
+        for host, answer in answers.items()
+        if answer["ok"] and answer["return"]["modules"] == served
+    }
+
+
+def _bring_modules(hosts, served, jobs, patience, interval):
+    """
+    Bring the project's modules to hosts, and see that they are there; returns the problems.
+
+    jobs
+        Mapping from host to its running jobs, which those of these hosts are added to.
+    """
     # Less than sync_all, which asks the master for twenty kinds of modules.
     synced = _call(hosts, SYNC, [[] for _ in SYNC])
-    return [
+    problems = [
         f"{host}: the modules could not be brought there: {answer['return']}"
         for host, answer in synced.items()
         if not answer["ok"]
     ]
+    started, lacking = time.monotonic(), hosts
+    while lacking and not problems:
+        answers = _call(lacking, "rabbit_host.readiness", [list(served)], timeout=10)
+        jobs |= _jobs_where_current(answers, served)
+        lacking = [host for host in lacking if host not in jobs]
+        if time.monotonic() - started >= patience:
+            problems = [
+                f"{host}: the modules were brought there, yet they are not what the master serves. "
+                f"Next, on {host}: df /var/cache/salt; then salt {host} saltutil.clear_cache, and "
+                "run again"
+                for host in lacking
+            ]
+        elif lacking:
+            time.sleep(interval)
+    return problems
 
 
 def _await_free(hosts, jobs, patience, interval):

@@ -483,13 +483,35 @@ def test_modules_go_only_to_the_hosts_that_lack_them(world):
     missing = CommandExecutionError("'rabbit_host.readiness' is not available.")
     fresh = ready_host(world)
     stale = {**fresh, "modules": {**fresh["modules"], "modules/rabbitmqctl.py": None}}
-    seen = {"rabbitmq-node2": stale, "haproxy-keeplive-node1": missing}
-    world.answers("rabbit_host.readiness", lambda host: seen.get(host, fresh))
-    world.answers("saltutil.running", [])
+    # The second of them takes a moment more to load what it got.
+    seen = {"rabbitmq-node2": [stale, fresh], "haproxy-keeplive-node1": [missing, missing, fresh]}
+    world.answers(
+        "rabbit_host.readiness", lambda host: seen[host].pop(0) if host in seen else fresh
+    )
     for function in SYNC:
         world.answers(function, ["modules.rabbitmqctl"])
-    assert world.runner.ready()["problems"] == []
-    assert [call[0] for call in world.calls(SYNC)] == [["rabbitmq-node2", "haproxy-keeplive-node1"]]
+    assert world.runner.ready(interval=0)["problems"] == []
+    lacking = ["rabbitmq-node2", "haproxy-keeplive-node1"]
+    assert [call[0] for call in world.calls(SYNC)] == [lacking]
+    assert [call[0] for call in world.calls("rabbit_host.readiness")] == [
+        BROKERS + BALANCERS,
+        lacking,
+        lacking[1:],
+    ]
+    assert world.calls("saltutil.running") == []
+
+
+def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
+    fresh = ready_host(world)
+    stale = {**fresh, "modules": {**fresh["modules"], "modules/rabbitmqctl.py": "0" * 64}}
+    world.answers(
+        "rabbit_host.readiness", lambda host: stale if host == "rabbitmq-node2" else fresh
+    )
+    for function in SYNC:
+        world.answers(function, [])
+    [problem] = world.runner.ready(patience=0)["problems"]
+    assert problem.startswith("rabbitmq-node2: the modules were brought there, yet they are not")
+    assert "salt rabbitmq-node2 saltutil.clear_cache" in problem
 
 
 def test_a_silent_minion_stops_the_deployment_before_any_host_is_touched(world):
@@ -613,10 +635,12 @@ def planned(world):
 def test_a_plan_brings_the_modules_to_hosts_that_lack_them_or_tells_why_it_cannot(world):
     world.answers("state.apply", state_return(True))
     # As a minion answers that has never had them.
-    world.answers("rabbit_host.readiness", CommandExecutionError("is not available"))
+    missing = dict.fromkeys(BROKERS + BALANCERS, CommandExecutionError("is not available"))
+    world.answers(
+        "rabbit_host.readiness", lambda host: missing.pop(host, None) or ready_host(world)
+    )
     for function in SYNC:
         world.answers(function, [])
-    world.answers("saltutil.running", [])
     assert verdict(world.runner.plan())["says"] == "nothing to do"
     functions = [function for _, function, _, _ in world.minions._calls]
     assert functions.index(SYNC) < functions.index("state.apply")
