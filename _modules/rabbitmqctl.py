@@ -427,7 +427,7 @@ def forget_cluster_node(node, at=None, offline=False):
     _written()
 
 
-def quorum_queues_on(node, at=None, gone=False):
+def quorum_queues_on(node, at=None):
     """
     List the quorum queues that have a replica on a node, which need not run.
 
@@ -435,10 +435,6 @@ def quorum_queues_on(node, at=None, gone=False):
         Erlang node name of the member that has the replicas.
     at : the local node
         Erlang node name to ask.
-    gone : False
-        Only those whose replica does not run there. A member that lost its data and
-        started again gets the metadata back from RabbitMQ 4.3's other members by itself,
-        and is one of them as before; its replicas it does not get.
 
     Returns a list of mappings with ``vhost`` and ``name``.
 
@@ -454,23 +450,47 @@ def quorum_queues_on(node, at=None, gone=False):
     """
     return [
         {"vhost": queue["vhost"], "name": queue["name"]}
-        for queue in _replicated_queues(at)
-        if node in queue["members"] and not (gone and node in queue["online"])
+        for queue in quorum_queues(at)
+        if node in queue["members"]
     ]
 
 
-def _replicated_queues(at):
-    """List all quorum queues: ``vhost``, ``name``, ``members`` and ``online``, lists of nodes."""
+def quorum_queues(at=None):
+    """
+    List all quorum queues, and where their replicas are.
+
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of mappings with ``vhost``, ``name``, ``members`` (the nodes that have a
+    replica) and ``online`` (those whose replica runs), both lists of Erlang node names.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.quorum_queues
+    """
     queues = export_definitions(at).get("queues", [])
     found = []
     for vhost in sorted({q["vhost"] for q in queues if q.get("type", "quorum") == "quorum"}):
-        columns = ("name", "members", "online")
+        columns = ("name", "type", "members", "online")
         arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
         text = _checked(arguments, f"listing the replicas of {vhost}", node=at)
-        # Queues of other types have none of them.
+        # Streams have replicas as well.
         found += [
-            {column: queue[column] or () for column in columns} | {"vhost": vhost}
+            {
+                "vhost": vhost,
+                "name": queue["name"],
+                "members": list(queue["members"] or ()),
+                "online": list(queue["online"] or ()),
+            }
             for queue in _json(text, "list_queues")
+            if queue["type"] == "quorum"
         ]
     return found
 
@@ -517,7 +537,8 @@ def grow(node, vhost, queues):
         List of their names.
 
     Returns a list of mappings with ``name`` and ``result``, one for each queue that
-    had no replica there.
+    had no replica there. RabbitMQ 3.10 says ``ok`` of one that got none, too: see
+    :func:`quorum_queues`.
 
     Raises CommandExecutionError when that fails.
 

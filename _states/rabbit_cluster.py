@@ -117,7 +117,7 @@ def joined(
         _settle(ret, name, found, wanted)
         renews = used and not discard_local_data
         if __opts__["test"]:
-            _predict_the_rest(ret, wanted["may_discard"], renews)
+            _predict_the_rest(ret, wanted, renews)
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _replace_member_without_replicas(ret, wanted)
@@ -320,15 +320,20 @@ def _set_aside(found, wanted, changes):
     _start_service(found, wanted, changes)
 
 
-def _predict_the_rest(ret, uses_up, renews):
+def _predict_the_rest(ret, wanted, renews):
     """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return") or _lost_replicas()
+    lost = _replicas_to_join_anew_for(ret)
+    if lost:
+        contact = _contact_to_join_anew_with(lost, wanted)
+        ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
+        ret["comment"] += f"; would have left the cluster and joined {contact} anew"
+    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return") or lost
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
         ret["comment"] += "; quorum queues would have got their replicas here back"
-    if uses_up:
+    if wanted["may_discard"]:
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
     if renews:
@@ -343,46 +348,74 @@ def _names(queues):
     return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
 
 
-def _lost_replicas():
+def _dead_replicas():
     """
-    List the quorum queues whose replicas here went with the data of a member that is one again.
+    List the quorum queues with a replica here, and those of them whose replica does not run.
 
-    Looked for once in each store of metadata that the node has had.
+    Looked for once in each store of metadata that the node has had: RabbitMQ 4.3's other members
+    take one back that lost its data, without its replicas.
     """
     store = __salt__["rabbit_membership.metadata_store"]()
     if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
-        return []
+        return [], []
     me = __salt__["rabbit_topology.node_name"]()
-    return __salt__["rabbitmqctl.quorum_queues_on"](me, gone=True)
+    mine = [queue for queue in __salt__["rabbitmqctl.quorum_queues"]() if me in queue["members"]]
+    return mine, [queue for queue in mine if me not in queue["online"]]
+
+
+def _replicas_to_join_anew_for(ret):
+    """
+    List the quorum queues that a member without any of its replicas has to join anew for.
+
+    They cannot do without them otherwise: they count as members that do not answer. One that
+    has other replicas did not lose its data; of it this is told.
+    """
+    mine, dead = _dead_replicas()
+    if len(dead) < len(mine):
+        if dead:
+            ret["warnings"] = [
+                f"of {', '.join(_names(dead))} the replica here does not run. Next: journalctl -u "
+                "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME"
+            ]
+        return []
+    return dead
+
+
+def _contact_to_join_anew_with(lost, wanted):
+    """Name the member to leave and join again, or raise where something would be lost."""
+    me = __salt__["rabbit_topology.node_name"]()
+    running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
+    others = [node for node in wanted["contacts"] if node in running and node != me]
+    content = __salt__["rabbit_membership.queues_on_disk"](others[0]) if others else []
+    # Without a majority elsewhere, what there may be on this disk is all there is.
+    alone = [queue for queue in lost if 2 * len(queue["online"]) <= len(queue["members"])]
+    if others and not alone and (not content or wanted["may_discard"]):
+        return others[0]
+    why = "is the only one that runs"
+    if others and alone:
+        why = f"{', '.join(_names(alone))} has no majority of replicas elsewhere"
+    elif others:
+        why = f"holds {', '.join(content)}"
+    raise CommandExecutionError(
+        f"this node lost its data, and {', '.join(_names(lost))} count on replicas here; "
+        f"it has to join anew, but {why}. Move what is needed elsewhere, then run again"
+    )
 
 
 def _replace_member_without_replicas(ret, wanted):
-    """
-    Join anew where RabbitMQ 4.3 took a member back that had lost its data, without its replicas.
-
-    Its queues cannot do without them otherwise: they count as members that do not answer.
-    """
-    lost = _lost_replicas()
+    """Join anew where RabbitMQ 4.3 took a member back that had lost its data."""
+    lost = _replicas_to_join_anew_for(ret)
     if lost:
-        me = __salt__["rabbit_topology.node_name"]()
-        running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
-        others = [node for node in wanted["contacts"] if node in running and node != me]
-        content = __salt__["rabbit_membership.queues_on_disk"](others[0]) if others else []
-        if not others or (content and not wanted["may_discard"]):
-            why = f"holds {', '.join(content)}" if content else "is the only one that runs"
-            raise CommandExecutionError(
-                f"this node lost its data, and {', '.join(_names(lost))} count on replicas here; "
-                f"it has to join anew, but {why}. Move what is needed elsewhere, then run again"
-            )
+        contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"]("before joining")
-        _rejoin(others[0], wanted)
-        ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {others[0]}"}
+        _rejoin(contact, wanted)
+        ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         __salt__["rabbit_notes.delete"]("returns_to")
         found = _awaited_verdict(wanted)
         if found["verdict"] not in ("joined", "seed"):
             raise CommandExecutionError(_refusal(found, wanted))
     store = __salt__["rabbit_membership.metadata_store"]()
-    if store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+    if "warnings" not in ret and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
@@ -400,12 +433,37 @@ def _return_replicas(ret):
             if queue["result"] != "ok"
         ]
         if failed:
-            raise CommandExecutionError(
-                f"the node is a member, but quorum queues got no replica back: "
-                f"{', '.join(failed)}. Next: run again, or rabbitmq-queues grow {me} all"
-            )
+            raise CommandExecutionError(_no_replicas(me, failed))
+    without = _await_replicas(me, queues)
+    if without:
+        raise CommandExecutionError(_no_replicas(me, _names(without)))
     __salt__["rabbit_notes.delete"]("replicas_to_return")
     ret["changes"]["quorum_queues"] = _names(queues)
+
+
+def _await_replicas(me, queues):
+    """Give the replicas here a moment to start; returns the queues, of those, that have none."""
+    for wait in (1, 2, 4, None):
+        running = {
+            (queue["vhost"], queue["name"]): me in queue["members"] and me in queue["online"]
+            for queue in __salt__["rabbitmqctl.quorum_queues"]()
+        }
+        # One that was deleted meanwhile needs none.
+        without = [
+            queue for queue in queues if not running.get((queue["vhost"], queue["name"]), True)
+        ]
+        if wait is None or not without:
+            return without
+        time.sleep(wait)
+
+
+def _no_replicas(me, failed):
+    """Say what to do about quorum queues that have no replica here."""
+    return (
+        f"the node is a member, but quorum queues got no replica back: {', '.join(failed)}. Next: "
+        "see that their other members run, then run again; of one that lists this node and does "
+        f"not run here: rabbitmq-queues delete_member --vhost VHOST NAME {me} first"
+    )
 
 
 _ACTIONS = {

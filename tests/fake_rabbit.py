@@ -57,21 +57,25 @@ class Node:
     definitions: dict = dataclasses.field(default_factory=fresh_definitions)
     queues: list = dataclasses.field(default_factory=list)
     ram: bool = False
-    replicas: list = dataclasses.field(default_factory=list)
-    lost_replicas: list = dataclasses.field(default_factory=list)
     version: str = VERSION
 
 
 class Rabbits:
-    """All brokers, by Erlang node name."""
+    """All brokers, by Erlang node name, and the ``quorum`` queues of their cluster."""
 
     def __init__(self, *names, clustered=()):
+        self.quorum = []
         self.nodes = {
             name: Node(members=set(clustered) if name in clustered else {name}) for name in names
         }
 
     def __getitem__(self, name):
         return self.nodes[name]
+
+    def has_quorum_queue(self, name, members, online, vhost="/"):
+        """Let there be a quorum queue: its replicas are on some nodes and run on some."""
+        queue = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
+        self.quorum.append(queue)
 
     def running(self, name):
         """Name the members of a node's cluster that run and know each other."""
@@ -193,22 +197,39 @@ class Rabbitmqctl(Breakable):
                 raise CommandExecutionError(f"RabbitMQ on node {node} must be stopped")
             for name in self._rabbits[at or self._me].members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
+            self._lose_replicas(node)
 
-    def quorum_queues_on(self, node, at=None, gone=False):
-        if gone:
-            return list(self._rabbits[node].lost_replicas)
-        return list(self._rabbits[at or self._me].replicas)
+    def quorum_queues(self, at=None):
+        return copy.deepcopy(self._rabbits.quorum)
+
+    def quorum_queues_on(self, node, at=None):
+        return [
+            {"vhost": queue["vhost"], "name": queue["name"]}
+            for queue in self._rabbits.quorum
+            if node in queue["members"]
+        ]
 
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):
             return []
-        gone, self._rabbits[at or self._me].replicas = self._rabbits[at or self._me].replicas, []
-        return [{**queue, "size": 2, "result": "ok"} for queue in gone]
+        here = self.quorum_queues_on(node)
+        self._lose_replicas(node)
+        return [{**queue, "size": 2, "result": "ok"} for queue in here]
+
+    def _lose_replicas(self, node):
+        for queue in self._rabbits.quorum:
+            for where in ("members", "online"):
+                queue[where] = [member for member in queue[where] if member != node]
 
     def grow(self, node, vhost, queues):
-        if not self._takes("grow", node, vhost, queues):
-            return []
-        return [{"vhost": vhost, "name": name, "size": 3, "result": "ok"} for name in queues]
+        # RabbitMQ 3.10 says so of those that got none, too.
+        said = [{"vhost": vhost, "name": name, "size": 3, "result": "ok"} for name in queues]
+        if self._takes("grow", node, vhost, queues):
+            for queue in self._rabbits.quorum:
+                if queue["vhost"] == vhost and queue["name"] in queues:
+                    queue["members"].append(node)
+                    queue["online"].append(node)
+        return said
 
     def set_cluster_name(self, name):
         self._app_runs()

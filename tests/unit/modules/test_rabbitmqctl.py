@@ -515,18 +515,27 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
         members = {"a": ["rabbit@b", "rabbit@a"], "b": "", "d": ["rabbit@a"]}
         # Of a the replica on b is there in name only.
         listed = [
-            {"name": name, "members": nodes, "online": ["rabbit@a"] if nodes else ""}
+            {
+                "name": name,
+                "type": "quorum" if name != "b" else "classic",
+                "members": nodes,
+                "online": ["rabbit@a"] if nodes else "",
+            }
             for name, nodes in members.items()
         ]
+        stream = {"name": "s", "type": "stream", "members": ["rabbit@b"], "online": []}
+        listed.append(stream)
         return {**DONE, "stdout": json.dumps(listed)}
 
     run.side_effect = answer
     replica = [{"vhost": "/", "name": "a"}]
     assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == replica
-    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a", gone=True) == replica
-    assert rabbitmqctl.quorum_queues_on("rabbit@a", "rabbit@a", gone=True) == []
+    assert rabbitmqctl.quorum_queues("rabbit@a") == [
+        {"vhost": "/", "name": "a", "members": ["rabbit@b", "rabbit@a"], "online": ["rabbit@a"]},
+        {"vhost": "/", "name": "d", "members": ["rabbit@a"], "online": ["rabbit@a"]},
+    ]
     asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
-    assert asked == ["/"] * 3
+    assert asked == ["/"] * 2
 
 
 def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):

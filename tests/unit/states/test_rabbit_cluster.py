@@ -402,7 +402,8 @@ REJOINS = [
 def ghost():
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].members = {ME}
-    rabbits[SEED].replicas = [{"vhost": "/", "name": "orders"}, {"vhost": "v", "name": "a b"}]
+    for name, vhost in (("orders", "/"), ("a b", "v")):
+        rabbits.has_quorum_queue(name, CONTACTS, [SEED, THIRD], vhost)
     return rabbits
 
 
@@ -417,19 +418,18 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     assert host.writes == [*REJOINS, ("grow", ME, "v", ["a b"])]
 
 
-def taken_back_without_replicas(host):
+def taken_back_without_replicas(broker, online=(SEED, THIRD), **kwargs):
     """A member that lost its data and that RabbitMQ 4.3 has taken back by itself."""
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits.has_quorum_queue("orders", CONTACTS, online)
+    host = broker(rabbits, **kwargs)
     store = host.node_dir / "coordination" / ME / "RABBITQUID"
-    store.mkdir(parents=True)
-    lost = [{"vhost": "/", "name": "orders"}]
-    host.rabbits[ME].lost_replicas = host.rabbits[SEED].replicas = lost
+    store.mkdir(parents=True, exist_ok=True)
+    return host
 
 
 def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broker):
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    host = broker(rabbits)
-    host.rabbits = rabbits
-    taken_back_without_replicas(host)
+    host = taken_back_without_replicas(broker)
     ret = host.joined()
     assert ret["result"] is True, ret["comment"]
     assert ret["changes"]["quorum_queues"] == ["orders in /"]
@@ -437,24 +437,47 @@ def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broke
     assert host.backups == [ret["changes"]["backup"]]
     assert host.writes == REJOINS
     # Asked once in each store of metadata.
+    host.rabbits.quorum.clear()
+    host.rabbits.has_quorum_queue("orders", CONTACTS, [SEED, THIRD])
     assert host.joined()["changes"] == {}
 
 
-def test_in_test_mode_it_would_get_its_replicas_back(broker):
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    host = broker(rabbits, test=True)
-    host.rabbits = rabbits
-    taken_back_without_replicas(host)
+def test_in_test_mode_it_would_join_anew_and_get_its_replicas_back(broker):
+    host = taken_back_without_replicas(broker, test=True)
     ret = host.joined()
-    assert (ret["result"], ret["changes"]) == (None, {"quorum_queues": ["orders in /"]})
+    assert ret["result"] is None
+    assert ret["changes"] == {
+        "cluster": {"old": "without its replicas", "new": f"with {SEED}"},
+        "quorum_queues": ["orders in /"],
+    }
+    assert f"would have left the cluster and joined {SEED} anew" in ret["comment"]
     assert host.writes == []
 
 
-def test_one_that_holds_a_classic_queue_by_now_is_left_as_it_is(broker):
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    host = broker(rabbits)
-    host.rabbits = rabbits
-    taken_back_without_replicas(host)
+@pytest.mark.parametrize("test", [False, True])
+def test_a_replica_that_does_not_run_beside_one_that_does_is_told_and_nothing_is_left(broker, test):
+    host = taken_back_without_replicas(broker, test=test)
+    host.rabbits.has_quorum_queue("only here", [ME], [ME])
+    for _ in range(2):
+        ret = host.joined()
+        assert (ret["result"], ret["changes"]) == (True, {})
+        [warning] = ret["warnings"]
+        assert "of orders in / the replica here does not run" in warning
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_queue_without_a_majority_elsewhere_keeps_the_node_as_it_is(broker, test):
+    host = taken_back_without_replicas(broker, online=[SEED], test=test)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "orders in / has no majority of replicas elsewhere" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_one_that_holds_a_classic_queue_by_now_is_left_as_it_is(broker, test):
+    host = taken_back_without_replicas(broker, test=test)
     host.keeps_queue("invoices")
     ret = host.joined()
     assert ret["result"] is False
@@ -568,7 +591,47 @@ def test_a_quorum_queue_that_gets_no_replica_is_told(broker):
     ret = host.joined()
     assert ret["result"] is False
     assert "orders in /: error: timeout" in ret["comment"]
-    assert f"rabbitmq-queues grow {ME} all" in ret["comment"]
+    assert "see that their other members run, then run again" in ret["comment"]
+
+
+@pytest.mark.parametrize("phantom", [False, True])
+def test_a_queue_that_only_is_said_to_have_got_its_replica_is_told_until_it_has(
+    broker, monkeypatch, phantom
+):
+    rabbits = ghost()
+    host = broker(rabbits)
+    waited = []
+    monkeypatch.setattr(host.states.time, "sleep", waited.append)
+    host.rabbitmqctl.lost.add("grow")
+    if phantom:
+        # One that could not shrink, and that lists the node still.
+        host.states.__salt__["rabbitmqctl.shrink"] = lambda node, at=None: []
+        monkeypatch.setattr(host.rabbitmqctl, "_lose_replicas", lambda node: None)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "quorum queues got no replica back: orders in /, a b in v" in ret["comment"]
+    assert f"rabbitmq-queues delete_member --vhost VHOST NAME {ME}" in ret["comment"]
+    assert waited == [1, 2, 4]
+    if phantom:
+        for queue in rabbits.quorum:
+            queue["members"].remove(ME)
+    host.rabbitmqctl.lost.clear()
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["quorum_queues"]) == (True, ["orders in /", "a b in v"])
+    assert host.joined()["changes"] == {}
+
+
+def test_a_queue_that_was_deleted_meanwhile_needs_no_replica(broker):
+    rabbits = ghost()
+    host = broker(rabbits)
+    grow = host.rabbitmqctl.grow
+
+    def deleted_afterwards(node, vhost, queues):
+        rabbits.quorum[:] = [queue for queue in rabbits.quorum if queue["vhost"] != vhost]
+        return grow(node, vhost, queues)
+
+    host.states.__salt__["rabbitmqctl.grow"] = deleted_afterwards
+    assert host.joined()["result"] is True
 
 
 def forgotten(vm=False):
