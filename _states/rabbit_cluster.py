@@ -105,7 +105,7 @@ def joined(
         found = _awaited_verdict(wanted)
         if cookie_is_carried and _waits_for_the_cookie(found):
             comment = (
-                f"not a member yet ({found['detail']}): the orchestration carries the seed's "
+                f"cannot be judged yet ({found['detail']}): the orchestration carries the seed's "
                 "cookie here and then joins. Next: salt-run state.orchestrate orch.rabbit_ha"
             )
             if __opts__["test"]:
@@ -141,9 +141,21 @@ def _predicted(ret, name, comment):
 
 
 def _waits_for_the_cookie(found):
-    """Tell whether a node that stands alone cannot be judged before it has the cookie."""
+    """
+    Tell whether a node cannot be judged before it has the cookie.
+
+    Where it stands alone that is no failure. A member that others refuse is broken, which a
+    plan leaves to the run: that carries the cookie before it judges.
+    """
+    if __opts__["test"] and found["verdict"] == "cookie mismatch" and not _is_me(found["contact"]):
+        return True
     verdicts = ("cookie mismatch", "seed unreachable")
     return found["verdict"] in verdicts and len(found["members"]) < 2
+
+
+def _is_me(node):
+    """Tell whether an Erlang node name is the local node's."""
+    return node == __salt__["rabbit_topology.node_name"]()
 
 
 def _waits_for_others(found):
@@ -211,6 +223,8 @@ def _refusal(found, wanted):
             f"salt {__grains__['id']} rabbit_notes.delete local_data_discarded"
         )
     way_out = _WAY_OUT.get(found["verdict"], "Next: rabbitmqctl cluster_status on each broker")
+    if found["verdict"] == "cookie mismatch" and _is_me(found["contact"]):
+        way_out = "Next: systemctl restart {service} here, one broker after another, then run again"
     return f"{said}. {way_out.format(**_words(found, wanted))}"
 
 

@@ -56,7 +56,8 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         _refuse_where_it_hurts(service, discard_local_data)
         if __opts__["test"]:
             return _would_be_written(ret)
-        was_running = __salt__["service.status"](service)
+        # One that boots has read its cookie already.
+        was_running = __salt__["rabbit_host.service_has_begun"](service)
         if was_running and not __salt__["service.stop"](service):
             raise CommandExecutionError(f"{service} could not be stopped")
         try:
@@ -119,17 +120,16 @@ def _refuse_where_it_hurts(service, discard_local_data):
             "what it holds, and it stops while its cookie changes. If it may stop: systemctl stop "
             f"{service} here, one broker after another, then run again"
         )
-    if not node["status"]:
-        return
-    members = __salt__["rabbit_membership.listed_in"](node["status"])
-    others = members - {__salt__["rabbit_topology.node_name"]()}
+    others = _others_with_its_cookie(node)
     if others:
         raise CommandExecutionError(
-            f"this broker is a member together with {', '.join(sorted(others))}; with another "
+            f"this broker is a member together with {', '.join(others)}; with another "
             "cookie it would lose them. The cookie of a running cluster changes only while all "
             "its nodes are stopped: stop rabbitmq-server on every broker, then run again, or "
             "keep the present cookie: take rabbit_ha:rabbitmq:erlang_cookie out of pillar"
         )
+    if not node["status"]:
+        return
     content = [] if discard_local_data else __salt__["rabbit_membership.local_content"]()
     if content:
         raise CommandExecutionError(
@@ -137,3 +137,23 @@ def _refuse_where_it_hurts(service, discard_local_data):
             f"may stop: systemctl stop {service} here, then run again; if it is to join others "
             f"and all of that may go: rabbit_ha:hosts:{__grains__['id']}:discard_local_data: true"
         )
+
+
+def _others_with_its_cookie(node):
+    """List the members of this broker's cluster that do not refuse its present cookie."""
+    me = __salt__["rabbit_topology.node_name"]()
+    if node["status"]:
+        others = __salt__["rabbit_membership.listed_in"](node["status"]) - {me}
+        # Those that may be off for a while would find it changed.
+        return [one for one in sorted(others) if _state_of(one)["state"] != "cookie mismatch"]
+    found = []
+    for other in __salt__["rabbit_topology.contacts"]():
+        status = _state_of(other)["status"] if other != me else None
+        if status and me in __salt__["rabbit_membership.listed_in"](status):
+            found.append(other)
+    return found
+
+
+def _state_of(node):
+    """Ask another node with the cookie that this host has."""
+    return __salt__["rabbitmqctl.node_state"](node)

@@ -55,6 +55,7 @@ class Broker:
             module = load(f"_modules/{name}.py", salt=salt, grains=grains)
             salt |= functions(name, module)
             if name == "rabbit_membership":
+                self.membership = module
                 module.time = SimpleNamespace(
                     monotonic=time.monotonic,
                     sleep=_no_waiting,
@@ -297,11 +298,30 @@ def test_in_test_mode_a_broker_that_waits_for_the_cookie_predicts_a_join(broker,
     assert ret["changes"]
 
 
-def test_a_member_with_another_cookie_fails_even_if_cookies_are_carried(broker):
+def test_a_member_with_another_cookie_fails_and_a_plan_leaves_it_to_the_run(broker):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].cookie = "OTHER"
+    rabbits[ME].app = False
+    host = broker(rabbits, test=True)
+    host.remembers(*CONTACTS)
+    planned = host.joined(cookie_is_carried=True)
+    assert planned["result"] is None
+    assert "the orchestration carries the seed's cookie" in planned["comment"]
     ret = broker(rabbits).joined(cookie_is_carried=True)
     assert ret["result"] is False
+    assert "salt-run state.orchestrate" in ret["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_member_whose_file_has_another_cookie_than_it_runs_with_is_to_restart(broker, test):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), test=test)
+    host.remembers(*CONTACTS)
+    mismatch = {"state": "cookie mismatch", "status": None, "said": ""}
+    for module in (host.states, host.membership):
+        module.__salt__["rabbitmqctl.node_state"] = lambda node=None, timeout=15: mismatch
+    ret = host.joined(cookie_is_carried=True)
+    assert ret["result"] is False
+    assert "Next: systemctl restart rabbitmq-server here" in ret["comment"]
 
 
 def test_a_failed_join_leaves_the_app_running_where_it_ran(broker):

@@ -58,6 +58,7 @@ class Broker:
             | {
                 "rabbit_membership.local_content": content,
                 "rabbit_membership.listed_in": membership.listed_in,
+                "rabbit_host.service_has_begun": lambda service: self.service.status(service),
             }
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
             | faked("service", self.service, salt.modules.systemd_service)
@@ -122,6 +123,36 @@ def test_the_seed_and_a_broker_to_which_nothing_was_carried_keep_their_cookie(
     ret = host.synced(source, sealed)
     assert (ret["result"], ret["changes"]) == (True, {})
     assert host.writes == []
+
+
+def test_a_node_that_boots_is_stopped_as_one_that_runs(broker):
+    host = broker()
+    host.node.app = False
+    # Not active for Salt, but its VM has read the cookie.
+    host.service.status = lambda name, sig=None: False
+    host.state.__salt__["service.status"] = host.service.status
+    host.state.__salt__["rabbit_host.service_has_begun"] = lambda service: True
+    assert host.synced()["result"] is True
+    assert host.writes == [("stop", SERVICE), ("start", SERVICE), ("write",)]
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("state", ["stopped", "boots"])
+def test_a_member_that_is_off_keeps_the_cookie_of_those_that_run(broker, state, test):
+    host = broker(clustered=[SEED, ME], test=test)
+    host.node.app, host.node.vm = False, state == "boots"
+    ret = host.synced(source="pillar", sealed=None)
+    assert ret["result"] is False
+    assert f"is a member together with {SEED}" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_member_that_the_others_refuse_gets_their_cookie(broker, runs):
+    host = broker(clustered=[SEED, ME])
+    host.node.app = runs
+    host.node.cookie = "OTHER"
+    assert host.synced()["result"] is True
 
 
 def test_a_node_that_did_not_run_is_not_started(broker):
@@ -194,7 +225,7 @@ def test_a_node_that_holds_something_is_not_stopped(broker, test):
 def test_a_node_that_runs_with_another_cookie_than_its_file_is_not_stopped(broker, test):
     host = broker(test=test)
     mismatch = {"state": "cookie mismatch", "status": None, "said": "check the Erlang cookie"}
-    host.state.__salt__["rabbitmqctl.node_state"] = lambda: mismatch
+    host.state.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
     ret = host.synced()
     assert (ret["result"], ret["changes"]) == (False, {})
     assert "not known what it holds" in ret["comment"]
