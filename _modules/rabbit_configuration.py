@@ -54,14 +54,11 @@ def stage(name, source, folder=None, suffix="", snippets=None):
         salt-call rabbit_configuration.stage /etc/haproxy/haproxy.cfg \
             salt://rabbit_ha/haproxy/files/haproxy.cfg.j2
     """
-    files = {f"{folder}/{file}": content for file, content in _snippets(snippets, suffix).items()}
-    present = [path for path in _present(folder, suffix) if str(path) not in files]
-    others = [path for path in present if not path.read_bytes().endswith(MARK)]
-    stale = [str(path) for path in present if path not in others]
-    files[name] = _rendered(name, source, {"snippets": bool(files or others)})
-    _discard_what_killed_runs_left()
-    root = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.")
+    root = None
     try:
+        files, others, stale = _wanted_files(name, source, folder, suffix, snippets)
+        _discard_what_killed_runs_left()
+        root = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}.")
         if folder:
             os.makedirs(_staged(root, folder))
         for path in others:
@@ -70,9 +67,24 @@ def stage(name, source, folder=None, suffix="", snippets=None):
             os.makedirs(os.path.dirname(_staged(root, path)), exist_ok=True)
             _write(_staged(root, path), content)
     except OSError as err:
-        discard({"root": root})
+        if root:
+            discard({"root": root})
         raise CommandExecutionError(f"{name} could not be put together: {err}") from err
     return {"root": root, "files": sorted(files), "stale": stale}
+
+
+def _wanted_files(name, source, folder, suffix, snippets):
+    """
+    Tell which files there are to be.
+
+    Returns a mapping from path to content of Salt's own files, a list of the paths of other
+    people's snippets, and a list of those of Salt's that are no longer wanted.
+    """
+    files = {f"{folder}/{file}": content for file, content in _snippets(snippets, suffix).items()}
+    present = [path for path in _present(folder, suffix) if str(path) not in files]
+    others = [path for path in present if not path.read_bytes().endswith(MARK)]
+    files[name] = _rendered(name, source, {"snippets": bool(files or others)})
+    return files, others, [str(path) for path in present if path not in others]
 
 
 def _discard_what_killed_runs_left():
@@ -369,4 +381,5 @@ def discard(staged):
 
         salt-call rabbit_configuration.discard '{root: /tmp/rabbit_ha.x}'
     """
-    shutil.rmtree(staged["root"])
+    # What is left is removed by the next run.
+    shutil.rmtree(staged["root"], ignore_errors=True)

@@ -200,7 +200,8 @@ def _replace(path, content, user):
     if os.path.exists(path):
         now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
         backup = f"{path}.{now}.bak"
-        shutil.copy2(path, backup)
+        with salt.utils.files.set_umask(0o377):
+            shutil.copy2(path, backup)
         os.chmod(backup, 0o400)
     # Written beside it and renamed: a run that is killed here leaves the old
     # cookie or the new one, never half of one.

@@ -369,6 +369,11 @@ def _is_locked(path):
         return False
     except BlockingIOError:
         return True
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{path} cannot be opened: {err.strerror}. Next: dmesg, and mount, to see whether the "
+            "disk became read-only"
+        ) from err
     return False
 
 

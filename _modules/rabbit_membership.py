@@ -13,6 +13,7 @@ See https://www.rabbitmq.com/docs/clustering.
 
 import base64
 import glob
+import http.client
 import json
 import os
 import re
@@ -410,7 +411,7 @@ def set_data_aside(service):
 
     Returns the folder where the data is now.
 
-    Raises CommandExecutionError when that fails.
+    Raises CommandExecutionError when that fails; a service that ran goes on then.
 
     CLI Example:
 
@@ -420,17 +421,18 @@ def set_data_aside(service):
     """
     me = __salt__["rabbit_topology.node_name"]()
     source = _node_dir(me)
-    kept = f"{os.path.dirname(source)}.aside/{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    kept = os.path.join(_aside(source), f"{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    ran = __salt__["rabbit_host.service_has_begun"](service)
     if not __salt__["service.stop"](service):
         raise CommandExecutionError(f"{__grains__['id']}: {service} could not be stopped")
     try:
-        with salt.utils.files.set_umask(0o077):
-            os.makedirs(os.path.dirname(kept), exist_ok=True)
         os.rename(source, kept)
         # The feature flags of the cluster it was in lie beside its data.
         for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
             os.rename(path, f"{kept}-feature_flags")
     except OSError as err:
+        if ran:
+            __salt__["service.start"](service, no_block=True)
         raise CommandExecutionError(
             f"{__grains__['id']}: {source} could not be set aside: {err}"
         ) from err
@@ -442,6 +444,25 @@ def _node_dir(me):
     """Tell the folder of the node's own data."""
     data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
     return os.path.join(data_dir, "mnesia", me)
+
+
+def _aside(source):
+    """Make the folder for data that is set aside, on the file system where the data is."""
+    beside = os.path.dirname(source)
+    try:
+        for folder in (f"{beside}.aside", os.path.join(beside, ".aside")):
+            with salt.utils.files.set_umask(0o077):
+                os.makedirs(folder, exist_ok=True)
+            if os.stat(folder).st_dev == os.stat(source).st_dev:
+                return folder
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: no folder for data that is set aside: {err}"
+        ) from err
+    raise CommandExecutionError(
+        f"{__grains__['id']}: {source} is a file system of its own, so it cannot be set aside. "
+        "Next: move what is in it away by hand, then run again"
+    )
 
 
 def queues_on_disk(contact):
@@ -541,8 +562,8 @@ def _is_fresh():
         definitions = _api("definitions")
         # What guest may not see among the queues, the definitions have.
         return not (_named(definitions) or definitions["queues"] or _api("queues"))
-    except (OSError, ValueError, KeyError):
-        # No such plugin, or no such user any more.
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        # No such plugin, no such user any more, or another program's port.
         return False
 
 

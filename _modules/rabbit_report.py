@@ -61,6 +61,10 @@ def broker():
         return {"error": f"{found['state']}: {_MEANS[found['state']]}", "state": found["state"]}
     status = found["status"]
     me = __salt__["rabbit_topology.node_name"]()
+    if me not in status["versions"]:
+        names = ", ".join(sorted(status["versions"]))
+        error = f"the node that runs here is none of the topology's: {names}, not {me}"
+        return {"error": f"{error}. Next: hostname", "state": None}
     rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
     return {
         "version": status["versions"][me]["rabbitmq_version"],

@@ -2,6 +2,8 @@
 One broker host: its name, its plugins, and the configuration its node runs with.
 """
 
+import os
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 
@@ -12,8 +14,8 @@ def hostname(name):
     name
         The host name, with or without a domain.
 
-    Refuses where RabbitMQ already keeps data under another name: under the new
-    name it would start empty.
+    Refuses where RabbitMQ keeps data under other names only: under the new name it would
+    start empty. A node that runs is stopped first.
 
     See https://www.rabbitmq.com/docs/clustering#issues-hostname.
     """
@@ -23,18 +25,7 @@ def hostname(name):
         if current.split(".", 1)[0] == name.split(".", 1)[0]:
             ret["comment"] = f"The host is already named {current}"
             return ret
-        data = __salt__["file.find"](
-            __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"],
-            name="rabbit@*",
-            type="d",
-            maxdepth=2,
-        )
-        if data:
-            raise SaltInvocationError(
-                f"this host is named {current} and RabbitMQ has data under that name ({data[0]}); "
-                f"named {name} it would start empty. Use {current} in the topology, or move the "
-                "data away first"
-            )
+        _refuse_to_lose_data(current, name)
         ret["changes"] = {"hostname": {"old": current, "new": name}}
         if __opts__["test"]:
             ret.update(result=None, comment=f"The host would have been named {name}")
@@ -46,6 +37,28 @@ def hostname(name):
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: host name: {err}")
     return ret
+
+
+def _refuse_to_lose_data(current, name):
+    """Raise where RabbitMQ would not find its data under another host name, or uses it now."""
+    rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
+    found = __salt__["file.find"](rabbitmq["data_dir"], name="rabbit@*", type="d", maxdepth=2)
+    # Beside a node's folder are those of its plugins, and what was set aside.
+    found = [
+        path for path in found if not path.endswith("-plugins-expand") and ".aside/" not in path
+    ]
+    wanted = f"rabbit@{name.split('.', 1)[0]}"
+    if found and wanted not in [os.path.basename(path) for path in found]:
+        raise SaltInvocationError(
+            f"this host is named {current} and RabbitMQ has data under another name than the "
+            f"topology's ({found[0]}); named {name} it would start empty. Use the name that its "
+            "data has in the topology, or move the data away first"
+        )
+    if found and __salt__["rabbit_host.service_has_begun"](rabbitmq["service"]):
+        raise CommandExecutionError(
+            f"this host is named {current} and its RabbitMQ runs under that name, while the data "
+            f"of {wanted} is there. Next: systemctl stop {rabbitmq['service']} here, then run again"
+        )
 
 
 def running(name, contacts, timeout=60):
@@ -82,6 +95,8 @@ def running(name, contacts, timeout=60):
         if not ret["changes"]:
             ret["comment"] = f"{name} is already running"
             return ret
+        if __salt__["service.masked"](name):
+            raise CommandExecutionError(f"somebody masked it. Next: systemctl unmask {name}, first")
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been started and enabled")
             return ret

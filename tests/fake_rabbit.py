@@ -352,7 +352,10 @@ class Service(Breakable):
     def __init__(self, node):
         super().__init__()
         self._node = node
-        self.at_boot = True
+        self.at_boot, self.is_masked = True, False
+
+    def masked(self, name, runtime=False, root=None):
+        return self.is_masked
 
     def enabled(self, name, root=None, **kwargs):
         return self.at_boot

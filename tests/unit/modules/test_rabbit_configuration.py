@@ -1,5 +1,6 @@
 """rabbit_configuration: files put together, judged where they lie, and then replaced."""
 
+import errno
 import os
 import pathlib
 import stat
@@ -132,6 +133,21 @@ class _Cp:
 @pytest.fixture
 def host(tmp_path):
     return Host(tmp_path)
+
+
+@pytest.mark.parametrize("full", ["mkdtemp", "rendered"])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch, full):
+    host = Host(tmp_path)
+
+    def fails(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if full == "mkdtemp":
+        monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    else:
+        host.module.__salt__["file.get_managed"] = fails
+    with pytest.raises(CommandExecutionError, match="main.cfg could not be put together.*No space"):
+        host.stage()
 
 
 def test_the_main_file_alone_is_created_once_for_its_owner_only(host):

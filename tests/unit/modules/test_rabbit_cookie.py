@@ -3,10 +3,12 @@
 import getpass
 import os
 import pwd
+import shutil
 import stat
 
 import pytest
 import salt.modules.file
+import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support import TOPOLOGY, load, write_key
@@ -137,6 +139,20 @@ def test_the_cookie_is_written_for_its_user_only_and_the_old_one_is_kept(host, t
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o400
     assert sorted(os.listdir(tmp_path / "joining")) == [".erlang.cookie", os.path.basename(backup)]
     assert joining.has_right_mode() is True
+
+
+def test_the_old_cookie_s_copy_is_private_from_its_first_byte_on(host, monkeypatch):
+    joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE)
+    copystat, modes = shutil.copystat, []
+
+    def copied(source, target, **kwargs):
+        modes.append(stat.S_IMODE(os.stat(target).st_mode))
+        copystat(source, target, **kwargs)
+
+    monkeypatch.setattr(shutil, "copystat", copied)
+    with salt.utils.files.set_umask(0o022):
+        joining.write()
+    assert modes == [0o400]
 
 
 def test_the_cookie_gets_its_user_s_group_also_where_that_has_another_name(

@@ -1,5 +1,6 @@
 """rabbit_host: what systemd and the network say of this host."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -291,6 +292,15 @@ def test_a_package_manager_that_is_at_work_is_waited_for(rabbit_host, monkeypatc
         threading.Timer(0.2, other.communicate, args=[b"\n"]).start()
         rabbit_host.await_package_manager(patience=20, interval=0.05)
     assert other.returncode == 0
+
+
+def test_a_disk_that_became_read_only_is_an_error_with_the_next_command(rabbit_host, monkeypatch):
+    def opened(path, mode):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(rabbit_host, "open", opened, raising=False)
+    with pytest.raises(CommandExecutionError, match="cannot be opened: Read-only.*Next: dmesg"):
+        rabbit_host.await_package_manager(patience=0)
 
 
 def test_a_dpkg_that_cannot_tell_is_an_error(rabbit_host, run, dpkg):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from http.client import BadStatusLine, IncompleteRead
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -414,6 +415,18 @@ def test_a_fresh_node_is_known_by_its_management_api_without_a_vm(judge, monkeyp
     assert module.local_content() == []
     guest = "Basic " + base64.b64encode(b"guest:guest").decode()
     assert asked[0] == ("http://127.0.0.1:15672/api/definitions", guest)
+
+
+@pytest.mark.parametrize("error", [BadStatusLine("\x15"), IncompleteRead(b""), OSError("refused")])
+def test_a_node_whose_management_port_answers_otherwise_is_asked_itself(judge, monkeypatch, error):
+    rabbits = Rabbits(*CONTACTS)
+    module = judge(rabbits)
+
+    def urlopen(request, timeout):
+        raise error
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    assert module.local_content() == []
 
 
 def test_a_queue_that_the_management_api_shows_is_content(judge, monkeypatch):

@@ -125,6 +125,13 @@ def test_alarms_and_partitions_are_put_into_words(broker):
     assert report["partitions"] == [NODES[2]]
 
 
+def test_a_node_under_another_name_than_the_topology_s_is_told(broker):
+    status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
+    report = broker({"state": "running", "status": status, "said": ""}, minion="stranger").broker()
+    assert "is none of the topology's: rabbit@rabbitmq-node1" in report["error"]
+    assert "not rabbit@stranger" in report["error"]
+
+
 def test_a_broker_that_does_not_run_reports_why(broker):
     found = {"state": "app stopped", "status": None, "said": "requires the 'rabbit' app"}
     assert broker(found).broker() == {

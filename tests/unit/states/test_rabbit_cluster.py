@@ -1,6 +1,8 @@
 """rabbit_cluster: joins only where that is safe, says what it would do, checks what it did."""
 
+import errno
 import json
+import os
 import pathlib
 import re
 import time
@@ -48,6 +50,7 @@ class Broker:
         self.service = Disk(rabbits[me], me, self.node_dir)
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         salt |= faked("service", self.service, SYSTEMD)
+        salt["rabbit_host.service_has_begun"] = lambda service: rabbits[me].vm
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
@@ -673,6 +676,50 @@ def test_a_forgotten_broker_keeps_its_data_aside_and_joins_anew(broker, runs):
     aside = pathlib.Path(ret["changes"]["set_aside"])
     assert (aside / "cluster_nodes.config").exists()
     assert aside.parent.name == "mnesia.aside"
+
+
+def on_another_disk(monkeypatch, *endings):
+    """Have folders whose paths end so be on another file system than all others."""
+    stat = os.stat
+
+    def stat_of(path, **kwargs):
+        found = stat(path, **kwargs)
+        if not str(path).endswith(endings):
+            return found
+        return SimpleNamespace(st_dev=found.st_dev + 1, st_mode=found.st_mode)
+
+    monkeypatch.setattr(os, "stat", stat_of)
+
+
+def test_data_on_a_disk_of_its_own_is_set_aside_there(broker, monkeypatch):
+    host = broker(forgotten())
+    on_another_disk(monkeypatch, "mnesia.aside")
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["set_aside"].startswith(f"{host.node_dir.parent}/.aside/{ME}-")
+
+
+def test_data_that_cannot_be_set_aside_stops_no_node(broker, monkeypatch):
+    rabbits = forgotten(vm=True)
+    host = broker(rabbits)
+    on_another_disk(monkeypatch, ".aside")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "is a file system of its own, so it cannot be set aside. Next: move" in ret["comment"]
+    assert host.service.writes == []
+
+
+def test_a_node_that_ran_runs_again_when_its_data_was_not_set_aside(broker, monkeypatch):
+    host = broker(forgotten(vm=True))
+
+    def rename(source, target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "rename", rename)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "could not be set aside: [Errno 16]" in ret["comment"]
+    assert host.service.writes == [("stop", "rabbitmq-server"), ("start", "rabbitmq-server")]
 
 
 def test_in_test_mode_a_forgotten_broker_s_data_would_be_set_aside(broker):

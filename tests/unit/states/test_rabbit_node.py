@@ -211,7 +211,33 @@ def test_a_host_whose_rabbitmq_has_data_under_its_name_is_not_renamed(host, test
     assert ret["result"] is False
     assert ret["changes"] == {}
     assert "/var/lib/rabbitmq/mnesia/rabbit@old" in ret["comment"]
-    assert "Use old in the topology" in ret["comment"]
+    assert "Use the name that its data has in the topology" in ret["comment"]
+    assert here.writes == []
+
+
+MINE = "/var/lib/rabbitmq/mnesia/rabbit@rabbitmq-node2"
+
+
+@pytest.mark.parametrize("also", [[], [f"{MINE}-plugins-expand"], [MINE.replace("node2", "x")]])
+def test_a_host_that_lost_its_name_gets_it_back_and_finds_its_data(host, also):
+    here = host(hostname="localhost", data=[*also, MINE])
+    here.rabbits[ME].vm = False
+    assert here.states.hostname("rabbitmq-node2")["result"] is True
+    assert here.writes == [("mod_hostname", "rabbitmq-node2")]
+
+
+def test_what_was_set_aside_or_belongs_to_plugins_is_no_node_s_data(host):
+    aside = "/var/lib/rabbitmq/mnesia.aside/rabbit@old-20261127T000000"
+    here = host(hostname="localhost", data=[aside, "/var/lib/rabbitmq/rabbit@old-plugins-expand"])
+    assert here.states.hostname("rabbitmq-node2")["result"] is True
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_node_that_runs_under_the_wrong_name_is_stopped_first(host, test):
+    here = host(hostname="localhost", data=[MINE, "/x/rabbit@localhost"], test=test)
+    ret = here.states.hostname("rabbitmq-node2")
+    assert ret["result"] is False
+    assert "Next: systemctl stop rabbitmq-server here" in ret["comment"]
     assert here.writes == []
 
 
@@ -224,6 +250,16 @@ def stopped(host, forgotten=False, **kwargs):
             "verdict": "forgotten by the cluster"
         }
     return here
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_masked_service_is_not_started_and_not_promised_to_be(host, test):
+    here = stopped(host, test=test)
+    here.service.is_masked = True
+    ret = here.states.running(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "Next: systemctl unmask rabbitmq-server" in ret["comment"]
+    assert here.writes == []
 
 
 def test_a_stopped_service_is_started_and_its_node_waited_for(host):
