@@ -310,6 +310,11 @@ def _addresses(view):
         elif network and _is_edge(address, network):
             why = f"which {network} keeps for itself"
             yield _error(path, data["address"], "the address of a host", why)
+        usable = not (_is_nobodys(address) or address.is_link_local)
+        if address.version == 6 and usable and host in view.brokers:
+            why = "with which RabbitMQ boots only where Erlang is told to use IPv6"
+            expected = "-proto_dist inet6_tcp in rabbitmq-env.conf (see docs/pillar.md), or IPv4"
+            yield _warning(path, data["address"], expected, why)
 
 
 def _address(text):
