@@ -131,6 +131,7 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
             "load_balancers": load_balancers,
             "keepalived": keepalived,
+            "left_out": __utils__["rabbit_settings.addresses_left_out"](settings),
             "builds": _builds(settings, keepalived, source_builds),
             "policies": policies,
             "ties": __utils__["rabbit_definitions.ties"](complete),

@@ -92,7 +92,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
-        None where there is no load balancer; ``policies``, as
+        None where there is no load balancer; ``left_out``, as
+        ``rabbit_settings.addresses_left_out`` lists them; ``policies``, as
         ``rabbit_settings.policies`` returns them; ``ties`` and ``without_mirrors``, as
         ``rabbit_definitions`` finds them among these and what ``ha`` makes; ``expressions``,
         the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make; and
@@ -153,6 +154,7 @@ class _View:
         self.policies = topology["policies"]
         self.expressions = topology["expressions"]
         self.builds = topology["builds"]
+        self.left_out = topology["left_out"]
         self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
@@ -364,6 +366,9 @@ def _load_balancers(view):
     elif address and not view.load_balancers and view.roles_known:
         why = "which no host holds, as none has the role load_balancer"
         yield _warning("virtual_address", address, "a load balancer, or no address", why)
+    if address and _address(address) in LINK_LOCAL:
+        why = "which says nothing without the interface"
+        yield _error("virtual_address", address, "an address that clients reach", why)
 
 
 def _virtual_addresses(view):
@@ -457,7 +462,6 @@ def _listeners(view):
     cluster = view.haproxy["rabbitmq_cluster"]["bind"]
     if not view.load_balancers:
         return
-    address, port = _split(cluster)
     both = [host for host in view.load_balancers if host in view.brokers]
     listeners = {"rabbitmq_cluster": cluster, "monitor": view.haproxy["monitor"]["bind"]}
     for name in ("management", "prometheus"):
@@ -467,12 +471,7 @@ def _listeners(view):
         yield _error(f"haproxy:{name}:bind", other, "another port", why)
     for name, bind in listeners.items():
         yield from _bound(view, f"haproxy:{name}:bind", bind)
-    virtual = view.settings["virtual_address"]
-    only_four = address == "0.0.0.0"
-    if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
-        why = f"which leaves out {virtual}"
-        yield _error("haproxy:rabbitmq_cluster:bind", cluster, f"'[::]:{port}'", why)
-    yield from _reached(view, both)
+    yield from _reached(view, listeners)
     uris = view.haproxy["monitor"]
     if uris["stats_uri"] == uris["health_uri"]:
         why = "which is rabbit_ha:haproxy:monitor:stats_uri too"
@@ -484,22 +483,31 @@ def _listeners(view):
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
 
 
-def _reached(view, both):
-    """Clients that connect to the virtual address find HAProxy there."""
-    bind, virtual = view.haproxy["rabbitmq_cluster"]["bind"], view.settings["virtual_address"]
-    text = _split(bind)[0].strip("[]")
+def _reached(view, listeners):
+    """Clients that connect to the virtual addresses find HAProxy there."""
+    path, bind = "haproxy:rabbitmq_cluster:bind", listeners["rabbitmq_cluster"]
     # In HAProxy's or keepalived's own words there may be a way from the one to the other.
     snippets = [view.settings[name]["snippets"] for name in ("haproxy", "keepalived")]
-    if not virtual or text in ANYWHERE or any(any(told.values()) for told in snippets):
+    if any(any(told.values()) for told in snippets) or any(_bound(view, path, bind)):
         return
-    if len(both) == len(view.load_balancers):
-        # There HAProxy binds the virtual addresses, whatever this says.
-        return
-    own = [_address(host["address"]) for host in view.hosts.values() if host.get("address")]
-    alone = len(view.load_balancers) < 2 and _address(text) in own
-    if _address(text).is_loopback or alone:
-        expected = f"{virtual}, or none: all of the host's"
-        yield _error("haproxy:rabbitmq_cluster:bind", bind, expected, f"which leaves out {virtual}")
+    virtual = view.settings["virtual_address"]
+    others = [one for one in view.left_out if one != virtual]
+    # Such an address is for something else.
+    others = [one for one in others if not any(_is_at(one, at) for at in listeners.values())]
+    everywhere = "none: all of the host's"
+    if any(":" in one for one in view.left_out):
+        everywhere = f"'[::]:{_split(bind)[1]}'"
+    if virtual in view.left_out:
+        expected = everywhere if ":" in virtual else f"{virtual}, or {everywhere}"
+        yield _error(path, bind, expected, f"which leaves out {virtual}")
+    if others:
+        yield _warning(path, bind, everywhere, f"which leaves out {_listed(others)}")
+
+
+def _is_at(address, bind):
+    """Tell whether a listener binds an address and no other."""
+    text = _split(bind)[0].strip("[]")
+    return text not in ANYWHERE and _address(text) == _address(address)
 
 
 def _bound(view, path, bind):

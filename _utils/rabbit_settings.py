@@ -290,11 +290,12 @@ def client_addresses(settings):
     settings
         Mapping as :func:`merged` returns it.
 
-    Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers.
+    Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers, without
+    link-local ones, to which nobody connects by the address alone.
     """
     bind = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[0].strip("[]")
     balancers = hosts_with_role(settings, LOAD_BALANCER)
-    found = virtual_addresses(settings)
+    found = [address for address in virtual_addresses(settings) if not is_link_local(address)]
     # On a host of both roles HAProxy binds each of them, whatever it says.
     if bind == "::" or set(balancers) <= set(hosts_with_role(settings, BROKER)):
         return found
@@ -302,6 +303,33 @@ def client_addresses(settings):
         return [address for address in found if ":" not in address]
     wanted = ipaddress.ip_address(bind)
     return [address for address in found if ipaddress.ip_address(address) == wanted]
+
+
+def addresses_left_out(settings):
+    """
+    List the virtual addresses on which clients find no HAProxy.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of addresses, without link-local ones.
+    """
+    served = client_addresses(settings)
+    found = virtual_addresses(settings)
+    return [one for one in found if one not in served and not is_link_local(one)]
+
+
+def is_link_local(address):
+    """
+    Tell whether an address is one of IPv6 that says nothing without the interface.
+
+    address
+        A text, without a prefix length.
+
+    Returns a boolean.
+    """
+    read = ipaddress.ip_address(address)
+    return read.version == 6 and read.is_link_local
 
 
 def keepalived_of(settings, host):

@@ -291,12 +291,15 @@ def test_the_virtual_address_may_be_named_again_to_say_more_of_it(rabbit_setting
 def test_clients_use_the_addresses_that_haproxy_listens_on(
     rabbit_settings, settings, bind, expected
 ):
-    six = {"virtual_router_id": 6, "virtual_addresses": ["2001:db8::1/64"]}
+    six = {"virtual_router_id": 6, "virtual_addresses": ["fe80::5/64", "2001:db8::1/64"]}
     pillar = {
         "keepalived": {"instances": {"VI_2": SECOND, "VI_6": six}},
         "haproxy": {"rabbitmq_cluster": {"bind": bind}},
     }
-    assert rabbit_settings.client_addresses(settings({**TOPOLOGY, **pillar})) == expected
+    merged = settings({**TOPOLOGY, **pillar})
+    assert rabbit_settings.client_addresses(merged) == expected
+    left_out = {"192.168.123.123", "192.168.123.124", "2001:db8::1"} - set(expected)
+    assert set(rabbit_settings.addresses_left_out(merged)) == left_out
 
 
 def test_ipv6_is_version_3(rabbit_settings, settings):
