@@ -66,6 +66,8 @@ SAID_ELSEWHERE = {
 }
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
+# Keys of rabbitmq.conf whose value is an address alone.
+ADDRESS = re.compile(r".*\.(tcp|ssl)\.ip")
 # A value of rabbitmq.conf in which a # is no comment.
 QUOTED = re.compile(r"\s*'[^']*'\s*")
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
@@ -1011,6 +1013,10 @@ def _config(view):
         for name, (place, why) in SAID_ELSEWHERE.items():
             if key == name or (name.endswith(".") and key.startswith(name)):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
+        owner = _only_host_that_has_it(view, key)
+        if owner and len(view.brokers) > 1:
+            found, why = _Said(f"an address of {owner}"), "on which other brokers cannot listen"
+            yield _error(path, found, "an address that all brokers have, or a port only", why)
         port = _line(view, key, "").rpartition(":")[2].strip()
         ours = {str(view.rabbitmq[name]): name for name in ("amqp_port", "management_port")}
         if LISTENER.match(key) and key not in SAID_ELSEWHERE and port in ours:
@@ -1022,6 +1028,20 @@ def _config(view):
             found = _Said("version 1" if version_1 else "a line")
             why = f"with which RabbitMQ {_version(view)} does not start"
             yield _error(path, found, "the key to be left out", why)
+
+
+def _only_host_that_has_it(view, key):
+    """Name the host whose own address a line of rabbitmq.conf listens on; None for another one."""
+    text = _line(view, key, "")
+    if not ADDRESS.fullmatch(key):
+        text = text.rpartition(":")[0] if LISTENER.match(key) else ""
+    owners = {
+        _address(host["address"]): name for name, host in view.hosts.items() if host.get("address")
+    }
+    try:
+        return owners.get(_address(text.strip().strip("[]")))
+    except ValueError:
+        return None
 
 
 def _plugins(view):
