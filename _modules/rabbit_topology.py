@@ -627,6 +627,21 @@ def addresses_taken():
     return __utils__["rabbit_settings.addresses_taken"](settings(), __grains__["id"])
 
 
+def seconds_to_take():
+    """
+    Tell how long this load balancer may need until it holds the addresses that it takes.
+
+    Returns seconds, a whole number, which grows with ``advert_int``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.seconds_to_take
+    """
+    return __utils__["rabbit_settings.seconds_to_take"](settings(), __grains__["id"])
+
+
 def interface():
     """
     Find the network interface that carries this host's own address.

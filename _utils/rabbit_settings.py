@@ -8,6 +8,7 @@ Shared by the execution module ``rabbit_topology`` (on minions) and the runner
 import copy
 import ipaddress
 import itertools
+import math
 import re
 
 import salt.utils.dictupdate
@@ -443,6 +444,22 @@ def addresses_taken(settings, host):
         if leader_of(settings, name) == host and not (vrrp["nopreempt"] or vrrp["preempt_delay"])
     ]
     return list(itertools.chain(*found))
+
+
+def seconds_to_take(settings, host):
+    """
+    Tell how long to wait for a load balancer to hold the addresses that it takes.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    host
+        Host name (minion id).
+
+    Returns seconds, a whole number: keepalived asks for an address after three
+    advertisements that did not come, and is given some time to start.
+    """
+    intervals = [vrrp["advert_int"] for vrrp in instances_of(settings, host).values()]
+    return 15 + math.ceil(4 * max(intervals))
 
 
 def pillar_errors(pillar):

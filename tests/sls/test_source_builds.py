@@ -264,3 +264,11 @@ def test_the_master_load_balancer_waits_for_the_address_and_the_backup_does_not(
     waits = "This host holds the virtual address"
     assert compiled(BALANCER).ids()[-1] == waits
     assert waits not in compiled("haproxy-keeplive-node2").ids()
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(1, 19), (5, 35)])
+def test_rarer_advertisements_are_waited_for_longer(compiled, interval, seconds):
+    pillar = pillar_of()
+    pillar["rabbit_ha"]["keepalived"]["advert_int"] = interval
+    state = compiled(BALANCER, pillar).state("This host holds the virtual address")
+    assert state["seconds"] == seconds

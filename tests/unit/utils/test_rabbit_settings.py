@@ -266,6 +266,12 @@ def test_who_holds_an_address_is_worked_on_alone_and_the_first_address_last(rabb
     assert order == [["haproxy-keeplive-node2"], ["haproxy-keeplive-node1"]]
 
 
+def test_addresses_are_waited_for_by_the_rarest_advertisements(rabbit_settings, settings):
+    slow = {**SECOND, "version": 3, "advert_int": 10.1}
+    merged = settings({**TOPOLOGY, "keepalived": {"instances": {"VI_2": slow}}})
+    assert rabbit_settings.seconds_to_take(merged, "haproxy-keeplive-node1") == 56
+
+
 @pytest.mark.parametrize("stays", [{"nopreempt": True}, {"preempt_delay": 30}])
 def test_addresses_that_stay_are_not_taken_at_once(rabbit_settings, settings, stays):
     merged = settings({**TOPOLOGY, "keepalived": stays})
