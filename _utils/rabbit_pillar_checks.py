@@ -124,6 +124,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _unicast,
         _timeouts,
         _listeners,
+        _log_socket,
         _monitor,
         _server_checks,
         _management,
@@ -483,6 +484,16 @@ def _listeners(view):
     if each > most:
         why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+
+
+def _log_socket(view):
+    """HAProxy reaches the syslog that it is told of, confined as it is."""
+    log = view.haproxy["global"]["log"]
+    if log.startswith("/") and view.load_balancers:
+        chroot = view.haproxy["global"]["chroot"]
+        why = f"which HAProxy looks for below rabbit_ha:haproxy:global:chroot {chroot}"
+        expected = "an address such as 127.0.0.1, or a syslog that listens there too"
+        yield _warning("haproxy:global:log", log, expected, why)
 
 
 def _reached(view, listeners):
