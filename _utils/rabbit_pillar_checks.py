@@ -583,8 +583,8 @@ def _collisions(view, listeners, broker):
         if others:
             yield name, bind, f"the port of rabbit_ha:haproxy:{others[0]}:bind"
         # On its own address RabbitMQ leaves the AMQP port to the listener that brings clients.
-        elif port in taken and (name, taken[port]) != ("rabbitmq_cluster", "amqp_port"):
-            yield name, bind, f"the port of rabbit_ha:rabbitmq:{taken[port]} on {broker}"
+        elif port in taken and (name, port) != ("rabbitmq_cluster", view.rabbitmq["amqp_port"]):
+            yield name, bind, f"{taken[port]} on {broker}"
 
 
 def _anywhere(address, bind):
@@ -593,14 +593,18 @@ def _anywhere(address, bind):
 
 
 def _ports_of_a_broker(view):
-    """Map the ports that RabbitMQ listens on to the settings that say so."""
-    ports = {
-        view.rabbitmq["amqp_port"]: "amqp_port",
-        view.rabbitmq["management_port"]: "management_port",
-    }
-    if view.rabbitmq["prometheus"]["enabled"]:
-        ports.setdefault(view.rabbitmq["prometheus"]["port"], "prometheus:port")
-    return ports
+    """Map the ports that a broker listens on to words for them, with the setting that says so."""
+    amqp, prometheus = view.rabbitmq["amqp_port"], view.rabbitmq["prometheus"]
+    said = {amqp: "amqp_port", view.rabbitmq["management_port"]: "management_port"}
+    if prometheus["enabled"]:
+        said.setdefault(prometheus["port"], "prometheus:port")
+    for key in view.rabbitmq["config"]:
+        address, _, port = _line(view, key, "").rpartition(":")
+        # One of its own leaves the port of others alone.
+        if LISTENER.match(key) and address.strip() in ANYWHERE and _whole_number(port.strip()):
+            said.setdefault(int(port), f"config:{key}")
+    ports = {port: f"the port of rabbit_ha:rabbitmq:{name}" for port, name in said.items()}
+    return {EPMD: "epmd's port", amqp + DISTRIBUTION: "the Erlang distribution's port", **ports}
 
 
 def _split(bind):
@@ -611,7 +615,7 @@ def _split(bind):
 
 def _timeouts(view):
     """HAProxy does not cut connections that only have heartbeats to say."""
-    heartbeat = _seconds_of(_line(view, "heartbeat", HEARTBEAT))
+    heartbeat = _whole_number(_line(view, "heartbeat", HEARTBEAT))
     if heartbeat is None:
         found = _Said("no whole number of seconds")
         yield _error("rabbitmq:config:heartbeat", found, "seconds as a whole number, 0 for none")
@@ -642,7 +646,7 @@ def _is_quoted(view, text):
     return not view.is_before(3, 11) and bool(QUOTED.fullmatch(text))
 
 
-def _seconds_of(text):
+def _whole_number(text):
     """Turn what RabbitMQ takes for a whole number into one; None where it is none."""
     return int(text) if re.fullmatch(r"\+?[0-9]+", text) else None
 
