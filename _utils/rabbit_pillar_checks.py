@@ -621,7 +621,8 @@ def _timeouts(view):
         yield _error("rabbitmq:config:heartbeat", found, "seconds as a whole number, 0 for none")
         return
     timeouts = view.haproxy["defaults"]["timeout"]
-    for event in ("client", "server", "tunnel"):
+    # It takes the place of the others once both sides have spoken.
+    for event in ("tunnel",) if timeouts.get("tunnel") else ("client", "server"):
         limit = timeouts.get(event)
         if not limit or not view.load_balancers:
             continue
@@ -984,7 +985,8 @@ def _vrrp_version(view):
             if not interval <= 40.95 or abs(interval * 100 - round(interval * 100)) > 1e-6:
                 expected = "hundredths of a second, at most 40.95 s"
                 findings.append(_error(path, interval, expected, "with VRRP version 3"))
-            if where != "keepalived:authentication":
+            own = where.endswith(f":instances:{name}:authentication")
+            if own or (where != "keepalived:authentication" and not _authenticates(view, host)):
                 why = f"with VRRP version 3 of {name}, which has none"
                 findings.append(_error(where, _Said("authentication"), "no authentication", why))
         yield from (one for one in findings if one["path"] not in told)
@@ -993,6 +995,12 @@ def _vrrp_version(view):
         path = "keepalived:authentication:auth_pass"
         why = "which is not used: no VRRP instance has version 2"
         yield _warning(path, _Said("a password"), "none", why)
+
+
+def _authenticates(view, host):
+    """Tell whether a load balancer has a VRRP instance of version 2, the one with a password."""
+    names = [name for name in view.instances if host in view.members(name)]
+    return any(view.vrrp(name, host, "version")[0] == 2 for name in names)
 
 
 def _unicast(view):
