@@ -64,6 +64,8 @@ SAID_ELSEWHERE = {
     "definitions.local.path": _DEFINITIONS,
     "definitions.https.url": _DEFINITIONS,
 }
+# What RabbitMQ's packages have.
+FOLDERS = {"config_dir": "/etc/rabbitmq", "data_dir": "/var/lib/rabbitmq"}
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
 # Keys of rabbitmq.conf whose value is an address alone.
@@ -134,7 +136,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _builds,
         _promex,
     )
-    checks += (_config, _plugins, _expressions)
+    checks += (_config, _folders_of_rabbitmq, _plugins, _expressions)
     checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
@@ -1065,6 +1067,14 @@ def _only_host_that_has_it(view, key):
         return owners.get(_address(text.strip().strip("[]")))
     except ValueError:
         return None
+
+
+def _folders_of_rabbitmq(view):
+    """RabbitMQ's files are where it looks for them unless it is told otherwise."""
+    for key, usual in FOLDERS.items():
+        if os.path.normpath(view.rabbitmq[key]) != usual:
+            why = "of which RabbitMQ is to be told in its rabbitmq-env.conf"
+            yield _warning(f"rabbitmq:{key}", view.rabbitmq[key], f"{usual}, or that", why)
 
 
 def _plugins(view):
