@@ -137,6 +137,11 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
             "ties": __utils__["rabbit_definitions.ties"](complete),
             "without_mirrors": __utils__["rabbit_definitions.without_mirrors"](complete),
             "expressions": expressions,
+            "secret_lines": {
+                key
+                for key, value in settings["rabbitmq"]["config"].items()
+                if __utils__["rabbit_settings.is_secret"](key, value)
+            },
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)

@@ -55,6 +55,7 @@ SAID_ELSEWHERE = {
     "listeners.tcp.host": ("rabbitmq:amqp_port, for both", _UNTOLD),
     "management.tcp.port": ("rabbitmq:management_port, for both", _UNTOLD),
     "management.listener.port": ("rabbitmq:management_port, for both", _UNTOLD),
+    "cluster_name": ("rabbitmq:cluster_name", "with which the cluster would be told two names"),
     "default_user": ("rabbitmq:users", _CONTENT),
     "default_users.": ("rabbitmq:users", _CONTENT),
     "default_vhost": ("rabbitmq:vhosts", _CONTENT),
@@ -66,6 +67,17 @@ SAID_ELSEWHERE = {
 }
 # What RabbitMQ's packages have.
 FOLDERS = {"config_dir": "/etc/rabbitmq", "data_dir": "/var/lib/rabbitmq"}
+# The first version that knows a key of rabbitmq.conf, or how it begins; none before starts with it.
+KNOWN_FROM = {
+    "cluster_tags.": (3, 11),
+    "default_policies.operator.": (3, 11),
+    "vhost_max": (3, 11),
+    "message_interceptors.": (3, 12),
+    "default_queue_type": (3, 13),
+    "deprecated_features.permit.": (3, 13),
+    "quorum_queue.continuous_membership_reconciliation.": (3, 13),
+    "anonymous_login_user": (4, 0),
+}
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
 # Keys of rabbitmq.conf whose value is an address alone.
@@ -100,7 +112,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         ``rabbit_settings.addresses_left_out`` lists them; ``policies``, as
         ``rabbit_settings.policies`` returns them; ``ties`` and ``without_mirrors``, as
         ``rabbit_definitions`` finds them among these and what ``ha`` makes; ``expressions``,
-        the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make; and
+        the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
+        ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -160,6 +173,7 @@ class _View:
         self.expressions = topology["expressions"]
         self.builds = topology["builds"]
         self.left_out = topology["left_out"]
+        self.secret_lines = topology["secret_lines"]
         self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
@@ -1030,13 +1044,15 @@ def _config(view):
     """Lines of rabbitmq.conf are none that pillar says elsewhere, or that stop RabbitMQ."""
     for key, value in view.rabbitmq["config"].items():
         path = f"rabbitmq:config:{key}"
-        if re.search(r"\S#", str(value)) and not _is_quoted(view, str(value)):
+        # A comment behind a space is meant as one, but in a secret.
+        cut = r"#" if key in view.secret_lines else r"\S#"
+        if re.search(cut, str(value)) and not _is_quoted(view, str(value)):
             no_quotes = view.is_before(3, 11)
             expected = "a value without it" if no_quotes else "the value in single quotes"
             why = "which begins a comment: RabbitMQ would read what is before it"
             yield _error(path, _Said("a #"), expected, why)
         for name, (place, why) in SAID_ELSEWHERE.items():
-            if key == name or (name.endswith(".") and key.startswith(name)):
+            if _is_named(key, name):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
         owner = _only_host_that_has_it(view, key)
         if owner and len(view.brokers) > 1:
@@ -1053,6 +1069,14 @@ def _config(view):
             found = _Said("version 1" if version_1 else "a line")
             why = f"with which RabbitMQ {_version(view)} does not start"
             yield _error(path, found, "the key to be left out", why)
+        if any(_is_named(key, name) and view.is_before(*KNOWN_FROM[name]) for name in KNOWN_FROM):
+            why = f"which RabbitMQ {_version(view)} does not know, and does not start with"
+            yield _error(path, _Said("a line"), "the key to be left out", why)
+
+
+def _is_named(key, name):
+    """Tell whether a key of rabbitmq.conf is the one named, or begins with it and a dot."""
+    return key == name or (name.endswith(".") and key.startswith(name))
 
 
 def _only_host_that_has_it(view, key):
