@@ -78,6 +78,18 @@ KNOWN_FROM = {
     "quorum_queue.continuous_membership_reconciliation.": (3, 13),
     "anonymous_login_user": (4, 0),
 }
+# The first version that knows a key of policies.
+DEFINED_FROM = {
+    "consumer-timeout": (3, 12),
+    "stream-filter-size-bytes": (3, 13),
+    "target-group-size": (3, 13),
+}
+# Components of parameters that a plugin brings, and what its name has in it.
+COMPONENTS = {
+    "shovel": "shovel",
+    "federation-upstream": "federation",
+    "federation-upstream-set": "federation",
+}
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
 # Keys of rabbitmq.conf whose value is an address alone.
@@ -150,7 +162,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _promex,
     )
     checks += (_config, _folders_of_rabbitmq, _plugins, _expressions)
-    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters)
+    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters, _plugins_in_use)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
@@ -1231,9 +1243,9 @@ def _policies(view):
 def _too_new(view, path, definition):
     """What a policy sets is known to this RabbitMQ."""
     why = f"which RabbitMQ {_version(view)} does not know" if view.version else ""
-    if "target-group-size" in definition and view.is_before(3, 13):
-        found = _Said("a key")
-        yield _error(f"{path}:target-group-size", found, "the key to be left out", why)
+    for key, version in DEFINED_FROM.items():
+        if key in definition and view.is_before(*version):
+            yield _error(f"{path}:{key}", _Said("a key"), "the key to be left out", why)
     if definition.get("delivery-limit") == -1 and view.is_before(4, 0):
         yield _error(f"{path}:delivery-limit", -1, "a limit, or no such key", why)
 
@@ -1263,6 +1275,29 @@ def _parameters(view):
             # Values may be among the secrets, which only brokers get.
             if missing and view.host in view.brokers and view.is_sound(path):
                 yield _error(path, None, "a value as the component takes it")
+
+
+def _plugins_in_use(view):
+    """What parameters and policies say is for plugins that are enabled."""
+    for key, parameter in view.rabbitmq["parameters"].items():
+        component = parameter.get("component")
+        if component in COMPONENTS and not parameter.get("absent"):
+            path = f"rabbitmq:parameters:{key}:component"
+            yield from _plugin_in_use(view, path, component, COMPONENTS[component])
+    for key, policy in view.policies.items():
+        for name in policy.get("definition", {}):
+            if name.startswith("federation-"):
+                path = f"rabbitmq:policies:{key}:definition:{name}"
+                yield from _plugin_in_use(view, path, _Said("a key"), "federation")
+
+
+def _plugin_in_use(view, path, found, plugin):
+    """A plugin, or a part of it, is enabled; by hand it may be too."""
+    enabled = any(plugin in name for name in view.rabbitmq["plugins"])
+    if not enabled and view.is_sound("rabbitmq:plugins"):
+        why = f"which RabbitMQ knows by the plugin rabbitmq_{plugin} only"
+        expected = "it among rabbit_ha:rabbitmq:plugins, unless it was enabled by hand"
+        yield _warning(path, found, expected, why)
 
 
 def _mirrors(view, path, said, definition):
