@@ -15,6 +15,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # Where RabbitMQ's metrics are unless its configuration says otherwise.
 PROMETHEUS_PORT = 15692
+# What a service may open unless systemd is told otherwise.
+OPEN_FILES = 524288
 # What a program may repeat of a file: a word, with more signs at its ends or without; of a
 # long line a part, between "...".
 _WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
@@ -418,7 +420,9 @@ def haproxy():
     ``arguments`` (a list: how the program is told what to read), ``servers`` (a list of
     mappings ``host``, ``address``, ``port``, ``management_port``, ``check`` and ``options``,
     a list of what else its line says), ``binds`` (a mapping from each listener to a list of
-    what it binds to) and ``probe`` (a list of lines: what a check does).
+    what it binds to), ``probe`` (a list of lines: what a check does), ``runtime_folders`` (a
+    list of folders below ``/run``, without that, which are gone after a boot) and
+    ``open_files`` (how many it may need; None where systemd allows as many to every service).
     Built from source, it has the option that metrics need.
 
     See http://docs.haproxy.org/2.6/configuration.html.
@@ -439,6 +443,10 @@ def haproxy():
         options = {"USE_PROMEX": 1, **view["source"]["options"]}
         view["source"] = {**view["source"], "options": options}
     view["probe"] = PROBES[cluster["probe"]]
+    view["runtime_folders"] = _runtime_folders(view["runtime_socket"], view["global"]["pidfile"])
+    # Two for each connection, and some for listeners and checks.
+    open_files = 2 * view["global"]["maxconn"] + 1000
+    view["open_files"] = open_files if open_files > OPEN_FILES else None
     view["servers"] = [
         {
             "host": broker["host"],
@@ -461,6 +469,13 @@ def haproxy():
         name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
     }
     return view
+
+
+def _runtime_folders(*paths):
+    """List the folders below ``/run`` that files are in, without ``/run`` itself."""
+    folders = [os.path.dirname(os.path.normpath(path)).removeprefix("/var") for path in paths]
+    below = [folder.removeprefix("/run/") for folder in folders if folder.startswith("/run/")]
+    return list(dict.fromkeys(below))
 
 
 def _program(name, install):
@@ -625,6 +640,21 @@ def addresses_taken():
         salt-call rabbit_topology.addresses_taken
     """
     return __utils__["rabbit_settings.addresses_taken"](settings(), __grains__["id"])
+
+
+def seconds_to_take():
+    """
+    Tell how long this load balancer may need until it holds the addresses that it takes.
+
+    Returns seconds, a whole number, which grows with ``advert_int``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.seconds_to_take
+    """
+    return __utils__["rabbit_settings.seconds_to_take"](settings(), __grains__["id"])
 
 
 def interface():

@@ -131,11 +131,17 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
             "brokers": __utils__["rabbit_settings.hosts_with_role"](settings, "broker"),
             "load_balancers": load_balancers,
             "keepalived": keepalived,
+            "left_out": __utils__["rabbit_settings.addresses_left_out"](settings),
             "builds": _builds(settings, keepalived, source_builds),
             "policies": policies,
             "ties": __utils__["rabbit_definitions.ties"](complete),
             "without_mirrors": __utils__["rabbit_definitions.without_mirrors"](complete),
             "expressions": expressions,
+            "secret_lines": {
+                key
+                for key, value in settings["rabbitmq"]["config"].items()
+                if __utils__["rabbit_settings.is_secret"](key, value)
+            },
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)

@@ -224,7 +224,7 @@ def _written_since(loaded, files):
     return written is not None and written > loaded
 
 
-def addresses_held(name, addresses):
+def addresses_held(name, addresses, seconds=15):
     """
     Have this load balancer hold the virtual addresses that it takes as soon as it can.
 
@@ -235,6 +235,8 @@ def addresses_held(name, addresses):
         Says what for; shown in the output only.
     addresses
         List of addresses.
+    seconds : 15
+        How long to wait for them.
 
     Returns a state's return: ``changes`` maps ``holds`` to ``old`` and ``new``, lists of
     addresses. Raises nothing: what failed is in ``comment``.
@@ -249,7 +251,7 @@ def addresses_held(name, addresses):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{' '.join(addresses)} would have been awaited here")
             return ret
-        __salt__["rabbit_failover.await_addresses"](addresses)
+        __salt__["rabbit_failover.await_addresses"](addresses, seconds)
         ret["comment"] = f"{' '.join(addresses)} has come here"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {err}")

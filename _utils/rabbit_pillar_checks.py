@@ -55,6 +55,7 @@ SAID_ELSEWHERE = {
     "listeners.tcp.host": ("rabbitmq:amqp_port, for both", _UNTOLD),
     "management.tcp.port": ("rabbitmq:management_port, for both", _UNTOLD),
     "management.listener.port": ("rabbitmq:management_port, for both", _UNTOLD),
+    "cluster_name": ("rabbitmq:cluster_name", "with which the cluster would be told two names"),
     "default_user": ("rabbitmq:users", _CONTENT),
     "default_users.": ("rabbitmq:users", _CONTENT),
     "default_vhost": ("rabbitmq:vhosts", _CONTENT),
@@ -64,8 +65,35 @@ SAID_ELSEWHERE = {
     "definitions.local.path": _DEFINITIONS,
     "definitions.https.url": _DEFINITIONS,
 }
+# What RabbitMQ's packages have.
+FOLDERS = {"config_dir": "/etc/rabbitmq", "data_dir": "/var/lib/rabbitmq"}
+# The first version that knows a key of rabbitmq.conf, or how it begins; none before starts with it.
+KNOWN_FROM = {
+    "cluster_tags.": (3, 11),
+    "default_policies.operator.": (3, 11),
+    "vhost_max": (3, 11),
+    "message_interceptors.": (3, 12),
+    "default_queue_type": (3, 13),
+    "deprecated_features.permit.": (3, 13),
+    "quorum_queue.continuous_membership_reconciliation.": (3, 13),
+    "anonymous_login_user": (4, 0),
+}
+# The first version that knows a key of policies.
+DEFINED_FROM = {
+    "consumer-timeout": (3, 12),
+    "stream-filter-size-bytes": (3, 13),
+    "target-group-size": (3, 13),
+}
+# Components of parameters that a plugin brings, and what its name has in it.
+COMPONENTS = {
+    "shovel": "shovel",
+    "federation-upstream": "federation",
+    "federation-upstream-set": "federation",
+}
 # Keys of rabbitmq.conf that open one more port.
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
+# Keys of rabbitmq.conf whose value is an address alone.
+ADDRESS = re.compile(r".*\.(tcp|ssl)\.ip")
 # A value of rabbitmq.conf in which a # is no comment.
 QUOTED = re.compile(r"\s*'[^']*'\s*")
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
@@ -92,10 +120,12 @@ def findings(settings, topology, wrong, host=None, grains=None):
     topology
         Mapping with ``brokers`` and ``load_balancers``, lists of host names;
         ``keepalived``, a mapping from load balancer to its settings of keepalived, from
-        None where there is no load balancer; ``policies``, as
+        None where there is no load balancer; ``left_out``, as
+        ``rabbit_settings.addresses_left_out`` lists them; ``policies``, as
         ``rabbit_settings.policies`` returns them; ``ties`` and ``without_mirrors``, as
         ``rabbit_definitions`` finds them among these and what ``ha`` makes; ``expressions``,
-        the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make; and
+        the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
+        ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -121,6 +151,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _unicast,
         _timeouts,
         _listeners,
+        _log_socket,
         _monitor,
         _server_checks,
         _management,
@@ -130,8 +161,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _builds,
         _promex,
     )
-    checks += (_config, _plugins, _expressions)
-    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters)
+    checks += (_config, _folders_of_rabbitmq, _plugins, _expressions)
+    checks += (_users, _permissions, _policies, _mirroring, _ties, _parameters, _plugins_in_use)
     checks += (_ram, _departing, _misplaced, _cookie, _secrets)
     found = (one for check in checks for one in check(view))
     return [one for one in found if one["path"] not in wrong]
@@ -153,6 +184,8 @@ class _View:
         self.policies = topology["policies"]
         self.expressions = topology["expressions"]
         self.builds = topology["builds"]
+        self.left_out = topology["left_out"]
+        self.secret_lines = topology["secret_lines"]
         self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
@@ -310,6 +343,11 @@ def _addresses(view):
         elif network and _is_edge(address, network):
             why = f"which {network} keeps for itself"
             yield _error(path, data["address"], "the address of a host", why)
+        usable = not (_is_nobodys(address) or address.is_link_local)
+        if address.version == 6 and usable and host in view.brokers:
+            why = "with which RabbitMQ boots only where Erlang is told to use IPv6"
+            expected = "-proto_dist inet6_tcp in rabbitmq-env.conf (see docs/pillar.md), or IPv4"
+            yield _warning(path, data["address"], expected, why)
 
 
 def _address(text):
@@ -359,6 +397,9 @@ def _load_balancers(view):
     elif address and not view.load_balancers and view.roles_known:
         why = "which no host holds, as none has the role load_balancer"
         yield _warning("virtual_address", address, "a load balancer, or no address", why)
+    if address and _address(address) in LINK_LOCAL:
+        why = "which says nothing without the interface"
+        yield _error("virtual_address", address, "an address that clients reach", why)
 
 
 def _virtual_addresses(view):
@@ -452,7 +493,6 @@ def _listeners(view):
     cluster = view.haproxy["rabbitmq_cluster"]["bind"]
     if not view.load_balancers:
         return
-    address, port = _split(cluster)
     both = [host for host in view.load_balancers if host in view.brokers]
     listeners = {"rabbitmq_cluster": cluster, "monitor": view.haproxy["monitor"]["bind"]}
     for name in ("management", "prometheus"):
@@ -462,12 +502,7 @@ def _listeners(view):
         yield _error(f"haproxy:{name}:bind", other, "another port", why)
     for name, bind in listeners.items():
         yield from _bound(view, f"haproxy:{name}:bind", bind)
-    virtual = view.settings["virtual_address"]
-    only_four = address == "0.0.0.0"
-    if virtual and ":" in virtual and only_four and len(both) < len(view.load_balancers):
-        why = f"which leaves out {virtual}"
-        yield _error("haproxy:rabbitmq_cluster:bind", cluster, f"'[::]:{port}'", why)
-    yield from _reached(view, both)
+    yield from _reached(view, listeners)
     uris = view.haproxy["monitor"]
     if uris["stats_uri"] == uris["health_uri"]:
         why = "which is rabbit_ha:haproxy:monitor:stats_uri too"
@@ -479,22 +514,41 @@ def _listeners(view):
         yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
 
 
-def _reached(view, both):
-    """Clients that connect to the virtual address find HAProxy there."""
-    bind, virtual = view.haproxy["rabbitmq_cluster"]["bind"], view.settings["virtual_address"]
-    text = _split(bind)[0].strip("[]")
+def _log_socket(view):
+    """HAProxy reaches the syslog that it is told of, confined as it is."""
+    log = view.haproxy["global"]["log"]
+    if log.startswith("/") and view.load_balancers:
+        chroot = view.haproxy["global"]["chroot"]
+        why = f"which HAProxy looks for below rabbit_ha:haproxy:global:chroot {chroot}"
+        expected = "an address such as 127.0.0.1, or a syslog that listens there too"
+        yield _warning("haproxy:global:log", log, expected, why)
+
+
+def _reached(view, listeners):
+    """Clients that connect to the virtual addresses find HAProxy there."""
+    path, bind = "haproxy:rabbitmq_cluster:bind", listeners["rabbitmq_cluster"]
     # In HAProxy's or keepalived's own words there may be a way from the one to the other.
     snippets = [view.settings[name]["snippets"] for name in ("haproxy", "keepalived")]
-    if not virtual or text in ANYWHERE or any(any(told.values()) for told in snippets):
+    if any(any(told.values()) for told in snippets) or any(_bound(view, path, bind)):
         return
-    if len(both) == len(view.load_balancers):
-        # There HAProxy binds the virtual addresses, whatever this says.
-        return
-    own = [_address(host["address"]) for host in view.hosts.values() if host.get("address")]
-    alone = len(view.load_balancers) < 2 and _address(text) in own
-    if _address(text).is_loopback or alone:
-        expected = f"{virtual}, or none: all of the host's"
-        yield _error("haproxy:rabbitmq_cluster:bind", bind, expected, f"which leaves out {virtual}")
+    virtual = view.settings["virtual_address"]
+    others = [one for one in view.left_out if one != virtual]
+    # Such an address is for something else.
+    others = [one for one in others if not any(_is_at(one, at) for at in listeners.values())]
+    everywhere = "none: all of the host's"
+    if any(":" in one for one in view.left_out):
+        everywhere = f"'[::]:{_split(bind)[1]}'"
+    if virtual in view.left_out:
+        expected = everywhere if ":" in virtual else f"{virtual}, or {everywhere}"
+        yield _error(path, bind, expected, f"which leaves out {virtual}")
+    if others:
+        yield _warning(path, bind, everywhere, f"which leaves out {_listed(others)}")
+
+
+def _is_at(address, bind):
+    """Tell whether a listener binds an address and no other."""
+    text = _split(bind)[0].strip("[]")
+    return text not in ANYWHERE and _address(text) == _address(address)
 
 
 def _bound(view, path, bind):
@@ -557,8 +611,8 @@ def _collisions(view, listeners, broker):
         if others:
             yield name, bind, f"the port of rabbit_ha:haproxy:{others[0]}:bind"
         # On its own address RabbitMQ leaves the AMQP port to the listener that brings clients.
-        elif port in taken and (name, taken[port]) != ("rabbitmq_cluster", "amqp_port"):
-            yield name, bind, f"the port of rabbit_ha:rabbitmq:{taken[port]} on {broker}"
+        elif port in taken and (name, port) != ("rabbitmq_cluster", view.rabbitmq["amqp_port"]):
+            yield name, bind, f"{taken[port]} on {broker}"
 
 
 def _anywhere(address, bind):
@@ -567,14 +621,18 @@ def _anywhere(address, bind):
 
 
 def _ports_of_a_broker(view):
-    """Map the ports that RabbitMQ listens on to the settings that say so."""
-    ports = {
-        view.rabbitmq["amqp_port"]: "amqp_port",
-        view.rabbitmq["management_port"]: "management_port",
-    }
-    if view.rabbitmq["prometheus"]["enabled"]:
-        ports.setdefault(view.rabbitmq["prometheus"]["port"], "prometheus:port")
-    return ports
+    """Map the ports that a broker listens on to words for them, with the setting that says so."""
+    amqp, prometheus = view.rabbitmq["amqp_port"], view.rabbitmq["prometheus"]
+    said = {amqp: "amqp_port", view.rabbitmq["management_port"]: "management_port"}
+    if prometheus["enabled"]:
+        said.setdefault(prometheus["port"], "prometheus:port")
+    for key in view.rabbitmq["config"]:
+        address, _, port = _line(view, key, "").rpartition(":")
+        # One of its own leaves the port of others alone.
+        if LISTENER.match(key) and address.strip() in ANYWHERE and _whole_number(port.strip()):
+            said.setdefault(int(port), f"config:{key}")
+    ports = {port: f"the port of rabbit_ha:rabbitmq:{name}" for port, name in said.items()}
+    return {EPMD: "epmd's port", amqp + DISTRIBUTION: "the Erlang distribution's port", **ports}
 
 
 def _split(bind):
@@ -585,13 +643,14 @@ def _split(bind):
 
 def _timeouts(view):
     """HAProxy does not cut connections that only have heartbeats to say."""
-    heartbeat = _seconds_of(_line(view, "heartbeat", HEARTBEAT))
+    heartbeat = _whole_number(_line(view, "heartbeat", HEARTBEAT))
     if heartbeat is None:
         found = _Said("no whole number of seconds")
         yield _error("rabbitmq:config:heartbeat", found, "seconds as a whole number, 0 for none")
         return
     timeouts = view.haproxy["defaults"]["timeout"]
-    for event in ("client", "server", "tunnel"):
+    # It takes the place of the others once both sides have spoken.
+    for event in ("tunnel",) if timeouts.get("tunnel") else ("client", "server"):
         limit = timeouts.get(event)
         if not limit or not view.load_balancers:
             continue
@@ -616,7 +675,7 @@ def _is_quoted(view, text):
     return not view.is_before(3, 11) and bool(QUOTED.fullmatch(text))
 
 
-def _seconds_of(text):
+def _whole_number(text):
     """Turn what RabbitMQ takes for a whole number into one; None where it is none."""
     return int(text) if re.fullmatch(r"\+?[0-9]+", text) else None
 
@@ -954,7 +1013,8 @@ def _vrrp_version(view):
             if not interval <= 40.95 or abs(interval * 100 - round(interval * 100)) > 1e-6:
                 expected = "hundredths of a second, at most 40.95 s"
                 findings.append(_error(path, interval, expected, "with VRRP version 3"))
-            if where != "keepalived:authentication":
+            own = where.endswith(f":instances:{name}:authentication")
+            if own or (where != "keepalived:authentication" and not _authenticates(view, host)):
                 why = f"with VRRP version 3 of {name}, which has none"
                 findings.append(_error(where, _Said("authentication"), "no authentication", why))
         yield from (one for one in findings if one["path"] not in told)
@@ -963,6 +1023,12 @@ def _vrrp_version(view):
         path = "keepalived:authentication:auth_pass"
         why = "which is not used: no VRRP instance has version 2"
         yield _warning(path, _Said("a password"), "none", why)
+
+
+def _authenticates(view, host):
+    """Tell whether a load balancer has a VRRP instance of version 2, the one with a password."""
+    names = [name for name in view.instances if host in view.members(name)]
+    return any(view.vrrp(name, host, "version")[0] == 2 for name in names)
 
 
 def _unicast(view):
@@ -990,14 +1056,20 @@ def _config(view):
     """Lines of rabbitmq.conf are none that pillar says elsewhere, or that stop RabbitMQ."""
     for key, value in view.rabbitmq["config"].items():
         path = f"rabbitmq:config:{key}"
-        if re.search(r"\S#", str(value)) and not _is_quoted(view, str(value)):
+        # A comment behind a space is meant as one, but in a secret.
+        cut = r"#" if key in view.secret_lines else r"\S#"
+        if re.search(cut, str(value)) and not _is_quoted(view, str(value)):
             no_quotes = view.is_before(3, 11)
             expected = "a value without it" if no_quotes else "the value in single quotes"
             why = "which begins a comment: RabbitMQ would read what is before it"
             yield _error(path, _Said("a #"), expected, why)
         for name, (place, why) in SAID_ELSEWHERE.items():
-            if key == name or (name.endswith(".") and key.startswith(name)):
+            if _is_named(key, name):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
+        owner = _only_host_that_has_it(view, key)
+        if owner and len(view.brokers) > 1:
+            found, why = _Said(f"an address of {owner}"), "on which other brokers cannot listen"
+            yield _error(path, found, "an address that all brokers have, or a port only", why)
         port = _line(view, key, "").rpartition(":")[2].strip()
         ours = {str(view.rabbitmq[name]): name for name in ("amqp_port", "management_port")}
         if LISTENER.match(key) and key not in SAID_ELSEWHERE and port in ours:
@@ -1009,6 +1081,36 @@ def _config(view):
             found = _Said("version 1" if version_1 else "a line")
             why = f"with which RabbitMQ {_version(view)} does not start"
             yield _error(path, found, "the key to be left out", why)
+        if any(_is_named(key, name) and view.is_before(*KNOWN_FROM[name]) for name in KNOWN_FROM):
+            why = f"which RabbitMQ {_version(view)} does not know, and does not start with"
+            yield _error(path, _Said("a line"), "the key to be left out", why)
+
+
+def _is_named(key, name):
+    """Tell whether a key of rabbitmq.conf is the one named, or begins with it and a dot."""
+    return key == name or (name.endswith(".") and key.startswith(name))
+
+
+def _only_host_that_has_it(view, key):
+    """Name the host whose own address a line of rabbitmq.conf listens on; None for another one."""
+    text = _line(view, key, "")
+    if not ADDRESS.fullmatch(key):
+        text = text.rpartition(":")[0] if LISTENER.match(key) else ""
+    owners = {
+        _address(host["address"]): name for name, host in view.hosts.items() if host.get("address")
+    }
+    try:
+        return owners.get(_address(text.strip().strip("[]")))
+    except ValueError:
+        return None
+
+
+def _folders_of_rabbitmq(view):
+    """RabbitMQ's files are where it looks for them unless it is told otherwise."""
+    for key, usual in FOLDERS.items():
+        if os.path.normpath(view.rabbitmq[key]) != usual:
+            why = "of which RabbitMQ is to be told in its rabbitmq-env.conf"
+            yield _warning(f"rabbitmq:{key}", view.rabbitmq[key], f"{usual}, or that", why)
 
 
 def _plugins(view):
@@ -1141,9 +1243,9 @@ def _policies(view):
 def _too_new(view, path, definition):
     """What a policy sets is known to this RabbitMQ."""
     why = f"which RabbitMQ {_version(view)} does not know" if view.version else ""
-    if "target-group-size" in definition and view.is_before(3, 13):
-        found = _Said("a key")
-        yield _error(f"{path}:target-group-size", found, "the key to be left out", why)
+    for key, version in DEFINED_FROM.items():
+        if key in definition and view.is_before(*version):
+            yield _error(f"{path}:{key}", _Said("a key"), "the key to be left out", why)
     if definition.get("delivery-limit") == -1 and view.is_before(4, 0):
         yield _error(f"{path}:delivery-limit", -1, "a limit, or no such key", why)
 
@@ -1173,6 +1275,29 @@ def _parameters(view):
             # Values may be among the secrets, which only brokers get.
             if missing and view.host in view.brokers and view.is_sound(path):
                 yield _error(path, None, "a value as the component takes it")
+
+
+def _plugins_in_use(view):
+    """What parameters and policies say is for plugins that are enabled."""
+    for key, parameter in view.rabbitmq["parameters"].items():
+        component = parameter.get("component")
+        if component in COMPONENTS and not parameter.get("absent"):
+            path = f"rabbitmq:parameters:{key}:component"
+            yield from _plugin_in_use(view, path, component, COMPONENTS[component])
+    for key, policy in view.policies.items():
+        for name in policy.get("definition", {}):
+            if name.startswith("federation-"):
+                path = f"rabbitmq:policies:{key}:definition:{name}"
+                yield from _plugin_in_use(view, path, _Said("a key"), "federation")
+
+
+def _plugin_in_use(view, path, found, plugin):
+    """A plugin, or a part of it, is enabled; by hand it may be too."""
+    enabled = any(plugin in name for name in view.rabbitmq["plugins"])
+    if not enabled and view.is_sound("rabbitmq:plugins"):
+        why = f"which RabbitMQ knows by the plugin rabbitmq_{plugin} only"
+        expected = "it among rabbit_ha:rabbitmq:plugins, unless it was enabled by hand"
+        yield _warning(path, found, expected, why)
 
 
 def _mirrors(view, path, said, definition):

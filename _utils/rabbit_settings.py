@@ -8,6 +8,7 @@ Shared by the execution module ``rabbit_topology`` (on minions) and the runner
 import copy
 import ipaddress
 import itertools
+import math
 import re
 
 import salt.utils.dictupdate
@@ -290,11 +291,12 @@ def client_addresses(settings):
     settings
         Mapping as :func:`merged` returns it.
 
-    Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers.
+    Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers, without
+    link-local ones, to which nobody connects by the address alone.
     """
     bind = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[0].strip("[]")
     balancers = hosts_with_role(settings, LOAD_BALANCER)
-    found = virtual_addresses(settings)
+    found = [address for address in virtual_addresses(settings) if not is_link_local(address)]
     # On a host of both roles HAProxy binds each of them, whatever it says.
     if bind == "::" or set(balancers) <= set(hosts_with_role(settings, BROKER)):
         return found
@@ -302,6 +304,33 @@ def client_addresses(settings):
         return [address for address in found if ":" not in address]
     wanted = ipaddress.ip_address(bind)
     return [address for address in found if ipaddress.ip_address(address) == wanted]
+
+
+def addresses_left_out(settings):
+    """
+    List the virtual addresses on which clients find no HAProxy.
+
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns a list of addresses, without link-local ones.
+    """
+    served = client_addresses(settings)
+    found = virtual_addresses(settings)
+    return [one for one in found if one not in served and not is_link_local(one)]
+
+
+def is_link_local(address):
+    """
+    Tell whether an address is one of IPv6 that says nothing without the interface.
+
+    address
+        A text, without a prefix length.
+
+    Returns a boolean.
+    """
+    read = ipaddress.ip_address(address)
+    return read.version == 6 and read.is_link_local
 
 
 def keepalived_of(settings, host):
@@ -415,6 +444,22 @@ def addresses_taken(settings, host):
         if leader_of(settings, name) == host and not (vrrp["nopreempt"] or vrrp["preempt_delay"])
     ]
     return list(itertools.chain(*found))
+
+
+def seconds_to_take(settings, host):
+    """
+    Tell how long to wait for a load balancer to hold the addresses that it takes.
+
+    settings
+        Mapping as :func:`merged` returns it.
+    host
+        Host name (minion id).
+
+    Returns seconds, a whole number: keepalived asks for an address after three
+    advertisements that did not come, and is given some time to start.
+    """
+    intervals = [vrrp["advert_int"] for vrrp in instances_of(settings, host).values()]
+    return 15 + math.ceil(4 * max(intervals))
 
 
 def pillar_errors(pillar):

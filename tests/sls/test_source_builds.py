@@ -183,6 +183,28 @@ def test_a_build_s_unit_is_not_changed_but_for_how_it_is_brought_back(compiled):
     assert found == {"Restart": "always", "RestartSec": "1", "ExecReload": []}
 
 
+@pytest.mark.parametrize("install", ["package", "source"])
+def test_folders_below_run_are_there_now_and_after_a_boot(compiled, install):
+    pillar = source()
+    haproxy = pillar["rabbit_ha"]["haproxy"]
+    haproxy |= {"install": install, "runtime_socket": "/run/haproxy/admin.sock"}
+    haproxy["global"] = {"pidfile": "/var/run/balancer/own/pid"}
+    host = compiled(BALANCER, pillar)
+    found = unit(host.render("haproxy/files/haproxy.service.conf.j2"))
+    assert found["RuntimeDirectory"] == "haproxy balancer/own"
+    assert found["RuntimeDirectoryPreserve"] == "yes"
+    folders = [chunk["name"] for chunk in host.low() if chunk["state"] == "file"]
+    assert {"/run/haproxy", "/run/balancer/own"} <= set(folders)
+
+
+@pytest.mark.parametrize(("maxconn", "limit"), [(261644, None), (261645, "524290")])
+def test_systemd_allows_as_many_files_as_haproxy_may_need(compiled, maxconn, limit):
+    pillar = pillar_of(haproxy={"global": {"maxconn": maxconn}})
+    found = unit(compiled(BALANCER, pillar).render("haproxy/files/haproxy.service.conf.j2"))
+    assert found.get("LimitNOFILE") == limit
+    assert "RuntimeDirectory" not in found
+
+
 def test_without_use_systemd_it_is_not_waited_for_a_word_that_never_comes(compiled):
     pillar = source(options={"USE_SYSTEMD": 0})
     found = unit(compiled(BALANCER, pillar).render("haproxy/files/haproxy.service.j2"))
@@ -264,3 +286,11 @@ def test_the_master_load_balancer_waits_for_the_address_and_the_backup_does_not(
     waits = "This host holds the virtual address"
     assert compiled(BALANCER).ids()[-1] == waits
     assert waits not in compiled("haproxy-keeplive-node2").ids()
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [(1, 19), (5, 35)])
+def test_rarer_advertisements_are_waited_for_longer(compiled, interval, seconds):
+    pillar = pillar_of()
+    pillar["rabbit_ha"]["keepalived"]["advert_int"] = interval
+    state = compiled(BALANCER, pillar).state("This host holds the virtual address")
+    assert state["seconds"] == seconds

@@ -51,4 +51,8 @@ HAProxy has folders for its configuration, and the one that it confines itself t
       - {{ salt['file.dirname'](haproxy.config_file) }}
       - {{ haproxy.config_dir }}
       - {{ haproxy.global.chroot }}
+{%- for folder in haproxy.runtime_folders %}
+      # systemd makes it at a start, and not when HAProxy is told anew where its socket is.
+      - /run/{{ folder }}
+{%- endfor %}
     - makedirs: true

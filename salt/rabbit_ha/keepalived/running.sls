@@ -46,6 +46,7 @@ keepalived has read its configuration:
 This host holds the virtual address:
   rabbit_failover.addresses_held:
     - addresses: {{ addresses | json }}
+    - seconds: {{ salt['rabbit_topology.seconds_to_take']() }}
     - require:
       - service: keepalived is running and starts at boot
 {%- endif %}

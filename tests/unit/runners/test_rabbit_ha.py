@@ -1273,10 +1273,10 @@ def test_without_load_balancers_messages_go_to_the_brokers_port(world, broker):
 
 
 def test_messages_go_where_haproxy_listens(world, broker):
-    world.pillar["haproxy"] = {"rabbitmq_cluster": {"bind": "192.168.123.124:5672"}}
+    world.pillar["haproxy"] = {"rabbitmq_cluster": {"bind": "192.168.123.123:5672"}}
     world.pillar["keepalived"] = {"virtual_addresses": ["192.168.123.124/24"]}
     answer = world.runner.verify(messages=1, patience=0)
-    assert [sent["address"] for sent in answer["data"]["messages"]] == ["192.168.123.124:5672"]
+    assert [sent["address"] for sent in answer["data"]["messages"]] == ["192.168.123.123:5672"]
 
 
 def test_without_an_administrator_in_pillar_there_is_nobody_to_verify_as(world, broker):

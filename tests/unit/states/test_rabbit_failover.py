@@ -36,7 +36,7 @@ class Failover(Breakable):
             self.arguments = ["-Ws", *READS, "-S", "/run/haproxy-master.sock", "-sf", "12"]
 
     def await_addresses(self, addresses, seconds=15):
-        if self._takes("await_addresses"):
+        if self._takes("await_addresses", seconds):
             self._held = list(addresses)
         return self._held
 
@@ -232,10 +232,10 @@ def test_a_unit_of_the_administrator_that_comes_before_is_named(host):
 
 def test_the_holder_waits_for_its_addresses(host):
     here = host()
-    ret = here.states.addresses_held("all", [ADDRESS])
+    ret = here.states.addresses_held("all", [ADDRESS], seconds=35)
     assert ret["changes"] == {"holds": {"old": [], "new": [ADDRESS]}}
     assert here.states.addresses_held("all", [ADDRESS])["changes"] == {}
-    assert here.failover.writes == [("await_addresses",)]
+    assert here.failover.writes == [("await_addresses", 35)]
 
 
 def test_in_test_mode_they_would_be_awaited(host):

@@ -266,6 +266,12 @@ def test_who_holds_an_address_is_worked_on_alone_and_the_first_address_last(rabb
     assert order == [["haproxy-keeplive-node2"], ["haproxy-keeplive-node1"]]
 
 
+def test_addresses_are_waited_for_by_the_rarest_advertisements(rabbit_settings, settings):
+    slow = {**SECOND, "version": 3, "advert_int": 10.1}
+    merged = settings({**TOPOLOGY, "keepalived": {"instances": {"VI_2": slow}}})
+    assert rabbit_settings.seconds_to_take(merged, "haproxy-keeplive-node1") == 56
+
+
 @pytest.mark.parametrize("stays", [{"nopreempt": True}, {"preempt_delay": 30}])
 def test_addresses_that_stay_are_not_taken_at_once(rabbit_settings, settings, stays):
     merged = settings({**TOPOLOGY, "keepalived": stays})
@@ -291,12 +297,15 @@ def test_the_virtual_address_may_be_named_again_to_say_more_of_it(rabbit_setting
 def test_clients_use_the_addresses_that_haproxy_listens_on(
     rabbit_settings, settings, bind, expected
 ):
-    six = {"virtual_router_id": 6, "virtual_addresses": ["2001:db8::1/64"]}
+    six = {"virtual_router_id": 6, "virtual_addresses": ["fe80::5/64", "2001:db8::1/64"]}
     pillar = {
         "keepalived": {"instances": {"VI_2": SECOND, "VI_6": six}},
         "haproxy": {"rabbitmq_cluster": {"bind": bind}},
     }
-    assert rabbit_settings.client_addresses(settings({**TOPOLOGY, **pillar})) == expected
+    merged = settings({**TOPOLOGY, **pillar})
+    assert rabbit_settings.client_addresses(merged) == expected
+    left_out = {"192.168.123.123", "192.168.123.124", "2001:db8::1"} - set(expected)
+    assert set(rabbit_settings.addresses_left_out(merged)) == left_out
 
 
 def test_ipv6_is_version_3(rabbit_settings, settings):
