@@ -1,6 +1,7 @@
 """rabbit_failover: the address goes to another load balancer before a service is restarted."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import salt.modules.cmdmod
@@ -96,7 +97,6 @@ class Host:
     def __init__(
         self,
         topology,
-        monkeypatch,
         world=None,
         minion=HOLDER,
         pillar=None,
@@ -116,14 +116,15 @@ class Host:
             "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils
         )
         clock = iter(range(10_000))
-        monkeypatch.setattr(self.module.time, "monotonic", lambda: next(clock))
-        monkeypatch.setattr(self.module.time, "sleep", lambda seconds: None)
+        self.module.time = SimpleNamespace(
+            monotonic=lambda: next(clock), sleep=lambda seconds: None
+        )
 
 
 @pytest.fixture
-def host(topology, monkeypatch):
+def host(topology):
     def build(**kwargs):
-        return Host(topology, monkeypatch, **kwargs)
+        return Host(topology, **kwargs)
 
     return build
 

@@ -624,7 +624,7 @@ def test_a_queue_that_only_is_said_to_have_got_its_replica_is_told_until_it_has(
     rabbits = ghost()
     host = broker(rabbits)
     waited = []
-    monkeypatch.setattr(host.states.time, "sleep", waited.append)
+    host.states.time = SimpleNamespace(sleep=waited.append)
     host.rabbitmqctl.lost.add("grow")
     if phantom:
         # One that could not shrink, and that lists the node still.
