@@ -339,7 +339,7 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
 
 def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy):
     # Khepri's minorities stand still whatever this says.
-    _notice_partitions(healthy, BROKERS, 4, "pause_minority")
+    _notice_partitions(healthy, BROKERS, 8, "pause_minority")
     try:
         healthy.command("cut", THIRD, SEED, SECOND)
 
@@ -366,7 +366,7 @@ def test_both_sides_of_a_partition_are_left_alone(healthy):
         # Khepri knows no such partitions: a side without majority stops writing.
         return
     # A partition is noticed after seconds, not a minute, and nobody pauses for it.
-    _notice_partitions(healthy, BROKERS, 4, "ignore")
+    _notice_partitions(healthy, BROKERS, 8, "ignore")
     try:
         healthy.command("cut", THIRD, SEED, SECOND)
 
