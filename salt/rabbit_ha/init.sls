@@ -2,9 +2,7 @@
 {%- set roles = salt['rabbit_topology.roles']() %}
 include:
   - rabbit_ha.hosts
-{%- if 'load_balancer' not in roles %}
   - rabbit_ha.no_load_balancer
-{%- endif %}
 {%- if 'broker' in roles %}
   - rabbit_ha.rabbitmq
 {%- endif %}

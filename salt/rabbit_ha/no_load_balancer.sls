@@ -1,5 +1,6 @@
 # On a host that was a load balancer keepalived would still take the address, and HAProxy
 # the ports that a broker's RabbitMQ listens on.
+{%- if 'load_balancer' not in salt['rabbit_topology.roles']() %}
 {%- set settings = salt['rabbit_topology.settings']() %}
 {%- for program, title in [('keepalived', 'keepalived'), ('haproxy', 'HAProxy')] %}
 {%- set own = settings[program] %}
@@ -11,3 +12,4 @@
     - enable: false
 {%- endif %}
 {%- endfor %}
+{%- endif %}
