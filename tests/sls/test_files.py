@@ -380,7 +380,10 @@ def test_a_password_may_be_a_host_s_or_an_instance_s_own(compiled):
     assert "SECRET" not in str(compiled("haproxy-keeplive-node1", pillar).low())
 
 
-def test_the_program_that_is_named_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "user"), [("2.2.7", "root"), ("2.2.8", None), ("2.3.10", None)]
+)
+def test_an_old_program_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_path, version, user):
     """keepalived itself judges in integration/test_7_keepalived.py."""
     main, more = tmp_path / "keepalived.conf", tmp_path / "conf"
     main.write_text(
@@ -389,16 +392,20 @@ def test_the_program_that_is_named_judges_a_copy_whose_scripts_are_root_s(compil
     more.mkdir()
     (more / "more.conf").write_text("vrrp_script x {\n    user nobody\n}\n")
     program = tmp_path / "program"
-    program.write_text('#!/bin/sh\necho "$1 $2"\ncat "$3" "${3%/*}/conf/more.conf"\nexit 4\n')
+    program.write_text(
+        f"#!/bin/sh\n[ $1 != --version ] || {{ echo 'Keepalived v{version} (01/01,2026)'; exit; }}\n"
+        'echo "$1 $2"\ncat "$3" "${3%/*}/conf/more.conf"\nexit 4\n'
+    )
     program.chmod(0o755)
     script = ROOT / "salt/rabbit_ha/keepalived/files/check_configuration.sh"
     done = subprocess.run(
         ["sh", script, main, more, program], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (4, "")
-    first, *copied = done.stdout.splitlines()
+    first, *judged = done.stdout.splitlines()
     assert first == "--config-test --use-file"
-    assert "    script_user root" in copied and "    user root" in copied
+    assert f"    script_user {user or 'keepalived_script'}" in judged
+    assert f"    user {user or 'nobody'}" in judged
     assert "script_user keepalived_script" in main.read_text()
 
 

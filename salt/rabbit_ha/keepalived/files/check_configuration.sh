@@ -1,11 +1,14 @@
 #!/bin/sh
 # Written by Salt. Lets keepalived judge a configuration before it is used:
 #   check_configuration.sh FILE FOLDER_THAT_IT_INCLUDES PROGRAM
-# keepalived 2.2.7 kills itself while it tests a file whose scripts run as
-# another user than root (fixed in 2.2.8), so it is shown a copy with root,
-# whose scripts it judges more strictly still.
 set -eu
 umask 077
+version=$("$3" --version 2>&1 | sed -n 's/^Keepalived v\([0-9.]*\).*/\1/p')
+if [ "$(printf '%s\n' 2.2.8 "$version" | sort --version-sort | head -n 1)" = 2.2.8 ]; then
+    exec "$3" --config-test --use-file "$1"
+fi
+# Older ones kill themselves while they test a file whose scripts run as another
+# user than root, so they are shown a copy with root.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp --parents "$1" "$copy"
