@@ -5,8 +5,9 @@ A node that may join, one that is a member already, and one that must not be
 touched are told apart by what the node itself and another member say; a status
 text of one side alone is not enough, since ``join_cluster`` empties the node.
 
-Judging starts at most two Erlang VMs; more only to list what a join would delete,
-or where a node that stands alone has no management API to ask.
+Judging starts at most two Erlang VMs where the first contact that runs is in a cluster.
+One more each start to ask further contacts, where the ones before stand alone too or refuse the
+cookie, and to list what a join would delete, where no management API tells.
 
 See https://www.rabbitmq.com/docs/clustering.
 """
@@ -40,6 +41,12 @@ PARTITIONED = "partitioned"
 DOES_NOT_FIT = "older or newer than the cluster allows"
 # Global parameters that a node has by itself.
 BUILT_IN = ("cluster_name", "cluster_tags", "internal_cluster_id")
+# Bytes that one message's properties take in a classic queue's index, at most in the usual case.
+INDEX_ENTRY = 600
+# The queue in what Ra keeps of a replica.
+_RESOURCE = re.compile(
+    rb"queue_resource\s*=>\s*\{resource,\s*(<<.*?>>),\s*queue,\s*(<<.*?>>)\}", re.S
+)
 # So many brokers that are no members are asked by a seed that has formed a cluster.
 STRANGERS_ASKED = 2
 
@@ -104,7 +111,9 @@ def _judge_stopped_app(me, contacts):
     on_disk = members_on_disk()
     contact, there, refused_by = _other_side(me, contacts, on_disk)
     if there is None:
-        if contacts[0] == me:
+        apart = _out_of_sight(on_disk - {me})
+        # A seed that pauses as a minority would serve its side of a partition.
+        if contacts[0] == me and 2 * len(apart) <= len(on_disk):
             detail = f"the app of the seed {me} is down"
             return _verdict(APP_STOPPED_MEMBER, members=[me], detail=detail)
         return _no_other_side(me, contacts, on_disk, refused_by)
@@ -126,8 +135,9 @@ def _judge_running(me, contacts, status):
             f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
             f"{me}; the host name and the minion id must agree"
         )
-    if any(status.get("partitions", {}).values()):
-        return _partitioned(me, here, set(status["running_nodes"]))
+    apart = set().union(*status.get("partitions", {}).values())
+    if apart:
+        return _partitioned(me, here, set(status["running_nodes"]), apart)
     if contacts and contacts[0] == me:
         return _judge_running_seed(me, contacts, here, status)
     contact, there, refused_by = _other_side(me, contacts, here | _returns_to())
@@ -146,9 +156,23 @@ def _judge_running_seed(me, contacts, here, status):
             return _no_other_side(me, contacts, here, refused_by)
         return _compared(me, here, status, contact, there) if there else is_seed
     running = set(status["running_nodes"])
-    strangers = [node for node in contacts if node not in here or node not in running]
-    for contact in strangers[:STRANGERS_ASKED]:
-        _, there, _ = _other_side(me, [me, contact], here)
+    strangers = [node for node in contacts if node not in here]
+    unknown = not_in_pillar(here, contacts)
+    if unknown and strangers and len(strangers) == len(contacts) - 1:
+        detail = f"{me} is in a cluster with none of {', '.join(contacts[1:])} but with "
+        return _verdict(
+            OTHER_CLUSTER,
+            contact=me,
+            members=here,
+            detail=f"{detail}{', '.join(unknown)}, which pillar does not name",
+        )
+    away = [node for node in contacts if node in here and node not in running]
+    refused_by = None
+    for contact in away + strangers[:STRANGERS_ASKED]:
+        _, there, refused = _other_side(me, [me, contact], here)
+        refused_by = refused_by or refused
+        if there and contact in here and me in there["members"] and me not in there["running"]:
+            return _partitioned(me, here, running, there["running"])
         # One that stands alone has no cluster: it lost its data, and joins when it is its turn;
         # or it holds what the others do not have, and then it is the one that refuses.
         if there and me not in there["members"] and there["members"] != {contact}:
@@ -162,7 +186,42 @@ def _judge_running_seed(me, contacts, here, status):
                 members=there["members"],
                 detail=f"{detail}({members})",
             )
+    apart = _out_of_sight(away)
+    # They may serve without this node, which then is the side that is cut off.
+    if len(apart) > len(running):
+        return _no_other_side(me, [me, *apart], here, refused_by)
     return is_seed
+
+
+def not_in_pillar(members, contacts):
+    """
+    List the members that are neither among the brokers nor named as gone for good.
+
+    members
+        List or set of Erlang node names.
+    contacts
+        As for :func:`verdict`.
+
+    Returns a sorted list of Erlang node names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.not_in_pillar '[rabbit@rabbitmq-node9]' '[]'
+    """
+    absent = __salt__["rabbit_topology.settings"]()["rabbitmq"]["absent_members"]
+    gone = {__salt__["rabbit_topology.node_name"](host) for host in absent}
+    return sorted(set(members) - set(contacts) - gone)
+
+
+def _out_of_sight(members):
+    """List the members of which it is not known whether they run; those that are down are not."""
+    return [
+        node
+        for node in sorted(members)
+        if __salt__["rabbitmqctl.node_state"](node)["state"] in ("unreachable", COOKIE_MISMATCH)
+    ]
 
 
 def _returns_to():
@@ -304,10 +363,14 @@ def _compared(me, here, status, contact, there):
     return _verdict(STANDALONE_EMPTY, detail=f"{me} stands alone and is empty", **common)
 
 
-def _partitioned(me, members, running_here, running_there=frozenset()):
-    """Judge a node on one side of a partition, and tell which side has the majority."""
+def _partitioned(me, members, running_here, apart):
+    """
+    Judge a node on one side of a partition, and tell which side has the majority.
+
+    A member that is on neither side is down, and counts for nobody.
+    """
     here = running_here & members
-    there = (running_there or members - here) & members
+    there = (apart - here or apart) & members
     sides = [", ".join(sorted(side)) for side in (here, there)]
     if 2 * len(here) > len(members):
         advice = f"{sides[0]} are the majority: restart rabbitmq-server on {sides[1]}"
@@ -467,15 +530,18 @@ def _aside(source):
 
 def queues_on_disk(contact):
     """
-    List the classic queues that only the local node's disk has, whether it runs or not.
+    List the queues that only the local node's disk has, whether it runs or not.
 
-    Quorum queues are on other members too, and so is a mirrored queue. One that was declared
-    anew elsewhere since, or whose mirror has no messages, is not what this disk has.
+    Of quorum queues and streams these are the ones without a majority of replicas on other
+    members that run, of classic queues those that are not mirrored, or whose mirror visibly has
+    less. One that was deleted, or declared anew, since is listed too: it cannot be told.
 
     contact
         Erlang node name of the member that knows the cluster's queues.
 
     Returns a list of phrases such as ``queue orders in /``.
+
+    Raises CommandExecutionError when the contact does not tell.
 
     CLI Example:
 
@@ -483,28 +549,114 @@ def queues_on_disk(contact):
 
         salt-call rabbit_membership.queues_on_disk rabbit@rabbitmq-node1
     """
-    me = __salt__["rabbit_topology.node_name"]()
+    return [
+        *_classic_queues_only_here(contact),
+        *_quorum_queues_only_here(contact),
+        *_streams_only_here(contact),
+    ]
+
+
+def _classic_queues_only_here(contact):
+    """List the classic queues among those of :func:`queues_on_disk`."""
     vhosts = {}
-    places = os.path.join(_node_dir(me), "msg_stores", "vhosts", "*", "queues", "*", ".queue_name")
-    for path in glob.glob(places):
+    for path in _on_disk("msg_stores", "vhosts", "*", "queues", "*", ".queue_name"):
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
             named = dict(line.split(": ", 1) for line in handle.read().splitlines() if ": " in line)
-        files = glob.glob(os.path.join(os.path.dirname(path), "*"))
-        held = any(os.path.getsize(file) for file in files)
+        files = glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*"))
+        held = sum(os.path.getsize(file) for file in files)
         vhosts.setdefault(named.get("VHOST"), {})[named.get("QUEUE")] = held
     if not vhosts:
         return []
     definitions = __salt__["rabbitmqctl.export_definitions"](contact)
     known = {vhost["name"] for vhost in definitions["vhosts"]}
+    columns = ("name", "messages", "message_bytes")
     found = []
     for vhost, queues in sorted(vhosts.items()):
-        listed = __salt__["rabbitmqctl.list_queues"](vhost, contact) if vhost in known else []
-        messages = {queue["name"]: queue["messages"] for queue in listed}
+        listed = []
+        if vhost in known:
+            listed = __salt__["rabbitmqctl.list_queues"](vhost, contact, columns)
+        served = {queue["name"]: _most_on_disk(queue) for queue in listed}
         for queue, held in sorted(queues.items()):
-            served = messages.get(queue) and _is_mirrored(queue, vhost, definitions["policies"])
-            if queue not in messages or (held and not served):
+            is_mirrored = _is_mirrored(queue, vhost, definitions["policies"])
+            if queue not in served or (held and not (is_mirrored and held <= served[queue])):
                 found.append(f"queue {queue} in {vhost}")
     return found
+
+
+def _most_on_disk(queue):
+    """Tell how many bytes a classic queue's messages take on a disk at most, beside the store."""
+    return (queue["message_bytes"] or 0) + INDEX_ENTRY * (queue["messages"] or 0)
+
+
+def _quorum_queues_only_here(contact):
+    """List the quorum queues among those of :func:`queues_on_disk`."""
+    here = quorum_queues_on_disk()
+    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if here else ()
+    return [
+        f"queue {queue['name']} in {queue['vhost'] or 'a vhost that cannot be read'}"
+        for queue in here
+        if (queue["vhost"], queue["name"]) not in served
+    ]
+
+
+def _streams_only_here(contact):
+    """List the streams among those of :func:`queues_on_disk`, by their folders' names."""
+    here = sorted(os.path.basename(path) for path in _on_disk("stream", "*") if os.path.isdir(path))
+    served = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if here else ()
+    # RabbitMQ names them so, and puts a timestamp at the end.
+    folders = {re.sub(r"[^\w=-]", "_", "_".join(stream), flags=re.ASCII) for stream in served}
+    return [f"stream {name}" for name in here if re.sub(r"_\d+$", "", name) not in folders]
+
+
+def _served_elsewhere(queues):
+    """Give, as pairs of vhost and name, those that other members' replicas are enough for."""
+    me = __salt__["rabbit_topology.node_name"]()
+    return {
+        (queue["vhost"], queue["name"])
+        for queue in queues
+        if 2 * len(set(queue["online"]) - {me}) > len(queue["members"])
+    }
+
+
+def quorum_queues_on_disk():
+    """
+    List the quorum queues of which the local node's disk has a replica, whether it runs or not.
+
+    Starts no VM.
+
+    Returns a list of mappings with ``vhost`` and ``name``; where they cannot be read, the vhost
+    is None and the name that of the replica's folder.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.quorum_queues_on_disk
+    """
+    found = []
+    for path in sorted(_on_disk("quorum", "*", "*", "config")):
+        with salt.utils.files.fopen(path, "rb") as handle:
+            resource = _RESOURCE.search(handle.read())
+        if resource:
+            vhost, name = (_erlang_binary(part) for part in resource.groups())
+        else:
+            vhost, name = None, os.path.basename(os.path.dirname(path))
+        found.append({"vhost": vhost, "name": name})
+    return found
+
+
+def _erlang_binary(text):
+    """Read an Erlang binary as Erlang prints it: strings, or the numbers of its bytes."""
+    strings = re.findall(rb'"((?:[^"\\]|\\.)*)"', text)
+    if not strings:
+        return bytes(int(number) for number in re.findall(rb"\d+", text)).decode(errors="replace")
+    return re.sub(rb"\\(.)", rb"\1", b"".join(strings)).decode(errors="replace")
+
+
+def _on_disk(*below):
+    """List the paths that match a pattern in the folder of the node's own data."""
+    folder = glob.escape(_node_dir(__salt__["rabbit_topology.node_name"]()))
+    return glob.glob(os.path.join(folder, *below))
 
 
 def _is_mirrored(queue, vhost, policies):

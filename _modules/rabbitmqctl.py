@@ -475,24 +475,45 @@ def quorum_queues(at=None):
 
         salt-call rabbitmqctl.quorum_queues
     """
+    return _replicated("quorum", at)
+
+
+def streams(at=None):
+    """
+    List all streams, and where their replicas are.
+
+    at : the local node
+        Erlang node name to ask.
+
+    Returns what :func:`quorum_queues` returns.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/streams#replication.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.streams
+    """
+    return _replicated("stream", at)
+
+
+def _replicated(kind, at):
+    """List the queues of a type whose queues have replicas; see :func:`quorum_queues`."""
     queues = export_definitions(at).get("queues", [])
-    found = []
-    for vhost in sorted({q["vhost"] for q in queues if q.get("type", "quorum") == "quorum"}):
-        columns = ("name", "type", "members", "online")
-        arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
-        text = _checked(arguments, f"listing the replicas of {vhost}", node=at)
-        # Streams have replicas as well.
-        found += [
-            {
-                "vhost": vhost,
-                "name": queue["name"],
-                "members": list(queue["members"] or ()),
-                "online": list(queue["online"] or ()),
-            }
-            for queue in _json(text, "list_queues")
-            if queue["type"] == "quorum"
-        ]
-    return found
+    return [
+        {
+            "vhost": vhost,
+            "name": queue["name"],
+            "members": list(queue["members"] or ()),
+            "online": list(queue["online"] or ()),
+        }
+        for vhost in sorted({q["vhost"] for q in queues if q.get("type", kind) == kind})
+        for queue in list_queues(vhost, at, ("name", "type", "members", "online"))
+        if queue["type"] == kind
+    ]
 
 
 def shrink(node, at=None):
@@ -984,7 +1005,7 @@ def set_default_queue_type(vhost, queue_type):
     _written()
 
 
-def list_queues(vhost="/", at=None):
+def list_queues(vhost="/", at=None, columns=("name", "messages")):
     """
     List the queues of a virtual host.
 
@@ -992,8 +1013,10 @@ def list_queues(vhost="/", at=None):
         The virtual host.
     at : the local node
         Erlang node name to ask.
+    columns : name, messages
+        List of what to tell of each queue, in ``rabbitmqctl list_queues``' words.
 
-    Returns a list of mappings with ``name`` and ``messages`` (a count).
+    Returns a list of mappings, by default with ``name`` and ``messages`` (a count).
 
     Raises CommandExecutionError when that fails.
 
@@ -1003,7 +1026,7 @@ def list_queues(vhost="/", at=None):
 
         salt-call rabbitmqctl.list_queues vhost=/
     """
-    arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", "name", "messages"]
+    arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
     return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 

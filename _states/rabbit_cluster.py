@@ -23,7 +23,10 @@ _WAY_OUT = {
         "what counts: rabbit_ha:hosts:{host}:discard_local_data: true sets this node's data "
         "aside, once, and has it join anew"
     ),
-    "other cluster": "Correct the topology in pillar, or take this node out of its cluster by hand",
+    "other cluster": (
+        "Correct the topology in pillar, name the members that are gone for good in "
+        "rabbit_ha:rabbitmq:absent_members, or take this node out of its cluster by hand"
+    ),
     "partitioned": "Then run again",
     "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
     "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
@@ -123,15 +126,20 @@ def joined(
             _replace_member_without_replicas(ret, wanted)
             _return_replicas(ret)
             if wanted["may_discard"]:
-                now = time.strftime("%Y-%m-%d %H:%M:%S %z")
-                __salt__["rabbit_notes.write"]("local_data_discarded", now)
-                ret["changes"]["discard_local_data"] = "used up"
+                _use_up_the_permission(ret)
             elif renews:
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
                 ret["changes"]["discard_local_data"] = "may be allowed anew"
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
     return ret
+
+
+def _use_up_the_permission(ret):
+    """Note that ``discard_local_data`` has allowed what it does."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    __salt__["rabbit_notes.write"]("local_data_discarded", now)
+    ret["changes"]["discard_local_data"] = "used up"
 
 
 def _predicted(ret, name, comment):
@@ -172,6 +180,8 @@ def _settle(ret, name, found, wanted):
     seen = set()
     while found["verdict"] not in seen:
         seen.add(found["verdict"])
+        if found["verdict"] == "seed":
+            _tell_of_members_not_in_pillar(ret, found["members"], wanted)
         if found["verdict"] in ("joined", "seed"):
             if ret["changes"]:
                 ret["comment"] = f"has become a member: {found['detail']}"
@@ -187,11 +197,24 @@ def _settle(ret, name, found, wanted):
             _predicted(ret, name, f"{said}: {found['detail']}")
             return
         action(found, wanted, ret["changes"])
+        if "discarded" in ret["changes"]:
+            _use_up_the_permission(ret)
         __salt__["rabbitmqctl.forget_cached_reads"]()
         found = _awaited_verdict(wanted)
     raise CommandExecutionError(
         f"done what can be done, yet the node is not a member: {_refusal(found, wanted)}"
     )
+
+
+def _tell_of_members_not_in_pillar(ret, members, wanted):
+    """Warn of members that nobody takes out by himself."""
+    unknown = __salt__["rabbit_membership.not_in_pillar"](members, wanted["contacts"])
+    if unknown:
+        ret.setdefault("warnings", []).append(
+            f"{', '.join(unknown)}: a member of the cluster, and no broker in pillar. Next: add it "
+            "to rabbit_ha:hosts, or name it in rabbit_ha:rabbitmq:absent_members to have it "
+            "forgotten"
+        )
 
 
 def _awaited_verdict(wanted):
@@ -382,17 +405,22 @@ def _replicas_to_join_anew_for(ret):
     List the quorum queues that a member without any of its replicas has to join anew for.
 
     They cannot do without them otherwise: they count as members that do not answer. One that
-    has other replicas did not lose its data; of it this is told.
+    has other replicas, or these on its disk, did not lose its data; of it this is told.
     """
     mine, dead = _dead_replicas()
-    if len(dead) < len(mine):
-        if dead:
-            ret["warnings"] = [
-                f"of {', '.join(_names(dead))} the replica here does not run. Next: journalctl -u "
-                "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME"
-            ]
+    if not dead:
         return []
-    return dead
+    on_disk = __salt__["rabbit_membership.quorum_queues_on_disk"]()
+    kept = [queue for queue in on_disk if queue["vhost"] is None]
+    kept += [queue for queue in dead if {key: queue[key] for key in ("vhost", "name")} in on_disk]
+    if len(dead) == len(mine) and not kept:
+        return dead
+    ret.setdefault("warnings", []).append(
+        f"of {', '.join(_names(dead))} the replica here does not run. Next: journalctl -u "
+        "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
+        "was drained: rabbitmq-upgrade revive"
+    )
+    return []
 
 
 def _contact_to_join_anew_with(lost, wanted):
@@ -418,6 +446,7 @@ def _contact_to_join_anew_with(lost, wanted):
 
 def _replace_member_without_replicas(ret, wanted):
     """Join anew where RabbitMQ 4.3 took a member back that had lost its data."""
+    warnings = len(ret.get("warnings", []))
     lost = _replicas_to_join_anew_for(ret)
     if lost:
         contact = _contact_to_join_anew_with(lost, wanted)
@@ -429,7 +458,8 @@ def _replace_member_without_replicas(ret, wanted):
         if found["verdict"] not in ("joined", "seed"):
             raise CommandExecutionError(_refusal(found, wanted))
     store = __salt__["rabbit_membership.metadata_store"]()
-    if "warnings" not in ret and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+    is_well = len(ret.get("warnings", [])) == warnings
+    if is_well and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 

@@ -26,7 +26,7 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         another member for a seed that was installed anew.
     discard_local_data : False
         Whether a node that holds anything may be stopped: it has transient messages
-        to lose.
+        to lose. Allows nothing once it was used up, see ``rabbit_cluster.joined``.
 
     Changes name the backup (``backup``, a path or None), never the cookie.
 
@@ -36,15 +36,15 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
     if source == "self" and sealed is None:
         ret["comment"] = "This is the seed: its Erlang cookie is already the cluster's"
         return ret
-    if source == "seed" and sealed is None:
-        if __opts__["test"] and not __salt__["rabbitmqctl.installed"]():
-            return _would_be_written(ret)
-        ret["comment"] = (
-            "Nothing to do here: the orchestration carries the seed's Erlang cookie to this "
-            "broker, salt-run state.orchestrate orch.rabbit_ha"
-        )
-        return ret
     try:
+        if source == "seed" and sealed is None:
+            if __opts__["test"] and not __salt__["rabbitmqctl.installed"]():
+                return _would_be_written(ret)
+            ret["comment"] = (
+                "Nothing to do here: the orchestration carries the seed's Erlang cookie to this "
+                "broker, salt-run state.orchestrate orch.rabbit_ha"
+            )
+            return ret
         if not __salt__["rabbitmqctl.installed"]():
             if not __opts__["test"]:
                 raise CommandExecutionError(
@@ -53,7 +53,8 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
             return _would_be_written(ret)
         if __salt__["rabbit_cookie.matches"](sealed):
             return _protected(ret)
-        _refuse_where_it_hurts(service, discard_local_data)
+        used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
+        _refuse_where_it_hurts(service, discard_local_data and not used)
         if __opts__["test"]:
             return _would_be_written(ret)
         # One that boots has read its cookie already.

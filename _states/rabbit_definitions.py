@@ -101,7 +101,9 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
             raise CommandExecutionError(f"written, yet these read as before: {left}")
         ret["comment"] = "The definitions have been written"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: definitions: {err}")
+        # What was written is told by the next run; what was kept before it has to be found.
+        kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
+        ret.update(result=False, changes=kept, comment=f"{__grains__['id']}: definitions: {err}")
     return ret
 
 

@@ -64,7 +64,7 @@ class Rabbits:
     """All brokers, by Erlang node name, and the ``quorum`` queues of their cluster."""
 
     def __init__(self, *names, clustered=()):
-        self.quorum = []
+        self.quorum, self.streams = [], []
         self.nodes = {
             name: Node(members=set(clustered) if name in clustered else {name}) for name in names
         }
@@ -202,6 +202,9 @@ class Rabbitmqctl(Breakable):
     def quorum_queues(self, at=None):
         return copy.deepcopy(self._rabbits.quorum)
 
+    def streams(self, at=None):
+        return copy.deepcopy(self._rabbits.streams)
+
     def quorum_queues_on(self, node, at=None):
         return [
             {"vhost": queue["vhost"], "name": queue["name"]}
@@ -329,11 +332,11 @@ class Rabbitmqctl(Breakable):
             [found] = [one for one in self._node.definitions["vhosts"] if one["name"] == vhost]
             found.setdefault("metadata", {})["default_queue_type"] = queue_type
 
-    def list_queues(self, vhost="/", at=None):
+    def list_queues(self, vhost="/", at=None, columns=("name", "messages")):
         if at is None:
             self._app_runs()
         return [
-            {"name": queue["name"], "messages": queue["messages"]}
+            {column: queue.get(column) for column in columns}
             for queue in self._rabbits[at or self._me].queues
             if queue["vhost"] == vhost
         ]

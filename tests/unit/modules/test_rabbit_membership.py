@@ -279,15 +279,17 @@ def test_what_does_not_fit_is_refused_before_anyone_looks_at_content(judge):
 
 
 @pytest.mark.parametrize(
-    ("running", "advice"),
+    ("running", "apart", "advice"),
     [
-        ([SEED, ME], f"the majority: restart rabbitmq-server on {THIRD}"),
-        ([ME], f"{SEED}, {THIRD} are the majority: restart rabbitmq-server on {ME}"),
+        ([SEED, ME], [THIRD], f"the majority: restart rabbitmq-server on {THIRD}"),
+        ([ME], [SEED, THIRD], f"{SEED}, {THIRD} are the majority: restart rabbitmq-server on {ME}"),
+        # The third is down and on nobody's side.
+        ([ME], [SEED], "neither side is the majority"),
     ],
 )
-def test_a_partition_names_the_side_with_the_majority(judge, monkeypatch, running, advice):
+def test_a_partition_names_the_side_with_the_majority(judge, monkeypatch, running, apart, advice):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    rabbits[ME].partitions = {ME: [THIRD]}
+    rabbits[ME].partitions = {ME: apart}
     monkeypatch.setattr(rabbits, "running", lambda name: set(running))
     assert advice in judge(rabbits).verdict(CONTACTS)["detail"]
 
@@ -344,6 +346,62 @@ def test_a_seed_whose_app_is_stopped_may_start_it(judge):
     assert judge(rabbits, me=SEED).verdict(CONTACTS)["verdict"] == "app stopped, member"
 
 
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [
+        # It may have stopped because it is cut off from those that serve.
+        ({"reachable": False}, "seed unreachable"),
+        ({"cookie": "OTHER"}, "cookie mismatch"),
+        ({"app": False}, "app stopped, member"),
+        ({"vm": False}, "app stopped, member"),
+    ],
+)
+def test_a_seed_whose_app_is_stopped_starts_it_only_where_the_others_do_not_serve(
+    judge, tmp_path, others, verdict
+):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].app = False
+    for name, value in others.items():
+        setattr(rabbits[ME], name, value)
+        setattr(rabbits[THIRD], name, value)
+    pillar = remembering(tmp_path, SEED, CONTACTS)
+    found = judge(rabbits, me=SEED, pillar=pillar).verdict(CONTACTS)
+    assert found["verdict"] == verdict
+
+
+@pytest.mark.parametrize("others", [{"reachable": False}, {"cookie": "OTHER"}])
+def test_a_seed_that_runs_and_does_not_see_the_majority_is_told(judge, others):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    for name, value in others.items():
+        setattr(rabbits[ME], name, value)
+        setattr(rabbits[THIRD], name, value)
+    rabbits.running = lambda name: {name}
+    found = judge(rabbits, me=SEED).verdict(CONTACTS)
+    assert found["verdict"] == ("cookie mismatch" if "cookie" in others else "seed unreachable")
+    assert found["members"] == CONTACTS
+
+
+def test_a_seed_and_a_member_that_both_run_and_see_each_other_as_gone_are_partitioned(judge):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits.running = lambda name: {SEED} if name == SEED else {ME, THIRD}
+    found = judge(rabbits, me=SEED).verdict(CONTACTS)
+    assert found["verdict"] == "partitioned"
+    assert f"{ME}, {THIRD} are the majority: restart rabbitmq-server on {SEED}" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("absent", "verdict"), [([], "other cluster"), (["prod-a", "prod-b"], "seed")]
+)
+def test_a_seed_in_a_cluster_with_none_of_pillar_s_brokers_is_refused(judge, absent, verdict):
+    others = ["rabbit@prod-a", "rabbit@prod-b"]
+    rabbits = Rabbits(*CONTACTS, *others, clustered=[SEED, *others])
+    pillar = {"rabbitmq": {"absent_members": absent}}
+    found = judge(rabbits, me=SEED, pillar=pillar).verdict(CONTACTS)
+    assert found["verdict"] == verdict
+    if not absent:
+        assert "but with rabbit@prod-a, rabbit@prod-b, which pillar" in found["detail"]
+
+
 def test_a_seed_that_lost_its_data_is_not_taken_for_a_new_cluster(judge):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[SEED].members = {SEED}
@@ -363,6 +421,16 @@ def test_a_node_that_calls_itself_otherwise_than_pillar_is_an_error(judge):
         judge(rabbits).verdict(CONTACTS)
 
 
+def remembering(tmp_path, node, members):
+    """Have a node's disk list members; returns the pillar that says where that is."""
+    file = tmp_path / "mnesia" / node / "cluster_nodes.config"
+    file.parent.mkdir(parents=True)
+    names = ",".join(f"'{name}'" for name in members)
+    file.write_text(f"{{[{names}],[{names}]}}.\n")
+    hosts = {node.split("@")[1]: {"address": "192.0.2.1", "roles": ["broker"]} for node in CONTACTS}
+    return {"hosts": hosts, "rabbitmq": {"data_dir": str(tmp_path)}}
+
+
 @pytest.mark.parametrize(
     ("listed", "remembered", "verdict"),
     [
@@ -376,12 +444,7 @@ def test_a_node_that_calls_itself_otherwise_than_pillar_is_an_error(judge):
 def test_a_stopped_app_s_own_file_of_members_is_read(judge, tmp_path, listed, remembered, verdict):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS if listed else [SEED, THIRD])
     rabbits[ME].app = False
-    file = tmp_path / "mnesia" / ME / "cluster_nodes.config"
-    file.parent.mkdir(parents=True)
-    names = ",".join(f"'{node}'" for node in remembered)
-    file.write_text(f"{{[{names}],[{names}]}}.\n")
-    hosts = {node.split("@")[1]: {"address": "192.0.2.1", "roles": ["broker"]} for node in CONTACTS}
-    pillar = {"hosts": hosts, "rabbitmq": {"data_dir": str(tmp_path)}}
+    pillar = remembering(tmp_path, ME, remembered)
     assert judge(rabbits, pillar=pillar).verdict(CONTACTS)["verdict"] == verdict
 
 
@@ -524,11 +587,7 @@ def test_a_global_parameter_is_content(judge):
 
 def test_a_member_with_another_cookie_in_its_file_is_no_node_that_stands_alone(judge, tmp_path):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    module = judge(rabbits, pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
-    folder = tmp_path / "mnesia" / ME
-    folder.mkdir(parents=True)
-    names = ",".join(f"'{name}'" for name in CONTACTS)
-    (folder / "cluster_nodes.config").write_text(f"{{[{names}],[{names}]}}.\n")
+    module = judge(rabbits, pillar=remembering(tmp_path, ME, CONTACTS))
     mismatch = {"state": "cookie mismatch", "status": None, "said": ""}
     module.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
     found = module.verdict(CONTACTS)
@@ -546,3 +605,31 @@ def test_a_member_waits_for_the_others_where_a_node_alone_would_not(judge, clust
     found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
     assert found["verdict"] == "seed unreachable"
     assert sum(slept) == waits
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_replica_on_the_disk_tells_its_queue(judge, tmp_path, version):
+    folder = tmp_path / "mnesia" / ME / "quorum" / ME / "2F_INVOICESUID"
+    folder.mkdir(parents=True)
+    (folder / "config").write_text(recorded(version, "quorum_queue_config")["stdout"])
+    module = judge(Rabbits(*CONTACTS), pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
+    assert module.quorum_queues_on_disk() == [{"vhost": "/", "name": "invoices"}]
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        (b'<<"a \\"b\\" \\\\">>', 'a "b" \\'),
+        ('<<"Aufträge"/utf8>>'.encode(), "Aufträge"),
+        (b"<<195,164,\n  255>>", "ä\ufffd"),
+        (b'<<"begins here"\n      " and ends there">>', "begins here and ends there"),
+        (b'<<"a>>, b">>', "a>>, b"),
+    ],
+)
+def test_a_name_is_read_as_erlang_prints_it(judge, tmp_path, printed, name):
+    folder = tmp_path / "mnesia" / ME / "quorum" / ME / "2F_UID"
+    folder.mkdir(parents=True)
+    resource = b'{resource,<<"/">>,\n  queue,' + printed + b"},"
+    (folder / "config").write_bytes(b"#{queue_resource =>\n" + resource + b"created => 1}.")
+    module = judge(Rabbits(*CONTACTS), pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
+    assert module.quorum_queues_on_disk() == [{"vhost": "/", "name": name}]

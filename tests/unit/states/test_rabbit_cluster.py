@@ -12,7 +12,7 @@ import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service, fresh_definitions
+from tests.fake_rabbit import VERSION, Rabbitmqctl, Rabbits, Service, fresh_definitions
 from tests.support import TOPOLOGY, faked, functions, load, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
@@ -84,6 +84,14 @@ class Broker:
         folder.mkdir(parents=True)
         (folder / ".queue_name").write_text(f"VHOST: /\nQUEUE: {name}\n")
         (folder / "journal.jif").write_text(messages)
+
+    def keeps_replica(self, name, vhost="/"):
+        """Write what a quorum queue's replica leaves on the disk."""
+        folder = self.node_dir / "quorum" / self.node_dir.name / f"2F_{name.upper()}QUID"
+        folder.mkdir(parents=True)
+        config = recorded(VERSION, "quorum_queue_config")["stdout"]
+        config = config.replace('<<"invoices">>', f'<<"{name}">>')
+        (folder / "config").write_text(config.replace('<<"/">>', f'<<"{vhost}">>'))
 
     @property
     def writes(self):
@@ -394,6 +402,29 @@ def test_local_data_is_discarded_once_only(broker):
     assert host.joined(discard_local_data=True)["result"] is True
 
 
+def test_local_data_that_was_discarded_by_a_run_that_failed_then_uses_the_permission_up(broker):
+    rabbits = with_content()
+    rabbits[SEED].members = rabbits[THIRD].members = set(CONTACTS)
+    rabbits.has_quorum_queue("invoices", CONTACTS, [SEED, THIRD])
+    host = broker(rabbits)
+    host.rabbitmqctl.fails["grow"] = CommandExecutionError("exited with 70")
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is False
+    assert ret["changes"]["discarded"]
+    assert host.states.__salt__["rabbit_notes.fetch"]("local_data_discarded")
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_members_that_pillar_does_not_name_are_told_and_stay(broker, test):
+    rabbits = Rabbits(*CONTACTS, "rabbit@old", clustered=[*CONTACTS, "rabbit@old"])
+    host = broker(rabbits, me=SEED, test=test)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"], host.writes) == (True, {}, [])
+    [warning] = ret["warnings"]
+    assert "rabbit@old: a member of the cluster, and no broker in pillar" in warning
+    assert "rabbit_ha:rabbitmq:absent_members" in warning
+
+
 def test_local_data_may_be_discarded_again_after_pillar_took_that_back(broker):
     rabbits = with_content()
     host = broker(rabbits)
@@ -486,6 +517,18 @@ def test_a_replica_that_does_not_run_beside_one_that_does_is_told_and_nothing_is
         assert (ret["result"], ret["changes"]) == (True, {})
         [warning] = ret["warnings"]
         assert "of orders in / the replica here does not run" in warning
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_member_that_was_drained_has_its_replicas_on_its_disk_and_stays(broker, test):
+    host = taken_back_without_replicas(broker, test=test)
+    host.keeps_replica("orders")
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    [warning] = ret["warnings"]
+    assert "of orders in / the replica here does not run" in warning
+    assert "rabbitmq-upgrade revive" in warning
     assert host.writes == []
 
 
@@ -743,6 +786,73 @@ def test_a_forgotten_broker_with_a_queue_of_its_own_is_left_alone(broker, test):
     assert host.writes == []
 
 
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    ("members", "online"),
+    [
+        # Nobody else has it; it lost the majority; it was deleted, or lost with the others' data.
+        ([ME], [ME]),
+        (CONTACTS, [SEED]),
+        (None, None),
+    ],
+)
+def test_a_forgotten_broker_with_the_last_replicas_is_left_alone(broker, test, members, online):
+    rabbits = forgotten()
+    if members:
+        rabbits.has_quorum_queue("orders", members, online)
+    host = broker(rabbits, test=test)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "it holds queue orders in /" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize(("vhost", "result"), [("/", True), ("other", False)])
+def test_a_forgotten_broker_s_replica_of_a_queue_that_others_serve_is_no_loss(
+    broker, vhost, result
+):
+    rabbits = forgotten()
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED, THIRD])
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders", vhost)
+    assert host.joined()["result"] is result
+
+
+def test_a_replica_of_which_nothing_can_be_read_is_left_alone(broker):
+    host = broker(forgotten())
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    [config] = host.node_dir.glob("quorum/*/*/config")
+    config.write_text("")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert f"queue {config.parent.name} in a vhost that cannot be read" in ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("name", "online", "result"),
+    [
+        ("a b", [SEED, THIRD], True),
+        ("a b", [SEED], False),
+        # Its folder has another name.
+        ("a", [SEED, THIRD], False),
+    ],
+)
+def test_a_forgotten_broker_s_stream_is_no_loss_where_others_serve_it(broker, name, online, result):
+    rabbits = forgotten()
+    stream = {"vhost": "/", "name": name, "members": list(CONTACTS), "online": online}
+    rabbits.streams.append(stream)
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
+    ret = host.joined()
+    assert ret["result"] is result
+    assert ("holds stream __a_b_1795784621342" in ret["comment"]) is not result
+
+
 MIRRORED = {
     "name": "ha-all",
     "vhost": "/",
@@ -763,6 +873,7 @@ MIRRORED = {
         # Declared anew by a client, or a mirror that was not synchronised.
         ([], 3, "messages", False),
         ([MIRRORED], 0, "messages", False),
+        ([MIRRORED], 3, "message" * 1000, False),
         ([{**MIRRORED, "pattern": "^ha"}], 3, "messages", False),
         ([MIRRORED, {**MIRRORED, "name": "x", "priority": 1, "definition": {}}], 3, "more", False),
         ([{**MIRRORED, "vhost": "other"}], 3, "messages", False),
@@ -774,7 +885,8 @@ def test_a_forgotten_broker_s_mirror_of_a_queue_that_others_serve_is_no_loss(
     broker, policies, elsewhere, here, result
 ):
     rabbits = forgotten()
-    rabbits[SEED].queues.append({"name": "orders", "vhost": "/", "messages": elsewhere})
+    orders = {"name": "orders", "vhost": "/", "messages": elsewhere, "message_bytes": elsewhere}
+    rabbits[SEED].queues.append(orders)
     rabbits[SEED].definitions["policies"] += policies
     host = broker(rabbits)
     host.remembers(*CONTACTS)

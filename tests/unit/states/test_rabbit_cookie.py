@@ -52,12 +52,16 @@ class Broker:
         self.content = []
         membership = load("_modules/rabbit_membership.py")
         content = create_autospec(membership.local_content, side_effect=lambda: self.content)
+        self.notes = {}
+        notes = create_autospec(load("_modules/rabbit_notes.py"))
+        notes.fetch.side_effect = lambda name: self.notes.get(name)
         self.state = load(
             "_states/rabbit_cookie.py",
             salt=faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
             | {
                 "rabbit_membership.local_content": content,
                 "rabbit_membership.listed_in": membership.listed_in,
+                "rabbit_notes.fetch": notes.fetch,
                 "rabbit_host.service_has_begun": lambda service: self.service.status(service),
             }
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
@@ -231,6 +235,16 @@ def test_a_node_that_runs_with_another_cookie_than_its_file_is_not_stopped(broke
     assert "not known what it holds" in ret["comment"]
     assert host.writes == []
     assert host.synced(discard_local_data=True)["result"] is (None if test else True)
+
+
+def test_a_permission_that_was_used_up_does_not_let_a_node_be_stopped(broker):
+    host = broker()
+    host.content = ["queue orders in / (12 messages)"]
+    host.notes["local_data_discarded"] = "2026-11-27 12:00:00 +0000"
+    ret = host.synced(discard_local_data=True)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "holds queue orders" in ret["comment"]
+    assert host.writes == []
 
 
 @pytest.mark.parametrize("way", ["allowed", "stopped"])
