@@ -517,13 +517,18 @@ def plan(are_ready=False):
 
         salt-run rabbit_ha.plan
     """
-    problems = _pillar_findings()[0] if are_ready else ready()["problems"]
-    changes, warnings = {}, []
+    if are_ready:
+        problems, warnings = _pillar_findings()[0], []
+    else:
+        found = ready()
+        problems, warnings = found["problems"], found["warnings"]
+    changes = {}
     if not problems:
         settings = _settings()
         hosts = list(settings["hosts"])
         answers = _call(hosts, "state.apply", ["rabbit_ha"], kwarg={"test": True})
-        problems, changes, warnings = _state_results(answers, "in test mode")
+        problems, changes, told = _state_results(answers, "in test mode")
+        warnings = [*warnings, *told]
         brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
         if not problems and not changes.keys().isdisjoint(brokers):
             carried = _carried_cookie("rabbit_ha.rabbitmq.cookie", test=True)
@@ -840,13 +845,18 @@ def verify(messages=1000, patience=30):
     settings = _settings()
     problems, tables = _looked(settings, patience)
     counted, warnings = [], _waiting(tables)
-    if _has_hashes_only(_settings(__utils__["rabbit_settings.seed_host"](settings))):
+    of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
+    if _has_hashes_only(of_broker):
         warnings.append(
             "no messages were sent: of the administrators pillar has hashes only, and no password"
         )
         return _answer(problems, "all is well", warnings, messages=[], **tables)
+    try:
+        account = _administrator(of_broker)
+    except CommandExecutionError as err:
+        return _answer([*problems, str(err)], "", warnings, messages=[], **tables)
     for address in _addresses_for_clients(settings):
-        counts, failure = _round_trip(settings, address, messages)
+        counts, failure = _round_trip(of_broker, address, messages, account)
         counted.append(counts)
         if failure:
             problems.append(failure)
@@ -865,18 +875,21 @@ def _addresses_for_clients(settings):
     return [settings["hosts"][seed]["address"]]
 
 
-def _round_trip(settings, address, messages):
+def _round_trip(settings, address, messages, account):
     """
     Publish through an address and consume it all.
 
+    settings
+        The settings of a broker.
+    account
+        What :func:`_administrator` returned.
+
     Returns a mapping of counts and a sentence on what failed, or None.
     """
-    seed = __utils__["rabbit_settings.seed_host"](settings)
     port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
     if not __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
         port = settings["rabbitmq"]["amqp_port"]
-    of_broker = _settings(seed)
-    user, password, vhost = _administrator(of_broker)
+    user, password, vhost = account
     counts = {
         "address": f"{address}:{port}",
         "confirmed": 0,
@@ -897,7 +910,7 @@ def _round_trip(settings, address, messages):
     name = f"rabbit_ha.verify.{uuid.uuid4()}"
     # Gone by itself should this be killed before it deletes the queue.
     arguments = {"x-expires": 600_000}
-    if of_broker["rabbitmq"]["vhosts"][vhost].get("default_queue_type") == "stream":
+    if settings["rabbitmq"]["vhosts"][vhost].get("default_queue_type") == "stream":
         # A stream neither expires nor forgets what was consumed.
         arguments["x-queue-type"] = "quorum"
     brokers = len(__utils__["rabbit_settings.hosts_with_role"](settings, "broker"))

@@ -129,6 +129,32 @@ def test_a_member_is_forgotten_and_joins_anew_with_its_data_set_aside(healthy):
     assert _members(healthy)[0] == NODES
 
 
+def test_the_last_replica_on_a_forgotten_member_is_let_go_only_where_pillar_allows_it(healthy):
+    address = healthy.status()["hosts"][SECOND]["address"]
+    name = "test.one_replica"
+    with healthy.amqp(host=address) as connection:
+        channel = connection.channel()
+        arguments = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+        channel.queue_declare(name, durable=True, arguments=arguments)
+        channel.confirm_delivery()
+        channel.basic_publish("", name, b"kept", mandatory=True)
+    healthy.exec(SECOND, "systemctl", "stop", "rabbitmq-server")
+    ret = healthy.salt(SEED, "state.single", "rabbit_cluster.member_absent", f"name={NODES[1]}")
+    (state,) = ret[SEED].values()
+    assert state["result"] is True, state["comment"]
+    _refused(healthy, SECOND, "forgotten by the cluster", f"holds queue {name} in /")
+    with healthy.pillar_changed({"hosts": {SECOND: {"discard_local_data": True}}}):
+        state = _membership(healthy, SECOND)
+        assert state["result"] is True, state["comment"]
+        assert state["changes"]["discarded"] == [f"queue {name} in /"]
+        replica = "/quorum/*/*/config"
+        healthy.exec(SECOND, "sh", "-c", f"grep -q {name} {state['changes']['set_aside']}{replica}")
+    assert _membership(healthy, SECOND)["result"] is True
+    assert _members(healthy)[0] == NODES
+    # The others list it until somebody says that it is lost.
+    _rabbitmqctl(healthy, SECOND, f"delete_queue {name}")
+
+
 def test_while_no_member_runs_one_is_forgotten_where_that_can_be(healthy):
     keeps_a_list = _members(healthy)[1] is not None
     # The third is the last one to stop: the others would wait for it.
@@ -337,24 +363,29 @@ def test_the_seed_that_lost_its_data_joins_the_others_and_they_keep_theirs(healt
     _has_all_replicas(healthy, quorum_queue)
 
 
-def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy):
+@pytest.mark.parametrize("minority", [THIRD, SEED])
+def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(healthy, minority):
+    others = [host for host in BROKERS if host != minority]
     # Khepri's minorities stand still whatever this says.
     _notice_partitions(healthy, BROKERS, 8, "pause_minority")
     try:
-        healthy.command("cut", THIRD, SEED, SECOND)
+        healthy.command("cut", minority, *others)
 
         def running():
-            return healthy.rabbitmqctl(SEED, "cluster_status")["running_nodes"]
+            return healthy.rabbitmqctl(SECOND, "cluster_status")["running_nodes"]
 
-        wait_until(lambda: NODES[2] not in running(), 60, running)
+        wait_until(lambda: f"rabbit@{minority}" not in running(), 60, running)
         with healthy.pillar_changed({"rabbitmq": {"join_timeout": 5}}):
             # It remembers the others: a plan leaves it to the run.
-            state = _membership(healthy, THIRD)
+            state = _membership(healthy, minority)
         assert (state["result"], state["changes"]) == (False, {}), state
         assert "seed unreachable" in state["comment"]
-        healthy.command("heal", THIRD)
+        assert (
+            f"reaches none of {', '.join(f'rabbit@{host}' for host in others)}" in state["comment"]
+        )
+        healthy.command("heal", minority)
         wait_until(lambda: sorted(running()) == NODES, 90, running)
-        state = _membership(healthy, THIRD)
+        state = _membership(healthy, minority)
         assert (state["result"], state["changes"]) == (True, {}), state
     finally:
         healthy.command("heal")

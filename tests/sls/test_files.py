@@ -393,7 +393,7 @@ def test_an_old_program_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_pat
     (more / "more.conf").write_text("vrrp_script x {\n    user nobody\n}\n")
     program = tmp_path / "program"
     program.write_text(
-        f"#!/bin/sh\n[ $1 != --version ] || {{ echo 'Keepalived v{version} (01/01,2026)'; exit; }}\n"
+        f"#!/bin/sh\n[ $1 != --version ] || {{ echo 'Keepalived v{version} (01/01)'; exit; }}\n"
         'echo "$1 $2"\ncat "$3" "${3%/*}/conf/more.conf"\nexit 4\n'
     )
     program.chmod(0o755)
