@@ -676,6 +676,44 @@ def _is_mirrored(queue, vhost, policies):
     return "ha-mode" in first["definition"]
 
 
+def queues_not_served():
+    """
+    List the queues that no member serves now: what they hold is on members that are down.
+
+    Starts a VM for each vhost.
+
+    Returns a list of phrases such as ``queue orders in /``.
+
+    Raises CommandExecutionError when the local node does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.queues_not_served
+    """
+    definitions = __salt__["rabbitmqctl.export_definitions"]()
+    found = []
+    for vhost in sorted(one["name"] for one in definitions["vhosts"]):
+        columns = ("name", "state", "members", "online")
+        listed = __salt__["rabbitmqctl.list_queues"](vhost, columns=columns)
+        served = {queue["name"]: _is_served(queue) for queue in listed}
+        # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
+        named = {one["name"] for one in definitions.get("queues", []) if one["vhost"] == vhost}
+        found += [
+            f"queue {name} in {vhost}"
+            for name in sorted(named | served.keys())
+            if not served.get(name)
+        ]
+    return found
+
+
+def _is_served(queue):
+    """Tell whether a listed queue has a leader: its state, and of replicas most of them, run."""
+    members, online = queue["members"] or (), queue["online"] or ()
+    return queue["state"] != "down" and (not members or 2 * len(online) > len(members))
+
+
 def local_content():
     """
     List what a join would delete from the local node, which runs.

@@ -633,3 +633,25 @@ def test_a_name_is_read_as_erlang_prints_it(judge, tmp_path, printed, name):
     (folder / "config").write_bytes(b"#{queue_resource =>\n" + resource + b"created => 1}.")
     module = judge(Rabbits(*CONTACTS), pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
     assert module.quorum_queues_on_disk() == [{"vhost": "/", "name": name}]
+
+
+@pytest.mark.parametrize(
+    ("listed", "named", "lost"),
+    [
+        # As RabbitMQ 3.10 lists them: empty texts where there is nothing to tell.
+        ([{"name": "q", "state": "running", "members": "", "online": ""}], [], []),
+        ([{"name": "q", "state": "down", "members": "", "online": ""}], [], ["queue q in /"]),
+        ([{"name": "q", "state": "running", "members": CONTACTS, "online": CONTACTS[:2]}], [], []),
+        (
+            [{"name": "q", "state": "running", "members": CONTACTS, "online": [SEED]}],
+            [],
+            ["queue q in /"],
+        ),
+        ([], ["q"], ["queue q in /"]),
+    ],
+)
+def test_queues_that_no_member_serves_are_told(judge, listed, named, lost):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].queues = [{"vhost": "/", **queue} for queue in listed]
+    rabbits[ME].definitions["queues"] = [{"name": name, "vhost": "/"} for name in named]
+    assert judge(rabbits).queues_not_served() == lost
