@@ -9,15 +9,12 @@ docs/source-builds.md.
 import os
 
 PREFIX = "/usr/local/haproxy"
-# The article's options: default, first version that has it, first that has it no more.
-_OPTIONS = {
-    "USE_PCRE2": ((1, 8), None),
-    "USE_OPENSSL": (None, None),
-    "USE_ZLIB": (None, None),
-    "USE_SYSTEMD": ((1, 8), (3, 2)),
-    # From 2.6 on each Linux TARGET has it by itself.
-    "USE_CPU_AFFINITY": (None, (2, 6)),
-}
+# The article's options, on by default.
+_OPTIONS = ("USE_PCRE2", "USE_OPENSSL", "USE_ZLIB", "USE_SYSTEMD", "USE_CPU_AFFINITY")
+# From which version on one is left to the Linux TARGETs, which all set it; pillar still may.
+_LEFT_TO_TARGET = {"USE_CPU_AFFINITY": (2, 6)}
+# From which version on there is no such option.
+_GONE = {"USE_SYSTEMD": (3, 2)}
 # Options that make no sense beside one another: the default gives way to pillar's.
 _INSTEAD = {"USE_PCRE2": ("USE_PCRE", "USE_PCRE_JIT", "USE_STATIC_PCRE")}
 
@@ -133,14 +130,14 @@ def _options(version, given):
     given = {
         name: __utils__["source_build.make_value"](name, value) for name, value in given.items()
     }
-    gone, complete = [], {}
-    for name, (first, end) in _OPTIONS.items():
-        if (first and number < first) or (end and number >= end):
-            if given.pop(name, None):
-                gone.append(name)
-        elif not any(given.get(other) for other in _INSTEAD.get(name, ())):
-            complete[name] = "1"
-    complete |= given
+    over = {name for name, end in (_GONE | _LEFT_TO_TARGET).items() if number >= end}
+    complete = {
+        name: "1"
+        for name in _OPTIONS
+        if name not in over and not any(given.get(other) for other in _INSTEAD.get(name, ()))
+    }
+    gone = [name for name in _GONE if name in over and name in given]
+    complete |= {name: value for name, value in given.items() if name not in gone}
     complete["ARCH"] = complete.get("ARCH") or __grains__.get("cpuarch") or os.uname().machine
     complete["TARGET"] = complete.get("TARGET") or target(version)
     return dict(sorted(complete.items())), gone

@@ -122,10 +122,20 @@ def test_the_article_s_options_on_the_article_s_version(haproxy):
     assert found["checksum"] in found["url"].replace("/sha512/", "/sha512=")
 
 
-def test_what_a_version_no_longer_has_is_left_out_and_named(haproxy):
-    found = haproxy.plan("3.2.26", options={"USE_SYSTEMD": 1, "USE_CPU_AFFINITY": True})
-    assert found["left_out"] == ["USE_SYSTEMD", "USE_CPU_AFFINITY"]
+@pytest.mark.parametrize("value", [1, True, 0, False, "no"])
+def test_what_a_version_no_longer_has_is_left_out_and_named(haproxy, value):
+    found = haproxy.plan("3.2.26", options={"USE_SYSTEMD": value})
+    assert found["left_out"] == ["USE_SYSTEMD"]
     assert "USE_SYSTEMD" not in found["options"]
+    assert haproxy.plan("3.0.11", options={"USE_SYSTEMD": value})["left_out"] == []
+
+
+@pytest.mark.parametrize("version", ["2.1.4", "2.6.12", "3.0.11", "3.2.26"])
+@pytest.mark.parametrize(("value", "written"), [(1, "1"), (0, ""), ("off", "")])
+def test_what_a_target_has_by_itself_can_be_set_all_the_same(haproxy, version, value, written):
+    found = haproxy.plan(version, options={"USE_CPU_AFFINITY": value})
+    assert found["options"]["USE_CPU_AFFINITY"] == written
+    assert found["left_out"] == []
 
 
 @pytest.mark.parametrize("value", [False, None, 0, "0", "", "no", "off", "False"])
@@ -152,10 +162,6 @@ def test_pcre_turned_off_leaves_pcre2_in_its_place(haproxy, value):
 
 def test_only_a_switch_is_turned_off_by_a_word(haproxy):
     assert options(haproxy, "2.6.12", EXTRAVERSION="no")["EXTRAVERSION"] == "no"
-
-
-def test_what_is_turned_off_is_not_left_out_of_a_version_without_it(haproxy):
-    assert haproxy.plan("3.2.26", options={"USE_SYSTEMD": "0"})["left_out"] == []
 
 
 def test_any_other_make_variable_is_passed_on(haproxy):
