@@ -14,7 +14,7 @@ _OPTIONS = ("USE_PCRE2", "USE_OPENSSL", "USE_ZLIB", "USE_SYSTEMD", "USE_CPU_AFFI
 # From which version on one is left to the Linux TARGETs, which all set it; pillar still may.
 _LEFT_TO_TARGET = {"USE_CPU_AFFINITY": (2, 6)}
 # From which version on there is no such option.
-_GONE = {"USE_SYSTEMD": (3, 2)}
+_GONE = {"USE_SYSTEMD": (3, 1)}
 # Options that make no sense beside one another: the default gives way to pillar's.
 _INSTEAD = {"USE_PCRE2": ("USE_PCRE", "USE_PCRE_JIT", "USE_STATIC_PCRE")}
 
@@ -120,7 +120,7 @@ def plan(version=None, url=None, checksum=None, options=None):
             *packages.get("always", []),
             *(package for option, package in packages.items() if complete.get(option)),
         ],
-        "systemd": number >= (3, 2) or bool(complete.get("USE_SYSTEMD")),
+        "systemd": number >= _GONE["USE_SYSTEMD"] or bool(complete.get("USE_SYSTEMD")),
     }
 
 

@@ -95,7 +95,7 @@ def test_each_version_knows_its_own_targets(haproxy, version, known, unknown):
 @pytest.mark.parametrize(
     ("version", "systemd", "affinity"),
     [("1.8.0", True, True), ("2.1.4", True, True), ("2.6.12", True, False)]
-    + [("3.0.11", True, False), ("3.2.26", False, False)],
+    + [("3.0.11", True, False), ("3.1.0", False, False), ("3.2.26", False, False)],
 )
 def test_the_default_set_follows_the_version(haproxy, version, systemd, affinity):
     found = options(haproxy, version)
@@ -182,11 +182,12 @@ def test_options_that_are_no_make_variables_are_refused(haproxy):
         ("2.6.12", {}, True),
         ("2.6.12", {"USE_SYSTEMD": 0}, False),
         ("3.0.11", {"USE_SYSTEMD": ""}, False),
+        ("3.1.0", {"USE_SYSTEMD": 0}, True),
         ("3.2.26", {"USE_SYSTEMD": 0}, True),
     ],
 )
 def test_whether_it_tells_systemd_when_it_is_ready(haproxy, version, given, systemd):
-    assert haproxy.plan(version, options=given)["systemd"] is systemd
+    assert haproxy.plan(version, "/a", SHA256, given)["systemd"] is systemd
 
 
 def test_a_version_without_a_master_process_is_refused(haproxy):
