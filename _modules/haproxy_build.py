@@ -109,17 +109,20 @@ def plan(version=None, url=None, checksum=None, options=None):
     path = __utils__["source_build.build_path"](
         prefix, wanted["version"], wanted["checksum"], complete
     )
-    packages = data["dependencies"].get(__grains__.get("os_family"), {})
+    needed = data["dependencies"].get(__grains__.get("os_family"), {})
+    packages = [
+        package
+        for option, packages in needed.items()
+        if option == "always" or complete.get(option)
+        for package in packages
+    ]
     return {
         **wanted,
         "options": complete,
         "left_out": left_out,
         "prefix": prefix,
         "path": path,
-        "dependencies": [
-            *packages.get("always", []),
-            *(package for option, package in packages.items() if complete.get(option)),
-        ],
+        "dependencies": list(dict.fromkeys(packages)),
         "systemd": number >= _GONE["USE_SYSTEMD"] or bool(complete.get("USE_SYSTEMD")),
     }
 

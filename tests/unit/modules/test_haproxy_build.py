@@ -15,6 +15,22 @@ from tests.support import ROOT
 DATA = yaml.safe_load((ROOT / "salt/rabbit_ha/source_builds.yaml").read_text())
 PRESETS = DATA["haproxy"]["presets"]
 SHA256 = "sha256=" + "0" * 64
+ARTICLE = {
+    "ARCH": "x86_64",
+    "TARGET": "linux-glibc",
+    "USE_PCRE": 1,
+    "USE_OPENSSL": 1,
+    "USE_ZLIB": 1,
+    "USE_SYSTEMD": 1,
+    "USE_CPU_AFFINITY": 1,
+}
+# What building needs whatever the options, and with those that all tests of it have on.
+NEEDED = {
+    "Debian": {"gcc", "libc6-dev", "make", "libssl-dev", "libsystemd-dev", "zlib1g-dev"},
+    "RedHat": {"gcc", "glibc-devel", "make", "openssl-devel", "systemd-devel", "zlib-devel"},
+}
+PCRE = {"Debian": "libpcre3-dev", "RedHat": "pcre-devel"}
+PCRE2 = {"Debian": "libpcre2-dev", "RedHat": "pcre2-devel"}
 
 
 @pytest.fixture
@@ -106,17 +122,8 @@ def test_the_default_set_follows_the_version(haproxy, version, systemd, affinity
 
 
 def test_the_article_s_options_on_the_article_s_version(haproxy):
-    article = {
-        "ARCH": "x86_64",
-        "TARGET": "linux-glibc",
-        "USE_PCRE": 1,
-        "USE_OPENSSL": 1,
-        "USE_ZLIB": 1,
-        "USE_SYSTEMD": 1,
-        "USE_CPU_AFFINITY": 1,
-    }
-    found = haproxy.plan("2.1.4", options={**article, "PREFIX": "/usr/local/haproxy"})
-    assert found["options"] == {name: str(value) for name, value in article.items()}
+    found = haproxy.plan("2.1.4", options={**ARTICLE, "PREFIX": "/usr/local/haproxy"})
+    assert found["options"] == {name: str(value) for name, value in ARTICLE.items()}
     assert found["prefix"] == "/usr/local/haproxy"
     assert found["url"].startswith("https://src.fedoraproject.org/repo/pkgs/haproxy/haproxy-2.1.4")
     assert found["checksum"] in found["url"].replace("/sha512/", "/sha512=")
@@ -195,12 +202,46 @@ def test_a_version_without_a_master_process_is_refused(haproxy):
         haproxy.plan("1.7.14", "/a", SHA256)
 
 
+def dependencies(os_family, **given):
+    """List the packages that a build needs; none is there twice."""
+    found = build_module("haproxy", os_family=os_family).plan("2.6.12", options=given)
+    assert len(set(found["dependencies"])) == len(found["dependencies"])
+    return set(found["dependencies"])
+
+
+@pytest.mark.parametrize("os_family", NEEDED)
+def test_these_packages_and_no_others_are_needed_for_the_default_options(os_family):
+    assert dependencies(os_family) == NEEDED[os_family] | {PCRE2[os_family]}
+
+
+@pytest.mark.parametrize("os_family", NEEDED)
+def test_these_packages_and_no_others_are_needed_for_the_article_s_options(os_family):
+    assert dependencies(os_family, **ARTICLE) == NEEDED[os_family] | {PCRE[os_family]}
+
+
+@pytest.mark.parametrize("os_family", NEEDED)
 @pytest.mark.parametrize(
-    ("os_family", "ssl"), [("Debian", "libssl-dev"), ("RedHat", "openssl-devel"), ("Arch", None)]
+    ("option", "library", "static"),
+    [
+        ("USE_PCRE_JIT", PCRE, None),
+        ("USE_STATIC_PCRE", PCRE, "pcre-static"),
+        ("USE_PCRE2_JIT", PCRE2, None),
+        ("USE_STATIC_PCRE2", PCRE2, "pcre2-static"),
+    ],
 )
-def test_packages_have_the_names_of_the_os_family(os_family, ssl):
-    found = build_module("haproxy", os_family=os_family).plan("2.6.12")["dependencies"]
-    assert found == [] if ssl is None else {ssl, "gcc", "make"} <= set(found)
+def test_an_option_of_a_library_needs_it_with_the_one_that_names_it_and_alone(
+    os_family, option, library, static
+):
+    alone = dependencies(os_family, USE_PCRE2=0, **{option: 1})
+    # Debian has the static library in the same package.
+    more = {static} if static and os_family == "RedHat" else set()
+    assert alone == NEEDED[os_family] | {library[os_family]} | more
+    named = {"USE_PCRE": 1} if library is PCRE else {"USE_PCRE2": 1}
+    assert dependencies(os_family, **named, **{option: 1}) == alone
+
+
+def test_of_another_os_family_the_packages_are_not_known():
+    assert dependencies("Arch") == set()
 
 
 @pytest.mark.parametrize("version", PRESETS)
@@ -224,7 +265,9 @@ def test_presets_are_complete_and_from_where_releases_stay(program):
 def test_each_os_family_has_packages_for_the_same_options(os_family):
     assert set(DATA["haproxy"]["dependencies"][os_family]) == {
         "always",
-        *("USE_OPENSSL", "USE_PCRE", "USE_PCRE2", "USE_SYSTEMD", "USE_ZLIB"),
+        *("USE_OPENSSL", "USE_SYSTEMD", "USE_ZLIB"),
+        *("USE_PCRE", "USE_PCRE_JIT", "USE_STATIC_PCRE"),
+        *("USE_PCRE2", "USE_PCRE2_JIT", "USE_STATIC_PCRE2"),
     }
 
 
