@@ -5,9 +5,12 @@ import os
 
 import pytest
 
+from tests.fake_source import build_module
 from tests.sls.conftest import OS_FAMILIES, SECRETS, pillar_of
 
 BALANCER = "haproxy-keeplive-node1"
+# What the defaults build.
+SHIPPED = {"haproxy": "2.6.12", "keepalived": "2.2.7"}
 READS = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
 
 
@@ -44,9 +47,9 @@ def test_from_source_nothing_is_installed_but_what_building_needs(balancer):
         "HAProxy has what building it needs",
         "keepalived has what building it needs",
     ]
-    ssl = {"Debian": "libssl-dev", "RedHat": "openssl-devel"}[balancer.os_family]
-    for chunk in installed:
-        assert {"gcc", "make", ssl} <= set(chunk["pkgs"])
+    for chunk, program in zip(installed, ("haproxy", "keepalived"), strict=True):
+        plan = build_module(program, os_family=balancer.os_family).plan
+        assert chunk["pkgs"] == plan(SHIPPED[program])["dependencies"]
 
 
 def test_from_packages_no_build_is_in_use(balancer):
