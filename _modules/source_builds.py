@@ -67,7 +67,8 @@ def surplus(prefix, link, path=None):
     List what can go: old builds but the one before, and what interrupted ones left.
 
     The one before is the build that was in use until this one was. What was built since
-    then stays: someone builds ahead.
+    then stays: someone builds ahead. Builds of the link's program only are listed, also where
+    the one in use, or one that was before it, has another prefix.
 
     prefix
         What the builds' names begin with.
@@ -87,7 +88,8 @@ def surplus(prefix, link, path=None):
     used = current(link)
     before = used and used["path"]
     path = path or before
-    old = [build for build in builds(prefix) if build["path"] != path]
+    prefixes = list(dict.fromkeys([prefix, *_prefixes(before), *_prefixes(path)]))
+    old = [build for build in _all_builds(prefixes, link) if build["path"] != path]
     if path and path == before:
         switched = os.lstat(link).st_mtime
         old = [build for build in old if _used(build) <= switched]
@@ -95,8 +97,34 @@ def surplus(prefix, link, path=None):
     old = [build["path"] for build in old]
     # Two with the package in use: the last one, and the one before that.
     kept = [before] if before in old else old[: 1 if path else 2]
-    left = __utils__["source_build.leftovers"](prefix)
-    return left + [one for one in old if one not in kept]
+    left = [one for each in prefixes for one in __utils__["source_build.leftovers"](each)]
+    return list(dict.fromkeys(left)) + [one for one in old if one not in kept]
+
+
+def _prefixes(path):
+    """List what the names of a build and of those that were in use before it begin with."""
+    found, seen = [], set()
+    # Those that were switched back and forth lead to one another.
+    while path and path not in seen:
+        seen.add(path)
+        build = __utils__["source_build.record"](path)
+        if build:
+            found.append(path.rpartition(f"-{build['version']}-")[0])
+        path = _former(path)
+    return list(filter(None, found))
+
+
+def _all_builds(prefixes, link):
+    """List a program's builds whose names begin with any of these, as :func:`builds` does."""
+    program = os.path.join("sbin", os.path.basename(link))
+    found = {
+        build["path"]: build
+        for prefix in prefixes
+        for build in builds(prefix)
+        # Another program's may begin with the same.
+        if os.path.exists(os.path.join(build["path"], program))
+    }
+    return sorted(found.values(), key=_used, reverse=True)
 
 
 def _former(path):

@@ -25,9 +25,10 @@ def prefix(tmp_path):
 def build(tmp_path, prefix):
     """Return a function that really builds a version; it returns the build's path."""
 
-    def build(version):
-        url, checksum = archive(tmp_path, "haproxy", version)
-        return build_module("haproxy").build(version, url, checksum, {"PREFIX": prefix})
+    def build(version, program="haproxy", prefix=prefix):
+        url, checksum = archive(tmp_path, program, version)
+        key = {"haproxy": "PREFIX", "keepalived": "prefix"}[program]
+        return build_module(program).build(version, url, checksum, {key: prefix})
 
     return build
 
@@ -100,6 +101,47 @@ def test_with_the_package_in_use_the_last_two_builds_stay(source_builds, build, 
     assert source_builds.unuse(link) is False
     assert source_builds.current(link) is None
     assert source_builds.surplus(prefix, link) == []
+
+
+def test_builds_below_the_prefix_of_before_go_as_others_do(source_builds, build, tmp_path, link):
+    old, new = str(tmp_path / "old" / "haproxy"), str(tmp_path / "new" / "lb-2.6")
+    first, second = build("2.6.10", prefix=old), build("2.6.11", prefix=old)
+    source_builds.use(first, link)
+    source_builds.use(second, link)
+    third = build("2.6.12", prefix=new)
+    # Foreseen before the switch, and seen after it: the one in use and the one before stay.
+    assert source_builds.surplus(new, link, third) == [first]
+    source_builds.use(third, link)
+    assert source_builds.surplus(new, link) == [first]
+    ahead = build("2.6.14", prefix=old)
+    fourth = build("2.6.13", prefix=new)
+    source_builds.use(fourth, link)
+    # Not removed in its time, as by a run that was killed, it is still found.
+    assert set(source_builds.surplus(new, link)) == {ahead, second, first}
+    left = tmp_path / "old" / ".haproxy.building.abc"
+    left.mkdir()
+    assert source_builds.surplus(new, link)[0] == str(left)
+
+
+def test_the_one_before_stays_below_the_prefix_of_before_when_that_is_gone_back_to(
+    source_builds, build, tmp_path, link
+):
+    old, new = str(tmp_path / "old" / "haproxy"), str(tmp_path / "new" / "haproxy")
+    first, second = build("2.6.10", prefix=old), build("2.6.11", prefix=new)
+    for path in (first, second, first):
+        source_builds.use(path, link)
+    assert source_builds.surplus(old, link) == source_builds.surplus(new, link) == []
+    assert source_builds.surplus(new, link, second) == []
+
+
+def test_another_program_s_builds_are_no_surplus_whatever_they_are_called(
+    source_builds, build, prefix, link
+):
+    for version in ("2.0.19", "2.0.20", "2.2.7"):
+        build(version, "keepalived", prefix)
+    source_builds.use(build("2.6.12"), link)
+    assert source_builds.surplus(prefix, link) == []
+    assert source_builds.surplus(prefix, link, build("2.6.13")) == []
 
 
 def test_what_an_interrupted_build_left_is_found_and_goes_with_the_next(

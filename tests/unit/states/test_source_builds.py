@@ -160,6 +160,23 @@ def test_of_older_versions_only_the_one_before_stays(host):
     assert host().there() == kept
 
 
+def test_under_another_prefix_too_only_the_one_before_stays(host):
+    key = {"haproxy": "PREFIX", "keepalived": "prefix"}[host().program]
+    elsewhere = {key: str(host().folder / "elsewhere" / "balancer")}
+    host().installed("2.6.10")
+    oldest = host().current()["path"]
+    host().installed("2.6.11")
+    before = host().current()["path"]
+    foreseen = host(test=True).installed("2.6.12", **elsewhere)
+    ret = host().installed("2.6.12", **elsewhere)
+    assert ret["changes"] == foreseen["changes"]
+    assert ret["changes"]["removed"] == [oldest]
+    assert host().there() == [os.path.basename(before)]
+    assert host().installed("2.6.13", **elsewhere)["changes"]["removed"] == [before]
+    assert host().there() == []
+    assert host().installed("2.6.13", **elsewhere)["changes"] == {}
+
+
 def test_a_build_made_ahead_does_not_cost_the_one_before(host):
     host().installed("2.6.10")
     host().installed("2.6.11")
