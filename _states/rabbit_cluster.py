@@ -295,6 +295,9 @@ def _app_stopped():
 
 def _join(found, wanted, changes):
     """Join the contact; on failure leave the app running."""
+    if wanted["ram"]:
+        # With Khepri it is refused only after this node was reset.
+        _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
     reason = "before discarding local data" if found["content"] else "before joining"
     changes["backup"] = __salt__["rabbit_backup.write_definitions"](reason)
     if __salt__["rabbit_topology.node_name"]() in found["members"]:
@@ -526,8 +529,8 @@ def node_type(name):
     """
     Make this member a disc or a RAM node.
 
-    The app stops for a moment. The last disc node does not become a RAM node. RabbitMQ 4.3 has disc
-    nodes only.
+    The app stops for a moment. The last disc node that runs does not become a RAM node. With
+    Khepri, and so from RabbitMQ 4.3 on, there are disc nodes only.
 
     name
         ``disc`` or ``ram``.
@@ -574,18 +577,37 @@ def _require_another_disc_node(me, wanted):
     if wanted != "ram":
         return
     status = __salt__["rabbitmqctl.cluster_status"]()
-    if "ram_nodes" not in status:
-        version = status["versions"][me]["rabbitmq_version"]
-        raise SaltInvocationError(
-            f"RabbitMQ {version} has no RAM nodes. Set "
-            f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
-        )
-    if not set(status["disk_nodes"]) - {me}:
-        members = sorted(__salt__["rabbit_membership.listed_in"](status))
-        raise CommandExecutionError(
-            f"{me} is the only disc node of {members}: without one the cluster "
-            "keeps its metadata nowhere. Make another member a disc node first"
-        )
+    _require_ram_nodes(status)
+    others = set(status["disk_nodes"]) - {me}
+    if others & set(status["running_nodes"]):
+        return
+    members = sorted(__salt__["rabbit_membership.listed_in"](status))
+    way_out = "Make another member a disc node first"
+    if others:
+        way_out = f"Start rabbitmq-server on {_hosts(others)}, or make another member a disc node"
+    raise CommandExecutionError(
+        f"{me} is the only disc node of {members}{' that runs' if others else ''}: without one the "
+        f"cluster keeps its metadata nowhere. {way_out}"
+    )
+
+
+def _require_ram_nodes(status):
+    """Raise where a cluster, by its status, has a store of metadata without RAM nodes."""
+    flags = {flag["name"]: flag["state"] for flag in status.get("feature_flags", [])}
+    if "ram_nodes" in status and flags.get("khepri_db") != "enabled":
+        return
+    # Of a member that does not answer it is unknown.
+    versions = {each["rabbitmq_version"] for each in status["versions"].values()} - {None}
+    khepri = " with Khepri" if "ram_nodes" in status else ""
+    raise SaltInvocationError(
+        f"RabbitMQ {', '.join(sorted(versions))}{khepri} has no RAM nodes. Set "
+        f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
+    )
+
+
+def _hosts(nodes):
+    """Name the hosts of nodes."""
+    return ", ".join(sorted(node.split("@", 1)[1] for node in nodes))
 
 
 def member_absent(name, offline=False):
@@ -593,7 +615,7 @@ def member_absent(name, offline=False):
     Have the cluster forget a member that is gone for good.
 
     To be applied on another member. A member that runs is not forgotten: it is
-    stopped first. Definitions are kept before, see
+    stopped first; nor is the last disc node. Definitions are kept before, see
     ``rabbit_backup.write_definitions``; quorum queues lose the replica there, a
     classic queue that was only there is lost.
 
@@ -682,9 +704,15 @@ def _require_gone(name, offline):
         return
     status = __salt__["rabbitmqctl.cluster_status"]()
     if name in status["running_nodes"]:
-        host = name.split("@", 1)[1]
         raise CommandExecutionError(
-            f"it runs. Next, on {host}: systemctl disable --now rabbitmq-server"
+            f"it runs. Next, on {_hosts([name])}: systemctl disable --now rabbitmq-server"
+        )
+    if "ram_nodes" in status and not set(status["disk_nodes"]) - {name}:
+        raise CommandExecutionError(
+            f"it is the only disc node, beside {_hosts(status['ram_nodes'])}: without one the "
+            "cluster keeps its metadata nowhere. Make another member a disc node first "
+            "(rabbit_ha:hosts:HOST:node_type: disc); should RabbitMQ refuse that, start "
+            f"rabbitmq-server on {_hosts([name])} once more for it"
         )
 
 

@@ -80,6 +80,25 @@ def test_only_the_seed_gives_the_cluster_its_name_and_definitions(compiled):
     assert not {NAMED, DEFINED} & set(compiled("rabbitmq-node2").ids())
 
 
+@pytest.mark.parametrize("kind", ["disc", "ram"])
+def test_the_seed_has_its_type_before_members_that_are_gone_are_forgotten(compiled, kind):
+    pillar = pillar_of(rabbitmq={"absent_members": ["old1", "old2"]})
+    pillar["rabbit_ha"]["hosts"]["rabbitmq-node1"]["node_type"] = kind
+    host = compiled("rabbitmq-node1", pillar)
+    # One of them may be the last disc node but for the seed.
+    order = [
+        JOINS,
+        DEFINED,
+        f"The seed is a {kind} node",
+        "old1 is no member any more",
+        "old2 is no member any more",
+    ]
+    assert [name for name in host.ids() if name in order] == order
+    assert host.state(order[2])["name"] == kind
+    assert host.state(order[3])["name"] == "rabbit@old1"
+    assert f"RabbitMQ is a {kind} node" not in host.ids()
+
+
 def test_without_a_seed_in_pillar_the_first_broker_is_it(compiled):
     pillar = pillar_of(numbered(3, 1))
     assert NAMED in compiled("broker1", pillar).ids()

@@ -25,6 +25,13 @@ The cluster has its vhosts, users and policies:
 No file is left from writing them:
   file.absent:
     - name: {{ salt['rabbitmqctl.import_file']() }}
+
+The seed is a {{ node_type }} node:
+  rabbit_cluster.node_type:
+    - name: {{ node_type }}
+    # Only now there is another disc node; and one that is to be the last may be forgotten below.
+    - require:
+      - sls: rabbit_ha.rabbitmq.clustered
 {%- for gone in rabbitmq.absent_members %}
 
 {{ gone }} is no member any more:
@@ -33,10 +40,3 @@ No file is left from writing them:
     - require:
       - sls: rabbit_ha.rabbitmq.clustered
 {%- endfor %}
-
-The seed is a {{ node_type }} node:
-  rabbit_cluster.node_type:
-    - name: {{ node_type }}
-    # Only now there is another disc node.
-    - require:
-      - sls: rabbit_ha.rabbitmq.clustered

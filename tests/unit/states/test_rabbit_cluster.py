@@ -1,7 +1,7 @@
 """rabbit_cluster: joins only where that is safe, says what it would do, checks what it did."""
 
+import copy
 import errno
-import json
 import os
 import pathlib
 import re
@@ -12,7 +12,14 @@ import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import VERSION, Rabbitmqctl, Rabbits, Service, fresh_definitions
+from tests.fake_rabbit import (
+    STATUS,
+    VERSION,
+    Rabbitmqctl,
+    Rabbits,
+    Service,
+    fresh_definitions,
+)
 from tests.support import TOPOLOGY, faked, functions, load, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
@@ -1065,10 +1072,39 @@ def test_tries_that_fail_push_no_backup_out(broker):
     assert len(host.backups) == 1
 
 
-def test_a_broker_joins_as_the_kind_of_node_it_shall_be(broker):
+@pytest.mark.parametrize("kind", ["disc", "ram"])
+def test_a_broker_joins_as_the_kind_of_node_it_shall_be(broker, kind):
     rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
-    broker(rabbits).joined(node_type="ram")
-    assert rabbits[ME].ram
+    assert broker(rabbits).joined(node_type=kind)["result"] is True
+    assert rabbits[ME].ram is (kind == "ram")
+
+
+def of_version(rabbits, version):
+    for node in rabbits.nodes.values():
+        node.version = version
+    return rabbits
+
+
+def khepri(monkeypatch, version):
+    """Let a version's brokers keep their metadata in Khepri, as 4.2 does and 4.0 may."""
+    status = copy.deepcopy(STATUS["3.10.8"])
+    status["feature_flags"].append({"name": "khepri_db", "state": "enabled"})
+    monkeypatch.setitem(STATUS, "3.10.8", status)
+    return f"RabbitMQ {version} with Khepri has no RAM nodes"
+
+
+@pytest.mark.parametrize("version", ["4.2.1", "4.3.6"])
+def test_a_broker_does_not_join_as_a_ram_node_where_there_are_none(broker, monkeypatch, version):
+    rabbits = of_version(Rabbits(*CONTACTS, clustered=[SEED, THIRD]), version)
+    says = "RabbitMQ 4.3.6 has no RAM nodes"
+    if version == "4.2.1":
+        says = khepri(monkeypatch, version)
+    host = broker(rabbits)
+    ret = host.joined(node_type="ram")
+    assert ret["result"] is False
+    assert f"{says}. Set rabbit_ha:hosts:rabbitmq-node2:node_type to disc" in ret["comment"]
+    assert (host.writes, host.backups) == ([], [])
+    assert host.joined()["result"] is True
 
 
 @pytest.mark.parametrize(("old", "new"), [("disc", "ram"), ("ram", "disc")])
@@ -1105,18 +1141,43 @@ def test_the_last_disc_node_stays_one(broker, test):
     host = broker(rabbits, test=test)
     ret = host.states.node_type("ram")
     assert ret["result"] is False
-    assert "the only disc node" in ret["comment"]
+    assert f"is the only disc node of {sorted(CONTACTS)}: without" in ret["comment"]
     assert host.writes == []
 
 
-def test_a_rabbitmq_without_ram_nodes_says_so(broker, monkeypatch):
-    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
-    status = json.loads(recorded("4.3.6", "cluster_status")["stdout"])
-    monkeypatch.setitem(host.states.__salt__, "rabbitmqctl.cluster_status", lambda: status)
+@pytest.mark.parametrize("test", [False, True])
+def test_the_last_disc_node_that_runs_stays_one(broker, test):
+    rabbits = with_a_stopped_third()
+    rabbits[SEED].ram = True
+    host = broker(rabbits, test=test)
+    ret = host.states.node_type("ram")
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "the only disc node" in ret["comment"]
+    assert "that runs: without" in ret["comment"]
+    assert "Start rabbitmq-server on rabbitmq-node3, or make another" in ret["comment"]
+    assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_beside_another_disc_node_that_runs_a_stopped_one_is_in_no_one_s_way(broker, test):
+    host = broker(with_a_stopped_third(), test=test)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is (None if test else True)
+    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("version", ["4.2.1", "4.3.6"])
+def test_a_rabbitmq_without_ram_nodes_says_so(broker, monkeypatch, version, test):
+    says = "RabbitMQ 4.3.6 has no RAM nodes"
+    if version == "4.2.1":
+        says = khepri(monkeypatch, version)
+    host = broker(of_version(Rabbits(*CONTACTS, clustered=CONTACTS), version), test=test)
     ret = host.states.node_type("ram")
     assert ret["result"] is False
-    assert "RabbitMQ 4.3.6 has no RAM nodes" in ret["comment"]
+    assert says in ret["comment"]
     assert host.states.node_type("disc")["result"] is True
+    assert host.writes == []
 
 
 def test_a_type_that_silently_does_not_change_is_noticed(broker):
@@ -1179,6 +1240,26 @@ def test_a_member_that_runs_is_not_forgotten(broker, test):
         ret["comment"].lower()
     )
     assert host.writes == []
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_the_last_disc_node_is_not_forgotten(broker, test):
+    rabbits = with_a_stopped_third()
+    rabbits[SEED].ram = rabbits[ME].ram = True
+    host = broker(rabbits, me=SEED, test=test)
+    ret = host.states.member_absent(THIRD)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "the only disc node, beside rabbitmq-node1, rabbitmq-node2" in ret["comment"]
+    assert "Make another member a disc node first" in ret["comment"]
+    assert (host.writes, host.backups) == ([], [])
+    rabbits[ME].ram = False
+    assert host.states.member_absent(THIRD)["result"] is (None if test else True)
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "4.0.5", "4.3.6"])
+def test_a_member_is_forgotten_whether_there_may_be_ram_nodes_or_not(broker, version):
+    rabbits = of_version(with_a_stopped_third(), version)
+    assert broker(rabbits, me=SEED).states.member_absent(THIRD)["result"] is True
 
 
 def test_a_node_does_not_forget_itself(broker):
