@@ -360,7 +360,7 @@ def join_cluster(node, ram=False):
     node
         Erlang node name of a member.
     ram : False
-        Join as a RAM node; RabbitMQ 4.3 has none.
+        Join as a RAM node; with Khepri, and so from RabbitMQ 4.3 on, there are none.
 
     Raises CommandExecutionError when that fails.
 
@@ -378,7 +378,7 @@ def join_cluster(node, ram=False):
 
 def change_cluster_node_type(node_type):
     """
-    Make this member, whose app is stopped, a disc or a RAM node; RabbitMQ 4.3 has only disc nodes.
+    Make this member, whose app is stopped, a disc or a RAM node; RabbitMQ 4.3 cannot.
 
     node_type
         ``disc`` or ``ram``.

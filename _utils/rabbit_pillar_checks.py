@@ -207,6 +207,10 @@ class _View:
         """Tell whether this is a broker whose RabbitMQ is known to be of a version, or newer."""
         return self._is_known() and self.version >= version
 
+    def is_unknown(self):
+        """Tell whether this is a broker whose version of RabbitMQ is not known."""
+        return self.host in self.brokers and self.version is None
+
     def _is_known(self):
         """Tell whether this is a broker whose version of RabbitMQ is known."""
         return self.host in self.brokers and self.version is not None
@@ -1131,7 +1135,7 @@ def _expressions(view):
         # What the archives with RabbitMQ 4.3 have is Erlang 29, the others have 27 at most.
         if view.is_from(4, 3) if newer else view.is_before(4, 3):
             yield {**one, "why": why}
-        elif view.host in view.brokers and view.version is None:
+        elif view.is_unknown():
             yield {**one, "severity": "warning", "why": why}
 
 
@@ -1322,6 +1326,8 @@ def _mirroring(view):
     why = gone and f"which RabbitMQ {_version(view)} no longer has"
     if gone and view.rabbitmq["ha"] == "mirrored":
         yield _error("rabbitmq:ha", "mirrored", "quorum or auto", why)
+    elif view.is_unknown() and view.rabbitmq["ha"] == "mirrored":
+        yield _until("rabbitmq:ha", "mirrored", "3.13")
     for key, policy in view.policies.items():
         path = f"rabbitmq:policies:{key}"
         preset = view.rabbitmq["policies"][key].get("preset")
@@ -1379,9 +1385,21 @@ def _ram(view):
     if ram and len(ram) == len(view.brokers) and view.roles_known:
         found = _Said("node_type ram on every broker")
         yield _error("hosts", found, "disc on at least one broker")
+    path = f"hosts:{view.host}:node_type"
     if view.host in ram and view.is_from(4, 3):
         why = f"which RabbitMQ {_version(view)} no longer has"
-        yield _error(f"hosts:{view.host}:node_type", "ram", "disc", why)
+        yield _error(path, "ram", "disc", why)
+    elif view.host in ram and view.is_from(4, 2):
+        why = f"which RabbitMQ {_version(view)} has only in clusters of before, without Khepri"
+        yield _warning(path, "ram", "disc", why)
+    elif view.host in ram and view.is_unknown():
+        yield _until(path, "ram", "4.2")
+
+
+def _until(path, found, last):
+    """Warn of what only versions up to one have, where the version is not known."""
+    why = f"which RabbitMQ has up to {last} only, and which one is here is not known"
+    return _warning(path, found, f"{ROOT}:rabbitmq:version, which tells it", why)
 
 
 def _departing(view):

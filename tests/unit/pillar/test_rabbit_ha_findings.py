@@ -123,9 +123,13 @@ def test_either_grain_tells_the_version(grain):
 @pytest.mark.parametrize("osfinger", ["AlmaLinux-9", "Rocky-9", "Fedora Linux-42"])
 def test_of_the_red_hat_family_s_rabbitmq_the_version_is_not_known_beforehand(osfinger):
     """Their archives have none; it comes from RabbitMQ's own, in any version."""
+    grains = {"osfinger": osfinger, "os_family": "RedHat"}
     pillar = pillar_of(rabbitmq={"ha": "mirrored"})["rabbit_ha"]
     pillar["rabbitmq"]["users"] = {"admin": {"password": "x"}}
-    assert CHECK(pillar, "rabbitmq-node1", {"osfinger": osfinger, "os_family": "RedHat"}) == []
+    [one] = CHECK(pillar, "rabbitmq-node1", grains)
+    assert (one["severity"], one["path"]) == ("warning", "rabbit_ha:rabbitmq:ha")
+    pillar["rabbitmq"]["version"] = "3.13"
+    assert CHECK(pillar, "rabbitmq-node1", grains) == []
 
 
 def test_a_finding_has_its_parts():
