@@ -11,6 +11,12 @@ from tests.sls.conftest import OS_FAMILIES, SECRETS, pillar_of
 BALANCER = "haproxy-keeplive-node1"
 # What the defaults build.
 SHIPPED = {"haproxy": "2.6.12", "keepalived": "2.2.7"}
+# What both units keep their program from.
+HARDENED = {
+    *("NoNewPrivileges", "PrivateTmp", "ProtectHome", "ProtectSystem", "ProtectControlGroups"),
+    *("ProtectKernelModules", "LockPersonality", "RestrictSUIDSGID", "RestrictAddressFamilies"),
+    *("SystemCallArchitectures", "SystemCallFilter"),
+}
 READS = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
 
 
@@ -153,7 +159,7 @@ def test_the_unit_of_haproxy_is_the_article_s_but_for_where_the_program_is(compi
         "/bin/kill -USR2 $MAINPID",
     ]
     assert found["Type"] == "notify"
-    assert {"NoNewPrivileges", "ProtectHome", "ProtectSystem", "SystemCallFilter"} <= set(found)
+    assert HARDENED | {"ProtectKernelTunables", "RestrictRealtime"} <= set(found)
     # The drop-in says how it is brought back.
     assert "Restart" not in found
 
@@ -222,6 +228,7 @@ def test_the_unit_of_keepalived_reads_the_configuration_of_the_states(compiled):
         "/usr/local/sbin/keepalived --dont-fork --use-file /etc/keepalived/keepalived.conf"
     )
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert set(found) >= HARDENED
 
 
 @pytest.mark.parametrize("os_family", OS_FAMILIES)
