@@ -131,6 +131,8 @@ def test_a_fresh_broker_joins(broker):
     assert host.backups == [ret["changes"]["backup"]]
     assert rabbits[SEED].members == rabbits[ME].members == set(CONTACTS)
     assert rabbits[ME].app
+    # No reset: join_cluster does that by itself.
+    assert host.writes == [("stop_app",), ("join_cluster", SEED), ("start_app",)]
 
 
 def test_in_test_mode_a_fresh_broker_would_join_and_nothing_is_written(broker):
