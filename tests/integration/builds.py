@@ -18,6 +18,8 @@ PROGRAMS = ("haproxy", "keepalived")
 VERSIONS = {
     "bookworm": {"haproxy": "2.6.12", "keepalived": "2.2.7"},
     "trixie": {"haproxy": "3.0.11", "keepalived": "2.3.3"},
+    # Of forky's HAProxy the archive has no source.
+    "forky": {"keepalived": "2.3.4"},
 }
 PREFIX = {"haproxy": {"PREFIX": "/usr/local/haproxy"}}
 PREFIX["keepalived"] = {"prefix": "/usr/local/keepalived", "sysconfdir": "/etc"}
