@@ -195,7 +195,7 @@ def _compared(pillar, schema, fault):
             described = _wrong_name(error, _parts([*where, error.instance], pillar, schema)[-1])
         else:
             described = _DESCRIBED.get(error.validator, _wrong_value)(error, where, schema)
-        severity = WARNING if error.validator in _KEYWORDS else ERROR
+        severity = WARNING if error.validator == _UNKNOWN_KEYS else ERROR
         for below, found, expected, why in described:
             place = [*where, *below]
             yield (
@@ -219,15 +219,11 @@ def _wrong_expression(error, fault):
 
 def _validator(schema, fault, faults):
     """
-    Build a validator: JSON Schema, with our formats and our keywords for warnings.
+    Build a validator: JSON Schema, with our formats and our keyword for warnings.
 
     What is wrong with regular expressions it puts into the mapping ``faults``.
     """
     import jsonschema
-
-    def values_without_effect(validator, values, instance, schema):
-        if instance in values:
-            yield jsonschema.ValidationError("has no effect yet")
 
     def unknown_keys(validator, value, instance, schema):
         if isinstance(instance, dict) and set(instance) - set(schema["properties"]):
@@ -237,10 +233,9 @@ def _validator(schema, fault, faults):
         if isinstance(instance, str) and not re.search(_as_in_ecma(wanted), instance):
             yield jsonschema.ValidationError("does not match")
 
-    keywords = dict(zip(_KEYWORDS, (values_without_effect, unknown_keys), strict=True))
     base = jsonschema.Draft202012Validator
     types = base.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
-    keywords["pattern"] = pattern
+    keywords = {_UNKNOWN_KEYS: unknown_keys, "pattern": pattern}
     extended = jsonschema.validators.extend(base, keywords, type_checker=types)
     checker = jsonschema.FormatChecker(formats=())
     for name, check in _FORMATS.items():
@@ -338,21 +333,14 @@ def _twice(error, where, schema):
             yield [index], shown(item), "each item once", "which the list has already"
 
 
-def _without_effect(error, where, schema):
-    """Describe a setting that is checked but not used yet."""
-    why = "which has no effect in this version"
-    yield [], shown(error.instance), "the key to be left out", why
-
-
+# JSON Schema has no warnings; this keyword is ours, and other tools skip it.
+_UNKNOWN_KEYS = "x-unknown-keys"
 _DESCRIBED = {
     "required": _missing_key,
     "additionalProperties": _unknown_key,
-    "x-unknown-keys": _unknown_key,
-    "x-without-effect": _without_effect,
+    _UNKNOWN_KEYS: _unknown_key,
     "uniqueItems": _twice,
 }
-# JSON Schema has no warnings; these keywords are ours, and other tools skip them.
-_KEYWORDS = ("x-without-effect", "x-unknown-keys")
 
 
 def _made_by_yaml(value, schema):
