@@ -26,6 +26,8 @@ CACHE = "rabbitmqctl.read"
 # What the shell says when the program is not there.
 EX_NOT_FOUND = 127
 EPMD_PORT = 4369
+# Seconds in which a node may say what state it is in.
+STATUS_TIMEOUT = 15
 
 RUNNING = "running"
 APP_STOPPED = "app stopped"
@@ -195,14 +197,12 @@ def is_running():
     return installed() and node_state()["state"] == RUNNING
 
 
-def node_state(node=None, timeout=15):
+def node_state(node=None):
     """
     Tell what state a node is in and, where it runs, what it says of the cluster.
 
     node : the local node
         Erlang node name to ask.
-    timeout : 15
-        Seconds that the tool may wait.
 
     Returns a mapping with ``state``: ``running``, ``app stopped``, ``node not
     running`` (its host answers), ``unreachable`` (of the local node: it did not
@@ -226,9 +226,9 @@ def node_state(node=None, timeout=15):
         if away:
             return away
         answer = _run(
-            ["cluster_status", "--formatter", "json", "--timeout", str(timeout)],
+            ["cluster_status", "--formatter", "json", "--timeout", str(STATUS_TIMEOUT)],
             node=node,
-            timeout=timeout + 30,
+            timeout=STATUS_TIMEOUT + 30,
         )
         reads[key] = _classified(answer, node)
     return reads[key]

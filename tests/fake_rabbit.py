@@ -114,7 +114,7 @@ class Rabbitmqctl(Breakable):
     def forget_cached_reads(self):
         """Nothing is cached here."""
 
-    def node_state(self, node=None, timeout=15):
+    def node_state(self, node=None):
         if not self._installed:
             raise CommandExecutionError("rabbitmqctl is not there")
         name = node or self._me

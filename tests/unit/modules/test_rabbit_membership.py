@@ -258,8 +258,8 @@ def test_a_broker_that_lacks_an_enabled_feature_flag_does_not_fit(judge):
     module = judge(Rabbits(*CONTACTS, clustered=[SEED, THIRD]))
     ask = module.__salt__["rabbitmqctl.node_state"]
 
-    def node_state(node=None, timeout=15):
-        found = ask(node, timeout)
+    def node_state(node=None):
+        found = ask(node)
         if node == SEED:
             found["status"]["feature_flags"].append({"name": "khepri_db", "state": "enabled"})
             found["status"]["feature_flags"].append({"name": "other", "state": "disabled"})
@@ -306,9 +306,9 @@ def test_the_seed_of_a_cluster_asks_nobody_else(judge):
     module = judge(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED)
     ask, asked = module.__salt__["rabbitmqctl.node_state"], []
 
-    def node_state(node=None, timeout=15):
+    def node_state(node=None):
         asked.append(node)
-        return ask(node, timeout)
+        return ask(node)
 
     module.__salt__["rabbitmqctl.node_state"] = node_state
     assert module.verdict(CONTACTS)["verdict"] == "seed"
@@ -319,7 +319,7 @@ def test_a_node_that_runs_with_another_cookie_than_its_file_has_is_told(judge):
     rabbits = Rabbits(*CONTACTS)
     module = judge(rabbits)
     said = {"state": "cookie mismatch", "status": None, "said": ""}
-    module.__salt__["rabbitmqctl.node_state"] = lambda node=None, timeout=15: said
+    module.__salt__["rabbitmqctl.node_state"] = lambda node=None: said
     found = module.verdict(CONTACTS)
     assert (found["verdict"], found["contact"]) == ("cookie mismatch", ME)
     assert "another Erlang cookie than the one in its file" in found["detail"]

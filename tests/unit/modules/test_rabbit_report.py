@@ -54,7 +54,7 @@ def broker(topology):
     """Return a function that loads the module on a broker whose node gives an answer."""
 
     def build(answer, minion="rabbitmq-node1", newer=None):
-        def node_state(node=None, timeout=15):
+        def node_state(node=None):
             if isinstance(answer, Exception):
                 raise answer
             return answer

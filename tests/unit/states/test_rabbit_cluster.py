@@ -338,7 +338,7 @@ def test_a_member_whose_file_has_another_cookie_than_it_runs_with_is_to_restart(
     host.remembers(*CONTACTS)
     mismatch = {"state": "cookie mismatch", "status": None, "said": ""}
     for module in (host.states, host.membership):
-        module.__salt__["rabbitmqctl.node_state"] = lambda node=None, timeout=15: mismatch
+        module.__salt__["rabbitmqctl.node_state"] = lambda node=None: mismatch
     ret = host.joined(cookie_is_carried=True)
     assert ret["result"] is False
     assert "Next: systemctl restart rabbitmq-server here" in ret["comment"]
