@@ -7,6 +7,9 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
+# Seconds in which a reload starts the new child of a service that has workers.
+PATIENCE = 15
+
 
 def unit_in_use(name, unit):
     """
@@ -119,7 +122,7 @@ def _called(name, running):
     return " ".join([running, *given]) if running else "no more"
 
 
-def configuration_in_use(name, files, workers=False, patience=15):
+def configuration_in_use(name, files, workers=False):
     """
     Reload a service that has not read its configuration since that was written.
 
@@ -132,9 +135,8 @@ def configuration_in_use(name, files, workers=False, patience=15):
         List of the files it reads; a folder stands for the files in it. With ``watch``
         on the states that write them, test mode predicts the reload.
     workers : False
-        Whether each reload that succeeds starts a new child of its main process.
-    patience : 15
-        Seconds to wait for that child.
+        Whether each reload that succeeds starts a new child of its main process, for
+        which it waits.
 
     Returns a state's return: ``changes`` maps ``service`` to what happened. Raises nothing:
     what failed is in ``comment``.
@@ -155,7 +157,7 @@ def configuration_in_use(name, files, workers=False, patience=15):
         ret["changes"] = {"service": "reloaded"}
         if not __salt__["service.reload"](name):
             raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
-        if not _loads(name, files, workers, patience if workers else 0):
+        if not _loads(name, files, workers):
             raise CommandExecutionError(
                 f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"
             )
@@ -167,9 +169,9 @@ def configuration_in_use(name, files, workers=False, patience=15):
     return ret
 
 
-def _loads(name, files, workers, patience):
+def _loads(name, files, workers):
     """Wait until a service has read its configuration; tell whether it did in time."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (PATIENCE if workers else 0)
     while True:
         loaded = __salt__["rabbit_host.service_load_time"](name, workers)
         if loaded is None or not _written_since(loaded, files):
