@@ -252,11 +252,13 @@ class _View:
 
     def _listed_addresses(self, name, host):
         """List an instance's addresses as pillar does, without ``virtual_address``."""
-        at = self.settings
         place = self._vrrp[host]["instances"][name]["said_at"].get("virtual_addresses")
-        for part in [*place.split(":"), "virtual_addresses"] if place else ["keepalived"]:
+        if not place:
+            return []
+        at = self.settings
+        for part in [*place.split(":"), "virtual_addresses"]:
             at = at[part]
-        return at if place else []
+        return at
 
 
 def _version_of(rabbitmq, grains):
