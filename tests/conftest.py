@@ -35,9 +35,9 @@ def pytest_sessionfinish(session, exitstatus):
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     """
-    End the process though salt-factories' event listener does not.
+    End the process though a thread of salt-factories goes on.
 
-    Its thread sleeps by the clock that some tests replace, and may then never wake up.
+    Those of its servers for events and logs are no daemons: Python would wait for one for ever.
     """
     waiting = [one for one in threading.enumerate() if not one.daemon]
     if EXIT_STATUS in config.stash and waiting != [threading.main_thread()]:
