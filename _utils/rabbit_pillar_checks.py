@@ -94,8 +94,9 @@ COMPONENTS = {
 LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
 # Keys of rabbitmq.conf whose value is an address alone.
 ADDRESS = re.compile(r".*\.(tcp|ssl)\.ip")
-# A value of rabbitmq.conf in which a # is no comment.
+# A value of rabbitmq.conf in which a # is no comment, and the first version that knows it.
 QUOTED = re.compile(r"\s*'[^']*'\s*")
+QUOTES_FROM = (3, 13, 7)
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
 PLUGINS = """
     amqp1_0 amqp_client auth_backend_cache auth_backend_http auth_backend_internal_loopback
@@ -265,12 +266,11 @@ def _version_of(rabbitmq, grains):
     """
     Tell which RabbitMQ there will be: what pillar says, else what the system packages.
 
-    Returns the version, (major, minor), and where that is from; two None where it is
-    not known.
+    Returns the version, a tuple of two or three numbers, and where that is from; two None
+    where it is not known.
     """
     if rabbitmq["version"]:
-        major, minor = rabbitmq["version"].split(".")[:2]
-        return (int(major), int(minor)), f"{ROOT}:rabbitmq:version"
+        return tuple(map(int, rabbitmq["version"].split("."))), f"{ROOT}:rabbitmq:version"
     release = RELEASES.get(grains.get("osfinger"), grains.get("oscodename"))
     return (PACKAGED[release], release) if release in PACKAGED else (None, None)
 
@@ -677,8 +677,8 @@ def _line(view, key, default):
 
 
 def _is_quoted(view, text):
-    """Tell whether quotes are around a value: RabbitMQ 3.10.8 takes them for a part of it."""
-    return not view.is_before(3, 11) and bool(QUOTED.fullmatch(text))
+    """Tell whether quotes are around a value: an older RabbitMQ takes them for a part of it."""
+    return not view.is_before(*QUOTES_FROM) and bool(QUOTED.fullmatch(text))
 
 
 def _whole_number(text):
@@ -1065,7 +1065,7 @@ def _config(view):
         # A comment behind a space is meant as one, but in a secret.
         cut = r"#" if key in view.secret_lines else r"\S#"
         if re.search(cut, str(value)) and not _is_quoted(view, str(value)):
-            no_quotes = view.is_before(3, 11)
+            no_quotes = view.is_before(*QUOTES_FROM)
             expected = "a value without it" if no_quotes else "the value in single quotes"
             why = "which begins a comment: RabbitMQ would read what is before it"
             yield _error(path, _Said("a #"), expected, why)
