@@ -1,5 +1,5 @@
 """
-Rabbit HA as a whole, from the master: validate, status, verify, secrets.
+Rabbit HA as a whole, from the master: validate, plan, status, verify, secrets.
 
 The steps of the deployment that take more than one host at once are here too;
 ``salt/orch/rabbit_ha.sls`` calls them through the state module ``rabbit_ha``.

@@ -1,5 +1,5 @@
 """
-One broker host: its name, its plugins, and the configuration its node runs with.
+One host: its name, packages and units; of a broker also its node, plugins and configuration.
 """
 
 import os

@@ -1,8 +1,8 @@
 """
 What pillar and the defaults together say: pure functions over plain data.
 
-Shared by the execution module ``rabbit_topology`` (on minions) and the runner
-``rabbit_ha`` (on the master).
+Shared by execution modules, ``rabbit_topology`` above all, on minions, and by the runner
+``rabbit_ha`` and the check of pillar on the master.
 """
 
 import copy
