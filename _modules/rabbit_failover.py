@@ -24,13 +24,15 @@ def running_program(service):
     where the service does not run. A program that was replaced since it was started
     ends in ``(deleted)``.
 
+    Raises CommandExecutionError when systemctl fails.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_failover.running_program haproxy
     """
-    process = int(_property(service, "MainPID") or 0)
+    process = _main_process(service)
     if not process:
         return None
     try:
@@ -48,13 +50,15 @@ def running_arguments(service):
 
     Returns a list of strings without the program; None where the service does not run.
 
+    Raises CommandExecutionError when systemctl fails.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_failover.running_arguments haproxy
     """
-    process = int(_property(service, "MainPID") or 0)
+    process = _main_process(service)
     try:
         command = pathlib.Path(f"/proc/{process}/cmdline").read_bytes() if process else b""
     except FileNotFoundError:
@@ -71,23 +75,20 @@ def unit_file(service):
 
     Returns a path; an empty string where there is no such unit.
 
+    Raises CommandExecutionError when systemctl fails.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_failover.unit_file haproxy
     """
-    return _property(service, "FragmentPath")
+    return __salt__["rabbit_host.unit_properties"](service, "FragmentPath")["FragmentPath"]
 
 
-def _property(service, name):
-    """Read one property of a systemd unit."""
-    shown = __salt__["cmd.run_all"](
-        ["systemctl", "show", "-p", name, "--value", service], python_shell=False
-    )
-    if shown["retcode"] != 0:
-        raise CommandExecutionError(f"systemctl show {service} failed: {shown['stderr']}")
-    return shown["stdout"].strip()
+def _main_process(service):
+    """Tell the id of a service's main process; 0 where it does not run."""
+    return int(__salt__["rabbit_host.unit_properties"](service, "MainPID")["MainPID"] or 0)
 
 
 def restart(service, check=None):

@@ -75,7 +75,7 @@ def service_start_time(service):
 
         salt-call rabbit_host.service_start_time rabbitmq-server
     """
-    return _since(_unit_properties(service, "ActiveState", _STARTED), _STARTED)
+    return _since(unit_properties(service, "ActiveState", _STARTED), _STARTED)
 
 
 def runs_since_before(service, path):
@@ -132,7 +132,7 @@ def service_load_time(service, workers=False, patience=30, interval=0.1):
     """
     names = ("ActiveState", "ReloadResult", "MainPID", _STARTED, _CHANGED)
     deadline = time.monotonic() + patience
-    while (properties := _unit_properties(service, *names))["ActiveState"] == "reloading":
+    while (properties := unit_properties(service, *names))["ActiveState"] == "reloading":
         if time.monotonic() >= deadline:
             raise CommandExecutionError(f"{service} is still reloading after {patience} s")
         time.sleep(interval)
@@ -261,7 +261,7 @@ def service_invocation(service):
 
         salt-call rabbit_host.service_invocation keepalived
     """
-    properties = _unit_properties(service, "ActiveState", "InvocationID")
+    properties = unit_properties(service, "ActiveState", "InvocationID")
     active = properties["ActiveState"] in ("active", "reloading")
     return properties["InvocationID"] if active else None
 
@@ -283,7 +283,7 @@ def unit_needs_reload(service):
 
         salt-call rabbit_host.unit_needs_reload haproxy
     """
-    unit = _unit_properties(service, "LoadState", "NeedDaemonReload", "DropInPaths")
+    unit = unit_properties(service, "LoadState", "NeedDaemonReload", "DropInPaths")
     if unit["LoadState"] != "loaded":
         return False
     # systemd 252 does not see a drop-in whose folder was not there when it read its units.
@@ -291,8 +291,28 @@ def unit_needs_reload(service):
     return unit["NeedDaemonReload"] == "yes" or not set(there) <= set(unit["DropInPaths"].split())
 
 
-def _unit_properties(service, *names):
-    """Read properties of a systemd unit; returns a mapping of strings."""
+def unit_properties(service, *names):
+    """
+    Read properties of a systemd unit.
+
+    service
+        Name of the service.
+    names
+        Of the properties, such as ``MainPID``.
+
+    Returns a mapping from name to a string, as systemd prints it; for a unit that is not
+    there, what a unit has from the start.
+
+    Raises CommandExecutionError when systemctl fails.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/org.freedesktop.systemd1.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.unit_properties haproxy MainPID FragmentPath
+    """
     shown = __salt__["cmd.run_all"](
         ["systemctl", "show", "-p", ",".join(names), service], python_shell=False
     )
@@ -426,7 +446,7 @@ def service_has_begun(service):
         salt-call rabbit_host.service_has_begun rabbitmq-server
     """
     begun = ("active", "activating", "reloading")
-    return _unit_properties(service, "ActiveState")["ActiveState"] in begun
+    return unit_properties(service, "ActiveState")["ActiveState"] in begun
 
 
 def held_addresses(addresses):

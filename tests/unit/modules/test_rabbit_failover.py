@@ -108,7 +108,9 @@ class Host:
         utils = {name: loaded[name] for name in loaded if name.startswith("rabbit_settings.")}
         loaded |= faked("service", self.service, salt.modules.systemd_service)
         loaded |= faked("network", Network(self.world), salt.modules.network)
-        loaded |= faked("rabbit_host", Facts(self.world), load("_modules/rabbit_host.py"))
+        facts = load("_modules/rabbit_host.py", salt=loaded, grains={"id": minion})
+        loaded |= functions("rabbit_host", facts)
+        loaded |= faked("rabbit_host", Facts(self.world), facts)
         loaded["cmd.run_all"] = self.commands.run_all
         configuration = load("_modules/rabbit_configuration.py", salt=loaded)
         loaded |= functions("rabbit_configuration", configuration)
@@ -130,8 +132,8 @@ def host(topology):
 
 
 def test_arguments_are_those_of_the_main_process(host):
-    shown = f"systemctl show -p MainPID --value {SERVICE}"
-    here = host(answers={shown: (0, str(os.getpid()))})
+    shown = f"systemctl show -p MainPID {SERVICE}"
+    here = host(answers={shown: (0, f"MainPID={os.getpid()}")})
     with open("/proc/self/cmdline", encoding="utf-8") as handle:
         own = handle.read().split("\0")
     assert here.module.running_arguments(SERVICE) == own[1:-1]
@@ -139,7 +141,7 @@ def test_arguments_are_those_of_the_main_process(host):
 
 @pytest.mark.parametrize("process", ["0", "999999999"])
 def test_a_service_that_does_not_run_has_no_arguments(host, process):
-    here = host(answers={f"systemctl show -p MainPID --value {SERVICE}": (0, process)})
+    here = host(answers={f"systemctl show -p MainPID {SERVICE}": (0, f"MainPID={process}")})
     assert here.module.running_arguments(SERVICE) is None
 
 
@@ -242,11 +244,11 @@ def test_the_address_is_waited_for(host):
 
 
 def test_the_program_of_a_service_is_that_of_its_main_process(host, monkeypatch):
-    shown = "systemctl show -p MainPID --value haproxy"
-    here = host(answers={shown: (0, "42")})
+    shown = "systemctl show -p MainPID haproxy"
+    here = host(answers={shown: (0, "MainPID=42")})
     monkeypatch.setattr(here.module.os, "readlink", lambda path: f"exe of {path}")
     assert here.module.running_program("haproxy") == "exe of /proc/42/exe"
-    assert host(answers={shown: (0, "0")}).module.running_program("haproxy") is None
+    assert host(answers={shown: (0, "MainPID=0")}).module.running_program("haproxy") is None
     with pytest.raises(CommandExecutionError, match="systemctl show haproxy failed: oops"):
         host(answers={shown: (1, "oops")}).module.running_program("haproxy")
 
@@ -255,14 +257,14 @@ def test_a_process_that_ended_meanwhile_runs_no_program(host, monkeypatch):
     def gone(path):
         raise FileNotFoundError
 
-    here = host(answers={"systemctl show -p MainPID --value haproxy": (0, "42")})
+    here = host(answers={"systemctl show -p MainPID haproxy": (0, "MainPID=42")})
     monkeypatch.setattr(here.module.os, "readlink", gone)
     assert here.module.running_program("haproxy") is None
 
 
 def test_the_unit_file_is_what_systemd_says(host):
-    shown = "systemctl show -p FragmentPath --value haproxy"
-    assert host(answers={shown: (0, "/x\n")}).module.unit_file("haproxy") == "/x"
+    shown = "systemctl show -p FragmentPath haproxy"
+    assert host(answers={shown: (0, "FragmentPath=/x")}).module.unit_file("haproxy") == "/x"
 
 
 def test_fakes_are_asked_through_the_loader_s_names(host):
