@@ -166,7 +166,8 @@ def hand_over():
     others = set(__salt__["rabbit_topology.load_balancers"]()) - {__grains__["id"]}
     if not held or not others:
         return []
-    port = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1]
+    bind = settings["haproxy"]["rabbitmq_cluster"]["bind"]
+    _, port = __utils__["rabbit_settings.address_and_port"](bind)
     served = set(__utils__["rabbit_settings.client_addresses"](settings))
     if not __salt__["service.stop"](keepalived):
         raise CommandExecutionError(f"{keepalived} did not stop. Next: systemctl stop {keepalived}")

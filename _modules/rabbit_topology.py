@@ -463,7 +463,7 @@ def haproxy():
     addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
     if "broker" in roles():
         # RabbitMQ has the port on the host's own address.
-        port = cluster["bind"].rsplit(":", 1)[1]
+        _, port = __utils__["rabbit_settings.address_and_port"](cluster["bind"])
         binds["rabbitmq_cluster"] = [f"{address}:{port}" for address in addresses]
     view["binds"] = {
         name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
@@ -490,7 +490,7 @@ def _unit_as_built(service):
 
 def _bind(bind, virtual_addresses):
     """Add what lets HAProxy bind an address that the host does not hold right now."""
-    address = bind.rsplit(":", 1)[0].strip("[]")
+    address, _ = __utils__["rabbit_settings.address_and_port"](bind)
     if address in ("", "*"):
         return bind
     moves = ipaddress.ip_address(address) in map(ipaddress.ip_address, virtual_addresses)
@@ -563,10 +563,10 @@ def monitor_endpoint():
 
         salt-call rabbit_topology.monitor_endpoint
     """
-    address, port = settings()["haproxy"]["monitor"]["bind"].rsplit(":", 1)
-    address = address.strip("[]")
+    bind = settings()["haproxy"]["monitor"]["bind"]
+    address, port = __utils__["rabbit_settings.address_and_port"](bind)
     local = {"": "127.0.0.1", "*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-    return {"address": local.get(address, address), "port": port}
+    return {"address": local.get(address, address), "port": str(port)}
 
 
 def keepalived():

@@ -886,7 +886,8 @@ def _round_trip(settings, address, messages, account):
 
     Returns a mapping of counts and a sentence on what failed, or None.
     """
-    port = int(settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[1])
+    bind = settings["haproxy"]["rabbitmq_cluster"]["bind"]
+    _, port = __utils__["rabbit_settings.address_and_port"](bind)
     if not __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
         port = settings["rabbitmq"]["amqp_port"]
     user, password, vhost = account

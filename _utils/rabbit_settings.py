@@ -284,6 +284,20 @@ def addresses_of(vrrp):
     return [text.split()[0].split("/", 1)[0] for text in vrrp["virtual_addresses"] if text]
 
 
+def address_and_port(bind):
+    """
+    Tell what a listener of HAProxy binds to.
+
+    bind
+        As in ``haproxy:rabbitmq_cluster:bind``: ``0.0.0.0:5672``, ``[::]:5672``, ``:5672``.
+
+    Returns the address, a text without brackets, empty or ``*`` for all of the host's
+    IPv4 ones, and the port, a number.
+    """
+    address, port = bind.rsplit(":", 1)
+    return address.strip("[]"), int(port)
+
+
 def client_addresses(settings):
     """
     List the virtual addresses on which HAProxy takes AMQP clients.
@@ -294,7 +308,7 @@ def client_addresses(settings):
     Returns a list of addresses: those that ``haproxy:rabbitmq_cluster:bind`` covers, without
     link-local ones, to which nobody connects by the address alone.
     """
-    bind = settings["haproxy"]["rabbitmq_cluster"]["bind"].rsplit(":", 1)[0].strip("[]")
+    bind, _ = address_and_port(settings["haproxy"]["rabbitmq_cluster"]["bind"])
     balancers = hosts_with_role(settings, LOAD_BALANCER)
     found = [address for address in virtual_addresses(settings) if not is_link_local(address)]
     # On a host of both roles HAProxy binds each of them, whatever it says.

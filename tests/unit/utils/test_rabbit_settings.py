@@ -403,3 +403,17 @@ def test_a_policy_that_is_to_go_is_named_with_its_vhost(rabbit_settings, setting
     policies = {"p": {"absent": True, "preset": "all", "vhost": "v"}}
     found = rabbit_settings.policies(settings({"rabbitmq": {"policies": policies}}))
     assert found == {"p": {"name": "p", "vhost": "v", "absent": True}}
+
+
+@pytest.mark.parametrize(
+    "bind, expected",
+    [
+        ("0.0.0.0:5672", ("0.0.0.0", 5672)),
+        ("*:5672", ("*", 5672)),
+        (":8100", ("", 8100)),
+        ("[2001:db8::1]:5672", ("2001:db8::1", 5672)),
+        (":::5672", ("::", 5672)),
+    ],
+)
+def test_what_a_listener_binds_to_is_an_address_and_a_port(rabbit_settings, bind, expected):
+    assert rabbit_settings.address_and_port(bind) == expected
