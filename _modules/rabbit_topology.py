@@ -67,10 +67,8 @@ def _merged():
     """Merge pillar over the defaults, with all secrets."""
     text = __salt__["cp.get_file_str"](DEFAULTS)
     if not text:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {DEFAULTS} is not served; file_roots of the master must "
-            "hold this project's salt/ folder (see docs/production.md)"
-        )
+        why = __utils__["rabbit_settings.not_served"](DEFAULTS)
+        raise CommandExecutionError(f"{__grains__['id']}: {why} (see docs/production.md)")
     return __utils__["rabbit_settings.merged"](
         salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha"), __grains__.get("os_family")
     )

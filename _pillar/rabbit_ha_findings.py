@@ -223,7 +223,5 @@ def _served(path):
     """Read a file that the master serves."""
     text = __salt__["cp.get_file_str"](path)
     if not text:
-        raise FileNotFoundError(
-            f"{path} is not served; file_roots of the master must hold this project's salt/ folder"
-        )
+        raise FileNotFoundError(__utils__["rabbit_settings.not_served"](path))
     return text

@@ -73,10 +73,8 @@ def _settings(host=None):
     with _file_client() as client:
         path = client.cache_file(DEFAULTS)
     if not path:
-        raise CommandExecutionError(
-            f"{DEFAULTS} is not served; file_roots of the master must hold this project's salt/ "
-            "folder (see docs/production.md)"
-        )
+        why = __utils__["rabbit_settings.not_served"](DEFAULTS)
+        raise CommandExecutionError(f"{why} (see docs/production.md)")
     with salt.utils.files.fopen(path) as handle:
         defaults = salt.utils.yaml.safe_load(handle)
     pillar = _pillar(host or __opts__["id"])

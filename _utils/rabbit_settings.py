@@ -492,6 +492,18 @@ def pillar_errors(pillar):
     return list(pillar["rabbit_ha_findings"]["errors"])
 
 
+def not_served(path):
+    """
+    Say that the master's file server lacks one of the project's files.
+
+    path
+        ``salt://…``
+
+    Returns the beginning of a sentence, a text.
+    """
+    return f"{path} is not served; file_roots of the master must hold this project's salt/ folder"
+
+
 def load_balancers_in_start_order(settings):
     """
     Group the load balancers in the order keepalived starts.
