@@ -17,6 +17,8 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 PROMETHEUS_PORT = 15692
 # What a service may open unless systemd is told otherwise.
 OPEN_FILES = 524288
+# What keepalived reads unless it is told otherwise.
+KEEPALIVED_CONF = "/etc/keepalived/keepalived.conf"
 # What a program may repeat of a file: a word, with more signs at its ends or without; of a
 # long line a part, between "...".
 _WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
@@ -469,6 +471,26 @@ def haproxy():
     return view
 
 
+def haproxy_check(root=""):
+    """
+    Tell the command with which HAProxy judges its configuration.
+
+    root : ""
+        What stands before the paths: ``{root}`` for ``rabbit_configuration.judge``.
+
+    Returns a list of a command and its arguments.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.haproxy_check
+    """
+    view = haproxy()
+    files = (view["config_file"], view["config_dir"])
+    return [view["program"], "-c", *(word for path in files for word in ("-f", f"{root}{path}"))]
+
+
 def _runtime_folders(*paths):
     """List the folders below ``/run`` that files are in, without ``/run`` itself."""
     folders = [os.path.dirname(os.path.normpath(path)).removeprefix("/var") for path in paths]
@@ -573,8 +595,10 @@ def keepalived():
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
     concrete: ``program``, its path; ``unit_as_built``, the path of a source build's unit
-    file; ``arguments``, a list: how the program is told what to read; ``router_id``;
-    ``address``, this host's own; ``notify_script``, its path;
+    file; ``arguments``, a list: how the program is told what to read, and
+    ``needed_arguments``, those without which it would read another file; ``judge``, the
+    path of the script that lets it judge its configuration; ``router_id``; ``address``,
+    this host's own; ``notify_script``, its path;
     ``include``, the pattern of the files in ``config_dir``; and ``instances``, a mapping
     from name to what each VRRP instance says: ``state``, ``priority``, ``interface``,
     ``virtual_addresses`` (as keepalived takes them) and the like, ``authenticates``
@@ -602,12 +626,35 @@ def keepalived():
     view["program"] = _program("keepalived", view["install"])
     view["unit_as_built"] = _unit_as_built(view["service"])
     view["arguments"] = ["--dont-fork", "--use-file", view["config_file"]]
+    elsewhere = view["config_file"] != KEEPALIVED_CONF
+    view["needed_arguments"] = view["arguments"] if elsewhere else []
+    view["judge"] = os.path.join(os.path.dirname(view["config_file"]), "check_configuration.sh")
     view["address"] = host().get("address")
     view["notify_script"] = os.path.join(os.path.dirname(view["script"]), "vrrp_state.sh")
     # From where the main file is, so that keepalived can judge both anywhere else.
     folder = os.path.relpath(view["config_dir"], os.path.dirname(view["config_file"]))
     view["include"] = f"{folder}/*.conf"
     return view
+
+
+def keepalived_check(root=""):
+    """
+    Tell the command with which keepalived judges its configuration.
+
+    root : ""
+        What stands before the paths: ``{root}`` for ``rabbit_configuration.judge``.
+
+    Returns a list of a command and its arguments.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.keepalived_check
+    """
+    view = keepalived()
+    files = [f"{root}{view[key]}" for key in ("config_file", "config_dir")]
+    return [view["judge"], *files, view["program"]]
 
 
 def unicast_peers():

@@ -9,12 +9,6 @@ HAProxy has its configuration:
     - folder: {{ haproxy.config_dir }}
     - suffix: .cfg
     - snippets: rabbit_ha:haproxy:snippets
-    - check:
-      - {{ haproxy.program }}
-      - -c
-      - -f
-      - '{root}{{ haproxy.config_file }}'
-      - -f
-      - '{root}{{ haproxy.config_dir }}'
+    - check: {{ salt['rabbit_topology.haproxy_check']('{root}') | json }}
     - require:
       - sls: rabbit_ha.haproxy.installed

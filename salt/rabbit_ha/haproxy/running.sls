@@ -18,7 +18,7 @@ HAProxy runs the program that is installed:
     - program: {{ haproxy.program }}
     # One that was started without the folder reads all there is while that is empty.
     - arguments: {{ (haproxy.arguments if snippets else haproxy.arguments[:2]) | json }}
-    - check: {{ ([haproxy.program, '-c'] + haproxy.arguments) | json }}
+    - check: {{ salt['rabbit_topology.haproxy_check']() | json }}
     - require:
       - rabbit_node: systemd knows HAProxy's settings
 

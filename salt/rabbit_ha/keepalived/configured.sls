@@ -1,5 +1,4 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
-{%- set judge = salt['file.dirname'](keepalived.config_file) ~ '/check_configuration.sh' %}
 include:
   - rabbit_ha.keepalived.installed
   - rabbit_ha.haproxy.running
@@ -35,7 +34,7 @@ keepalived tells its state:
 
 keepalived can judge its configuration:
   file.managed:
-    - name: {{ judge }}
+    - name: {{ keepalived.judge }}
     - source: salt://rabbit_ha/keepalived/files/check_configuration.sh
     - user: root
     - group: root
@@ -48,11 +47,7 @@ keepalived has its configuration:
     - folder: {{ keepalived.config_dir }}
     - suffix: .conf
     - snippets: rabbit_ha:keepalived:snippets
-    - check:
-      - {{ judge }}
-      - '{root}{{ keepalived.config_file }}'
-      - '{root}{{ keepalived.config_dir }}'
-      - {{ keepalived.program }}
+    - check: {{ salt['rabbit_topology.keepalived_check']('{root}') | json }}
     - require:
       - sls: rabbit_ha.keepalived.installed
       - file: keepalived has its check of HAProxy

@@ -1,5 +1,4 @@
 {%- set keepalived = salt['rabbit_topology.keepalived']() %}
-{%- set elsewhere = keepalived.config_file != '/etc/keepalived/keepalived.conf' %}
 include:
   - rabbit_ha.keepalived.configured
 
@@ -16,12 +15,8 @@ keepalived runs the program that is installed:
     - name: {{ keepalived.service | json }}
     - program: {{ keepalived.program }}
     # One that was started without them reads its own file.
-    - arguments: {{ (keepalived.arguments if elsewhere else []) | json }}
-    - check:
-      - {{ salt['file.dirname'](keepalived.config_file) }}/check_configuration.sh
-      - {{ keepalived.config_file }}
-      - {{ keepalived.config_dir }}
-      - {{ keepalived.program }}
+    - arguments: {{ keepalived.needed_arguments | json }}
+    - check: {{ salt['rabbit_topology.keepalived_check']() | json }}
     - require:
       - rabbit_node: systemd knows keepalived's settings
 

@@ -7,6 +7,8 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support import TOPOLOGY, functions, load
 
+BALANCER = "haproxy-keeplive-node1"
+INTERFACE = {"ip4_interfaces": {"ens33": ["192.168.123.11"]}}
 FQDN = {
     **TOPOLOGY,
     "seed": None,
@@ -213,6 +215,37 @@ def test_settings_of_haproxy_are_not_changed_by_computing_its_view(topology):
     here["rabbit_topology.haproxy"]()["servers"].clear()
     assert len(here["rabbit_topology.haproxy"]()["servers"]) == 3
     assert "servers" not in here["rabbit_topology.settings"]()["haproxy"]
+
+
+def test_haproxy_judges_its_main_file_and_its_folder_wherever_they_lie(topology):
+    check = topology(BALANCER)["rabbit_topology.haproxy_check"]
+    files = ["-f", "/etc/haproxy/haproxy.cfg", "-f", "/etc/haproxy/conf"]
+    assert check() == ["/usr/sbin/haproxy", "-c", *files]
+    staged = [word.replace("/etc", "{root}/etc") for word in files]
+    assert check("{root}") == ["/usr/sbin/haproxy", "-c", *staged]
+
+
+def test_keepalived_judges_its_configuration_by_a_script_beside_it(topology):
+    pillar = {**TOPOLOGY, "keepalived": {"config_file": "/srv/ka/main.conf", "install": "source"}}
+    here = topology(BALANCER, pillar, **INTERFACE)
+    files = ["/srv/ka/main.conf", "/etc/keepalived/conf"]
+    judge, program = "/srv/ka/check_configuration.sh", "/usr/local/sbin/keepalived"
+    assert here["rabbit_topology.keepalived_check"]() == [judge, *files, program]
+    staged = ["{root}" + path for path in files]
+    assert here["rabbit_topology.keepalived_check"]("{root}") == [judge, *staged, program]
+
+
+@pytest.mark.parametrize(
+    ("config_file", "needed"),
+    [
+        ("/etc/keepalived/keepalived.conf", []),
+        ("/srv/ka/main.conf", ["--dont-fork", "--use-file", "/srv/ka/main.conf"]),
+    ],
+)
+def test_keepalived_needs_to_be_told_of_another_file_than_its_own(topology, config_file, needed):
+    pillar = {**TOPOLOGY, "keepalived": {"config_file": config_file}}
+    view = topology(BALANCER, pillar, **INTERFACE)["rabbit_topology.keepalived"]()
+    assert view["needed_arguments"] == needed
 
 
 def test_defaults_that_are_not_served_are_an_error_that_says_where_they_belong():
