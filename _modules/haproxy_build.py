@@ -157,7 +157,8 @@ def fetch_source(url, checksum):
 
     Returns the path of the archive on this host.
 
-    Raises CommandExecutionError when it cannot be had or is another one.
+    Raises CommandExecutionError when it cannot be had or is another one,
+    SaltInvocationError for a URL or a checksum of another form.
 
     CLI Example:
 

@@ -126,6 +126,10 @@ def has_right_mode():
     """
     Tell whether the cookie file belongs to RabbitMQ's user, with mode 0400.
 
+    Returns a boolean.
+
+    Raises CommandExecutionError where there is no such file.
+
     CLI Example:
 
     .. code-block:: bash

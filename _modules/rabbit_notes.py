@@ -22,6 +22,9 @@ def fetch(name):
 
     Returns what was noted, or None where nothing was.
 
+    Raises SaltInvocationError for another name, CommandExecutionError when the file
+    cannot be read or was spoilt.
+
     CLI Example:
 
     .. code-block:: bash
@@ -46,7 +49,7 @@ def write(name, value):
     value
         What to note: anything that JSON can hold.
 
-    Raises CommandExecutionError when that fails.
+    Raises SaltInvocationError for another name, CommandExecutionError when that fails.
 
     CLI Example:
 
@@ -71,7 +74,7 @@ def delete(name):
     name
         As for :func:`fetch`.
 
-    Raises CommandExecutionError when that fails.
+    Raises SaltInvocationError for another name, CommandExecutionError when that fails.
 
     CLI Example:
 

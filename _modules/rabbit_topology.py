@@ -235,6 +235,8 @@ def nodes():
     """
     List the Erlang node names of all brokers, in the order of pillar.
 
+    Returns a list of strings such as ``rabbit@rabbitmq-node1``.
+
     CLI Example:
 
     .. code-block:: bash
@@ -247,6 +249,8 @@ def nodes():
 def seed_node():
     """
     Tell the Erlang node name of the broker that the others join.
+
+    Returns a string such as ``rabbit@rabbitmq-node1``.
 
     CLI Example:
 
@@ -261,6 +265,8 @@ def seed_host():
     """
     Tell the host name of the broker that the others join.
 
+    Returns a string, the minion id; None where there is no broker.
+
     CLI Example:
 
     .. code-block:: bash
@@ -273,6 +279,8 @@ def seed_host():
 def brokers_in_join_order():
     """
     List the brokers' host names in the order they join: the seed first.
+
+    Returns a list of strings.
 
     CLI Example:
 
@@ -288,6 +296,8 @@ def load_balancers():
     """
     List the host names of the load balancers, in the order of pillar.
 
+    Returns a list of strings.
+
     CLI Example:
 
     .. code-block:: bash
@@ -300,6 +310,8 @@ def load_balancers():
 def load_balancers_in_start_order():
     """
     Group the load balancers in the order keepalived starts: backups, then who holds an address.
+
+    Returns a list of lists of host names: who is in one of them starts at the same time.
 
     CLI Example:
 
@@ -314,6 +326,8 @@ def is_seed():
     """
     Tell whether this host is the broker that the others join.
 
+    Returns a boolean.
+
     CLI Example:
 
     .. code-block:: bash
@@ -326,6 +340,8 @@ def is_seed():
 def contacts():
     """
     List the Erlang node names of all brokers, the seed first.
+
+    Returns a list of strings such as ``rabbit@rabbitmq-node1``.
 
     CLI Example:
 
@@ -560,6 +576,8 @@ def plugins():
     """
     List the plugins of RabbitMQ that pillar asks for.
 
+    Returns a list of names, each once, in the order of pillar.
+
     CLI Example:
 
     .. code-block:: bash
@@ -660,6 +678,8 @@ def keepalived_check(root=""):
 def unicast_peers():
     """
     List the addresses of the other load balancers.
+
+    Returns a list of IP addresses, in the order of pillar.
 
     CLI Example:
 

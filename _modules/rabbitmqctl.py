@@ -158,6 +158,8 @@ def installed():
     """
     Tell whether RabbitMQ's tools are on this host, and can be run.
 
+    Returns a boolean.
+
     Raises CommandExecutionError when dpkg cannot tell.
 
     CLI Example:
@@ -184,7 +186,9 @@ def _service_user():
 
 def is_running():
     """
-    Tell whether the local node runs; False also where RabbitMQ is not installed.
+    Tell whether the local node runs.
+
+    Returns a boolean; False also where RabbitMQ is not installed.
 
     Raises CommandExecutionError as :func:`node_state` does.
 
@@ -681,7 +685,8 @@ def import_definitions(definitions):
         Mapping as :func:`export_definitions` returns it with secrets, or a part of it.
         By hand give no hash: Salt keeps what a function is called with.
 
-    Raises CommandExecutionError when that fails.
+    Raises SaltInvocationError for what is no mapping, CommandExecutionError when writing
+    fails.
 
     See https://www.rabbitmq.com/docs/definitions.
 
@@ -753,6 +758,8 @@ def _refused(said, definitions):
 def import_file():
     """
     Tell which file :func:`import_definitions` uses; a run that is killed leaves it behind.
+
+    Returns a path.
 
     CLI Example:
 

@@ -312,7 +312,8 @@ def fetch(url, checksum, cache_file):
 
     Returns the path of the archive on this host.
 
-    Raises CommandExecutionError when it cannot be had or is not what it should be.
+    Raises CommandExecutionError when it cannot be had or is not what it should be,
+    SaltInvocationError for a URL or a checksum of another form.
     """
     algorithm, wanted = checksum_parts(checksum)
     path = url.removeprefix("file://")
