@@ -13,7 +13,7 @@ CODE := _modules _states _utils _runners _pillar _output lab tests $(wildcard be
 # What is fast, and says most, first.
 TESTS := $(addprefix tests/,unit sls functional other_labs integration)
 SLS := $(shell find salt pillar -name '*.sls')
-YAML := $(wildcard conf/master conf/minion conf/examples/*) salt/rabbit_ha/defaults.yaml \
+YAML := $(wildcard conf/master conf/minion conf/examples/*) $(wildcard salt/rabbit_ha/*.yaml) \
         $(wildcard pillar/rabbit_ha/*.sls) Saltfile .yamllint .salt-lint
 
 help: ## list the targets
