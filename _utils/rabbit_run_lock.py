@@ -20,8 +20,21 @@ def acquire(path):
         The lock file; it stays, and says who took the lock last and when.
 
     Raises CommandExecutionError, naming the other process, when another one has the
-    lock. This process may take it again.
+    lock, and naming the file where it cannot be opened or written. This process may
+    take it again.
     """
+    try:
+        _acquire(path)
+    except OSError as err:
+        folder = os.path.dirname(path)
+        raise CommandExecutionError(
+            f"{path}, with which other runs are kept out, cannot be written: {err.strerror}; no "
+            f"host was touched. Next, on the master: ls -ld {folder}; df -h {folder}"
+        ) from err
+
+
+def _acquire(path):
+    """Take the lock and write down who has it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

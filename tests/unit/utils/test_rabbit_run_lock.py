@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -57,3 +58,23 @@ def test_the_same_process_may_take_it_again(lock, path):
 def test_the_lock_file_is_for_its_owner_only(lock, path):
     lock.acquire(path)
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_a_lock_file_that_cannot_be_written_is_named_with_what_to_look_at(lock, tmp_path):
+    path = tmp_path / "nowhere" / "rabbit_ha.lock"
+    with pytest.raises(CommandExecutionError) as raised:
+        lock.acquire(str(path))
+    assert str(raised.value) == (
+        f"{path}, with which other runs are kept out, cannot be written: No such file or "
+        f"directory; no host was touched. Next, on the master: ls -ld {path.parent}; df -h "
+        f"{path.parent}"
+    )
+
+
+def test_a_full_disk_is_told_as_well(lock, path):
+    def write(handle, data):
+        raise OSError(28, "No space left on device")
+
+    lock.os = SimpleNamespace(**{**vars(os), "write": write})
+    with pytest.raises(CommandExecutionError, match="cannot be written: No space left on device"):
+        lock.acquire(path)
