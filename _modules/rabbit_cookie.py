@@ -207,14 +207,16 @@ def _replace(path, content, user):
         with salt.utils.files.set_umask(0o377):
             shutil.copy2(path, backup)
         os.chmod(backup, 0o400)
-    # Written beside it and renamed: a run that is killed here leaves the old
-    # cookie or the new one, never half of one.
+    # Written beside it and renamed: a run that is killed here, or a power failure, leaves
+    # the old cookie or the new one, never half of one.
     fresh = f"{path}.new"
     with salt.utils.files.set_umask(0o377):
         if os.path.exists(fresh):
             os.unlink(fresh)
         with salt.utils.files.fopen(fresh, "wb") as handle:
             handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
     _give(fresh, user)
     os.replace(fresh, path)
     return backup

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import stat
+from unittest.mock import create_autospec
 
 import pytest
 import salt.modules.file
@@ -177,6 +178,16 @@ def test_a_file_that_cannot_be_written_is_an_error_and_the_old_cookie_stays(host
     joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE, user="no-such-user")
     with pytest.raises(CommandExecutionError, match="^joining: .*could not be written: .*no-such"):
         joining.write()
+    assert cookie_file(tmp_path, "joining").read_text() == "OTHER"
+
+
+def test_a_cookie_that_does_not_reach_the_disk_leaves_the_old_one(host, tmp_path, monkeypatch):
+    joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE)
+    full = create_autospec(os.fsync, side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CommandExecutionError, match="could not be written: .*No space left"):
+        joining.write()
+    full.assert_called_once()
     assert cookie_file(tmp_path, "joining").read_text() == "OTHER"
 
 
