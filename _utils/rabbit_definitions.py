@@ -423,8 +423,8 @@ def _add_rights(items, name, said):
 def _policy(key, said, version):
     """Describe a policy as it is to be."""
     item = {"name": key, "vhost": "/", **said}
-    mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
-    if mirrors and _major(version) >= 4:
+    speaks_of_mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
+    if speaks_of_mirrors and _major(version) >= 4:
         raise SaltInvocationError(
             f"policy {item['name']} is to mirror queues, which RabbitMQ {version} no longer has; "
             "leave it out: with rabbit_ha:rabbitmq:ha: quorum or auto queues are quorum queues"
