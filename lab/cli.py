@@ -42,9 +42,9 @@ def _dispatch(arguments):
         verb = rest[0]
         after, rest = take_name(rest[1:])
         _check_root()
-        return _pass_through(verb, _lab_name(after or name), rest)
+        return _pass_through(verb, lab_name(after or name), rest)
     options = parser().parse_args(rest)
-    options.name = _lab_name(options.name or name)
+    options.name = lab_name(options.name or name)
     _check_root()
     return _VERBS[options.verb](options)
 
@@ -67,8 +67,15 @@ def take_name(arguments):
     return None, arguments
 
 
-def _lab_name(given):
-    """Return the lab's name: as given, from RABBIT_HA_LAB, or `default`."""
+def lab_name(given):
+    """Return the lab's name: as given, from RABBIT_HA_LAB, or `default`.
+
+    Parameters:
+        given: the name that was asked for, or None.
+
+    Raises:
+        UsageError: no lab can have that name.
+    """
     name = given or os.environ.get("RABBIT_HA_LAB") or "default"
     if not _NAME.fullmatch(name):
         raise UsageError(

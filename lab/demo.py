@@ -148,7 +148,7 @@ def main(arguments):
     parser.add_argument("--name", default=None, help="the lab's name")
     parser.add_argument("--release", default=None, help="Debian release of the hosts")
     options = parser.parse_args(arguments)
-    name = cli._lab_name(options.name)
+    name = cli.lab_name(options.name)
     started = time.monotonic()
     _say(1, f"bin/lab up: five bare hosts and a Salt master (lab {name})")
     code = cli.main(
@@ -275,16 +275,19 @@ def _settings(lab):
     """Return the merged `rabbit_ha` settings of a lab, its secrets included."""
     import salt.utils.dictupdate
 
-    pillar = Path(lab.pillar) if lab.pillar else CHECKOUT / "pillar"
-    settings = yaml.safe_load((CHECKOUT / "salt/rabbit_ha/defaults.yaml").read_text())
+    from _utils import rabbit_settings
+
+    folder = Path(lab.pillar) if lab.pillar else CHECKOUT / "pillar"
+    defaults = yaml.safe_load((CHECKOUT / "salt/rabbit_ha/defaults.yaml").read_text())
     files = [
-        *sorted((pillar / "rabbit_ha").glob("*.sls")),
+        *sorted((folder / "rabbit_ha").glob("*.sls")),
         *sorted((lab.paths.secrets / "rabbit_ha/secrets").glob("*.sls")),
     ]
+    pillar = {}
     for path in files:
         own = yaml.safe_load(path.read_text()) or {}
-        settings = salt.utils.dictupdate.merge(settings, own.get("rabbit_ha") or {}, "recurse")
-    return settings
+        salt.utils.dictupdate.update(pillar, own.get("rabbit_ha") or {})
+    return rabbit_settings.merged(defaults, pillar)
 
 
 def _summary(lab, changed, seconds):

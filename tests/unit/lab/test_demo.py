@@ -1,8 +1,10 @@
-"""The demo follows an orchestration by the master's events."""
+"""The demo follows an orchestration by the master's events, and tells where everything is."""
+
+from types import SimpleNamespace
 
 import pytest
 
-from lab.demo import Follower
+from lab.demo import Follower, _summary
 from lab.progress import Progress
 
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules"]
@@ -46,3 +48,19 @@ def test_a_plan_with_problems_is_shown_as_failed(screen):
     data = {"verdict": {"result": False, "problems": ["a: is off"]}, "changes": {}}
     follower.handle("salt/run/1/ret", {"return": {"data": data, "outputter": "rabbit_ha"}})
     assert "failed what differs from pillar" in shown()
+
+
+def test_it_ends_with_addresses_and_credentials(capsys, tmp_path):
+    folder = tmp_path / "rabbit_ha/secrets"
+    folder.mkdir(parents=True)
+    (folder / "broker.sls").write_text("rabbit_ha: {rabbitmq: {users: {admin: {password: p1}}}}\n")
+    (folder / "load_balancer.sls").write_text("rabbit_ha: {haproxy: {monitor: {password: p2}}}\n")
+    paths = SimpleNamespace(secrets=tmp_path)
+    lab = SimpleNamespace(pillar=None, paths=paths, command=lambda verb: f"bin/lab {verb}")
+    _summary(lab, changed=True, seconds=12)
+    shown = capsys.readouterr().out
+    assert "192.168.123.123:5672  (the virtual address)" in shown
+    assert "http://192.168.123.36:15672/  (rabbitmq-node1)" in shown
+    assert "user admin, password p1" in shown
+    assert "http://192.168.123.11:8100/rabbitmq-stats  (haproxy-keeplive-node1)" in shown
+    assert "user stats, password p2" in shown
