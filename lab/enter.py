@@ -45,10 +45,8 @@ def command_in_host(lab, name, command):
         LabError: the host is not running.
     """
     lab.check_hosts([name])
-    state = host.state(lab, name)
-    if state == host.OFF:
-        raise LabError(f"host {name} is off; start it with: {lab.command('boot')} {name}")
-    if state == host.FROZEN:
+    host.require_on(lab, name)
+    if host.state(lab, name) == host.FROZEN:
         raise LabError(f"host {name} is frozen; let it go on with: {lab.command('thaw')} {name}")
     environment = dict(_HOST_ENVIRONMENT)
     if "TERM" in os.environ:

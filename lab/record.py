@@ -98,7 +98,7 @@ def held(what, notify, seconds=300):
     """Let one command at a time do something while the body runs.
 
     Parameters:
-        what: `lab-NAME` or `image-RELEASE`.
+        what: `lab-NAME`, `image-RELEASE`, or `limits` for what all labs share.
         notify: called with a text every few seconds while another command has to be waited for.
         seconds: how long to wait for it.
 
