@@ -125,6 +125,11 @@ class Lab:
         """Run salt-run; returns the CompletedProcess."""
         return self.command("salt-run", *arguments, check=check)
 
+    def deploy(self):
+        """Run the orchestration; raises AssertionError, with what it said, when it fails."""
+        done = self.salt_run("state.orchestrate", "orch.rabbit_ha")
+        assert done.returncode == 0, done.stdout + done.stderr
+
     @contextlib.contextmanager
     def network(self):
         """Have this thread open its connections, and start threads, in this lab's network."""

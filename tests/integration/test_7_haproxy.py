@@ -75,19 +75,14 @@ def optioned(deployed):
         "rabbitmq": {"prometheus": {"enabled": True}},
     }
     with deployed.pillar_changed(said):
-        deploy(deployed)
+        deployed.deploy()
         yield deployed
-    deploy(deployed)
+    deployed.deploy()
     # What pillar does not name stays.
     for broker in BROKERS:
         deployed.exec(broker, "rabbitmq-plugins", "disable", "--offline", "rabbitmq_prometheus")
     assert {host: digests(deployed, host) for host in BALANCERS} == before
     deployed.wait_until_well()
-
-
-def deploy(lab):
-    done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def digests(lab, host):

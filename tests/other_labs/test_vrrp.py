@@ -54,7 +54,7 @@ def both(another_lab_for_a_module):
     # What builds is there before the first deployment brings it.
     lab.salt("lb*", "saltutil.sync_all")
     lab.builds = {program: on_hosts(lab, tuple(ADDRESSES), program) for program in PROGRAMS}
-    deploy(lab)
+    lab.deploy()
     return lab
 
 
@@ -68,11 +68,6 @@ def say(lab, **described):
     for name, said in described.items():
         path = lab.pillar / "rabbit_ha" / f"{name}.sls"
         path.write_text(yaml.safe_dump({"rabbit_ha": said}, sort_keys=False))
-
-
-def deploy(lab):
-    done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextlib.contextmanager
@@ -165,7 +160,7 @@ def test_an_address_stays_where_it_went_for_good_or_for_a_while(both):
     """VI_1 with nopreempt, VI_2 with preempt_delay."""
     waits = {"VI_1": {"nopreempt": True}, "VI_2": {**SECOND, "preempt_delay": 8}}
     say(both, topology=topology("BACKUP"), keepalived=keepalived(instances=waits))
-    deploy(both)
+    both.deploy()
     assert holders(both) == at(lb1="lb1", lb2="lb2")
     with without_haproxy(both, "lb1"):
         wait_until(lambda: holders(both) == at(lb1="lb2", lb2="lb2"), 10, lambda: holders(both))
@@ -184,7 +179,7 @@ def test_an_address_stays_where_it_went_for_good_or_for_a_while(both):
 def test_with_the_article_s_interval_and_weight_the_address_moves_and_returns(both):
     weighted = {"interval": 5, "weight": -20}
     say(both, keepalived=keepalived(**weighted, instances={"VI_2": SECOND}))
-    deploy(both)
+    both.deploy()
     assert holders(both) == at(lb1="lb1", lb2="lb2")
     with without_haproxy(both, "lb2"):
         wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb1"), 15, lambda: holders(both))
