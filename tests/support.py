@@ -9,9 +9,9 @@ import json
 import pathlib
 import re
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from salt.utils import yaml
+
+from lab.minion import key_pair
 
 ROOT = pathlib.Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"
@@ -23,26 +23,7 @@ RABBITMQ_VERSIONS = sorted(path.name for path in DATA.iterdir() if path.name[0].
 # What a pillar carries in which the check found nothing wrong.
 NO_FINDINGS = {"errors": [], "warnings": []}
 # The topology of the article, as pillar gives it below ``rabbit_ha``.
-TOPOLOGY = {
-    "network": "192.168.123.0/24",
-    "virtual_address": "192.168.123.123",
-    "seed": "rabbitmq-node1",
-    "hosts": {
-        "rabbitmq-node1": {"address": "192.168.123.36", "roles": ["broker"]},
-        "rabbitmq-node2": {"address": "192.168.123.162", "roles": ["broker"]},
-        "rabbitmq-node3": {"address": "192.168.123.104", "roles": ["broker"]},
-        "haproxy-keeplive-node1": {
-            "address": "192.168.123.11",
-            "roles": ["load_balancer"],
-            "keepalived": {"router_id": "node1", "state": "MASTER", "priority": 100},
-        },
-        "haproxy-keeplive-node2": {
-            "address": "192.168.123.220",
-            "roles": ["load_balancer"],
-            "keepalived": {"router_id": "node2", "state": "BACKUP", "priority": 90},
-        },
-    },
-}
+TOPOLOGY = yaml.safe_load((ROOT / "pillar/rabbit_ha/topology.sls").read_text())["rabbit_ha"]
 
 
 def load(path, **dunders):
@@ -164,18 +145,9 @@ def _parameters(function):
 def write_key(folder):
     """Make a minion's key pair in a folder; return its public half in PEM form."""
     folder.mkdir(parents=True)
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    (folder / "minion.pem").write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        )
-    )
-    public = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return public.decode()
+    private, public = key_pair()
+    (folder / "minion.pem").write_text(private)
+    return public
 
 
 class Breakable:
