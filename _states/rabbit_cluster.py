@@ -340,14 +340,27 @@ def _rejoin(contact, wanted):
     queues = noted + [queue for queue in here if queue not in noted]
     if queues:
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
-    # RabbitMQ 4.3 asks the node itself for that; forgetting takes out what is left.
-    __salt__["rabbitmqctl.shrink"](me, contact)
+    # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
+    not_shrunk = _shrink(me, contact)
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
     # A member that runs is not forgotten.
     with _app_stopped():
         __salt__["rabbitmqctl.forget_cluster_node"](me, contact)
+        if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
+            raise not_shrunk
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
+
+
+def _shrink(me, contact):
+    """Take this node's replicas out; returns why that failed where the contact does not see it."""
+    try:
+        __salt__["rabbitmqctl.shrink"](me, contact)
+    except CommandExecutionError as err:
+        if "node_not_running" not in str(err):
+            raise
+        return err
+    return None
 
 
 def _set_aside(found, wanted, changes):
@@ -364,7 +377,7 @@ def _predict_the_rest(ret, wanted, renews):
     """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
-    lost = _replicas_to_join_anew_for(ret)
+    lost = _replicas_to_join_anew_for(ret, wanted)
     if lost:
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
@@ -388,7 +401,14 @@ def _names(queues):
     return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
 
 
-def _dead_replicas():
+def _other_members_that_run(wanted):
+    """List the brokers in pillar beside this one that run as members."""
+    me = __salt__["rabbit_topology.node_name"]()
+    running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
+    return [node for node in wanted["contacts"] if node in running and node != me]
+
+
+def _dead_replicas(wanted):
     """
     List the quorum queues with a replica here, and those of them whose replica does not run.
 
@@ -399,18 +419,20 @@ def _dead_replicas():
     if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
         return [], []
     me = __salt__["rabbit_topology.node_name"]()
-    mine = [queue for queue in __salt__["rabbitmqctl.quorum_queues"]() if me in queue["members"]]
+    # A member that was just taken back does not know of all queues yet.
+    at = next(iter(_other_members_that_run(wanted)), None)
+    mine = [queue for queue in __salt__["rabbitmqctl.quorum_queues"](at) if me in queue["members"]]
     return mine, [queue for queue in mine if me not in queue["online"]]
 
 
-def _replicas_to_join_anew_for(ret):
+def _replicas_to_join_anew_for(ret, wanted):
     """
     List the quorum queues that a member without any of its replicas has to join anew for.
 
     They cannot do without them otherwise: they count as members that do not answer. One that
     has other replicas, or these on its disk, did not lose its data; of it this is told.
     """
-    mine, dead = _dead_replicas()
+    mine, dead = _dead_replicas(wanted)
     if not dead:
         return []
     on_disk = __salt__["rabbit_membership.quorum_queues_on_disk"]()
@@ -428,9 +450,7 @@ def _replicas_to_join_anew_for(ret):
 
 def _contact_to_join_anew_with(lost, wanted):
     """Name the member to leave and join again, or raise where something would be lost."""
-    me = __salt__["rabbit_topology.node_name"]()
-    running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
-    others = [node for node in wanted["contacts"] if node in running and node != me]
+    others = _other_members_that_run(wanted)
     content = __salt__["rabbit_membership.queues_on_disk"](others[0]) if others else []
     # Without a majority elsewhere, what there may be on this disk is all there is.
     alone = [queue for queue in lost if 2 * len(queue["online"]) <= len(queue["members"])]
@@ -450,7 +470,7 @@ def _contact_to_join_anew_with(lost, wanted):
 def _replace_member_without_replicas(ret, wanted):
     """Join anew where RabbitMQ 4.3 took a member back that had lost its data."""
     warnings = len(ret.get("warnings", []))
-    lost = _replicas_to_join_anew_for(ret)
+    lost = _replicas_to_join_anew_for(ret, wanted)
     if lost:
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"]("before joining")
@@ -637,6 +657,11 @@ def member_absent(name, offline=False):
             ret["comment"] = f"{name} is already no member"
             return ret
         _require_gone(name, offline)
+        lost = [] if offline else __salt__["rabbit_membership.queues_not_served"]()
+        if lost:
+            ret["warnings"] = [
+                f"no member serves {', '.join(lost)}: what only {name} has of them is lost with it"
+            ]
         ret["changes"] = {name: {"old": "member", "new": "forgotten"}}
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been forgotten")
@@ -659,9 +684,10 @@ def member_absent(name, offline=False):
                 "Next: systemctl start rabbitmq-server"
             )
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(
-            result=False, changes={}, comment=f"{__grains__['id']}: forgetting {name}: {err}"
-        )
+        # What was kept before it has to be found.
+        kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
+        comment = f"{__grains__['id']}: forgetting {name}: {err}"
+        ret.update(result=False, changes=kept, comment=comment)
     return ret
 
 

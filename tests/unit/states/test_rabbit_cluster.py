@@ -481,6 +481,28 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     assert host.writes == [*REJOINS, ("grow", ME, "v", ["a b"])]
 
 
+def test_a_node_that_its_contact_does_not_see_is_shrunk_by_forgetting_it(broker):
+    rabbits = ghost()
+    host = broker(rabbits)
+    host.rabbitmqctl.fails["shrink"] = CommandExecutionError(
+        f"shrink exited with 69: Error: {{:node_not_running, :{ME}}}"
+    )
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+
+
+def test_a_node_whose_replicas_stay_listed_is_not_joined_anew(broker):
+    host = broker(ghost())
+    host.rabbitmqctl.fails["shrink"] = CommandExecutionError("Error: {:node_not_running, :x}")
+    host.rabbitmqctl._lose_replicas = lambda node: None
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "node_not_running" in ret["comment"]
+    assert ("join_cluster", SEED) not in host.writes
+    assert host.rabbits[ME].app
+
+
 def taken_back_without_replicas(broker, online=(SEED, THIRD), **kwargs):
     """A member that lost its data and that RabbitMQ 4.3 has taken back by itself."""
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
@@ -503,6 +525,15 @@ def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broke
     host.rabbits.quorum.clear()
     host.rabbits.has_quorum_queue("orders", CONTACTS, [SEED, THIRD])
     assert host.joined()["changes"] == {}
+
+
+def test_another_member_is_asked_about_replicas_as_this_one_may_not_know_yet(broker):
+    host = taken_back_without_replicas(broker)
+    ask = host.states.__salt__["rabbitmqctl.quorum_queues"]
+    host.states.__salt__["rabbitmqctl.quorum_queues"] = lambda at=None: (
+        ask(at) if at or host.rabbitmqctl.writes else []
+    )
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
 
 
 def test_in_test_mode_it_would_join_anew_and_get_its_replicas_back(broker):
@@ -1269,11 +1300,23 @@ def test_a_node_does_not_forget_itself(broker):
     assert ret["result"] is False
 
 
+@pytest.mark.parametrize("test", [False, True])
+def test_queues_that_are_lost_with_a_member_are_told_before_and_after(broker, test):
+    rabbits = with_a_stopped_third()
+    down = {"name": "orders", "vhost": "/", "state": "down", "members": "", "online": ""}
+    rabbits[SEED].queues.append(down)
+    ret = broker(rabbits, me=SEED, test=test).states.member_absent(THIRD)
+    assert ret["result"] is (None if test else True)
+    [warning] = ret["warnings"]
+    assert "no member serves queue orders in /" in warning and THIRD in warning
+
+
 def test_a_forgetting_that_silently_does_nothing_is_noticed(broker):
     host = broker(with_a_stopped_third(), me=SEED)
     host.rabbitmqctl.lost.add("forget_cluster_node")
     ret = host.states.member_absent(THIRD)
-    assert (ret["result"], ret["changes"]) == (False, {})
+    [backup] = host.backups
+    assert (ret["result"], ret["changes"]) == (False, {"backup": backup})
 
 
 def test_while_no_member_runs_one_is_forgotten_offline(broker):
