@@ -478,9 +478,12 @@ def haproxy():
     binds = {name: [view[name]["bind"]] for name in listeners}
     addresses = __utils__["rabbit_settings.virtual_addresses"](settings())
     if "broker" in roles():
-        # RabbitMQ has the port on the host's own address.
+        # RabbitMQ has the port on the host's own address; HAProxy binds no link-local one.
         _, port = __utils__["rabbit_settings.address_and_port"](cluster["bind"])
-        binds["rabbitmq_cluster"] = [f"{address}:{port}" for address in addresses]
+        link_local = __utils__["rabbit_settings.is_link_local"]
+        binds["rabbitmq_cluster"] = [
+            f"{address}:{port}" for address in addresses if not link_local(address)
+        ]
     view["binds"] = {
         name: [_bind(bind, addresses) for bind in said] for name, said in binds.items()
     }

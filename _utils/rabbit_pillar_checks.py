@@ -560,12 +560,18 @@ def _is_at(address, bind):
 def _bound(view, path, bind):
     """HAProxy listens on an address that each load balancer can have."""
     text = _split(bind)[0].strip("[]")
-    # What keepalived is told in its own words may be an address; so may a second interface
-    # of the only load balancer have one.
-    told_more = any(view.keepalived["snippets"].values())
-    if text in ANYWHERE or told_more or len(view.load_balancers) < 2:
+    if text in ANYWHERE:
         return
     address = _address(text)
+    expected = "a virtual address, or none: all of the host's"
+    if address in LINK_LOCAL:
+        why = "which HAProxy cannot bind without the interface"
+        yield _error(path, bind, expected, why)
+        return
+    # What keepalived is told in its own words may be an address; so may a second interface
+    # of the only load balancer have one.
+    if any(view.keepalived["snippets"].values()) or len(view.load_balancers) < 2:
+        return
     shared = [
         _address(ipaddress.ip_interface(virtual.split()[0]).ip)
         for name in view.instances
@@ -579,7 +585,7 @@ def _bound(view, path, bind):
             if view.hosts[host].get("address") and _address(view.hosts[host]["address"]) == address
         ]
         why = f"which only {owners[0]} has" if owners else "which is no virtual address"
-        yield _error(path, bind, "a virtual address, or none: all of the host's", why)
+        yield _error(path, bind, expected, why)
 
 
 def _monitor(view):

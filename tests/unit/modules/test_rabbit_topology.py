@@ -180,6 +180,15 @@ def test_on_a_host_of_both_roles_the_two_share_the_port_by_address(topology):
     assert binds["monitor"] == [":8100"]
 
 
+def test_on_a_host_of_both_roles_haproxy_binds_no_link_local_address(topology):
+    instance = {"virtual_router_id": 6, "virtual_addresses": ["fe80::123/64", "2001:db8::123/64"]}
+    here = topology("both1", {**BOTH, "keepalived": {"instances": {"VI_6": instance}}})
+    assert here["rabbit_topology.haproxy"]()["binds"]["rabbitmq_cluster"] == [
+        "192.0.2.200:5672 transparent",
+        "2001:db8::123:5672 transparent",
+    ]
+
+
 @pytest.mark.parametrize(
     ("virtual", "bind", "bound"),
     [
