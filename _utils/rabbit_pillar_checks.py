@@ -97,6 +97,8 @@ ADDRESS = re.compile(r".*\.(tcp|ssl)\.ip")
 # A value of rabbitmq.conf in which a # is no comment, and the first version that knows it.
 QUOTED = re.compile(r"\s*'[^']*'\s*")
 QUOTES_FROM = (3, 13, 7)
+# In a value of rabbitmq.conf: the name of another key, whose value RabbitMQ puts there.
+TAKEN_OVER = re.compile(r"\$\(\s*(.*?)\s*\)")
 # What RabbitMQ's own archive has in its folder of plugins, from 3.10.8 to 4.3.6.
 PLUGINS = """
     amqp1_0 amqp_client auth_backend_cache auth_backend_http auth_backend_internal_loopback
@@ -1075,6 +1077,7 @@ def _config(view):
             expected = "a value without it" if no_quotes else "the value in single quotes"
             why = "which begins a comment: RabbitMQ would read what is before it"
             yield _error(path, _Said("a #"), expected, why)
+        yield from _unread(view, key, path, str(value))
         for name, (place, why) in SAID_ELSEWHERE.items():
             if _is_named(key, name):
                 yield _error(path, _Said("a line of its own"), f"rabbit_ha:{place}", why)
@@ -1096,6 +1099,26 @@ def _config(view):
         if any(_is_named(key, name) and view.is_before(*KNOWN_FROM[name]) for name in KNOWN_FROM):
             why = f"which RabbitMQ {_version(view)} does not know, and does not start with"
             yield _error(path, _Said("a line"), "the key to be left out", why)
+
+
+def _unread(view, key, path, text):
+    """A value of rabbitmq.conf is what RabbitMQ's parser takes as it is."""
+    secret = key in view.secret_lines
+    names = TAKEN_OVER.findall(_line(view, key, ""))
+    if any(name not in view.rabbitmq["config"] for name in names):
+        why = "which RabbitMQ takes for the name of another line, and does not start without it"
+        yield _error(path, _Said("a $(…)"), "a value without it", why)
+    beyond_latin_1 = any(ord(one) > 0xFF for one in text)
+    if beyond_latin_1 and (secret or view.is_before(3, 11)):
+        found = _Said("a character outside of Latin-1")
+        yield _error(path, found, "a value without it", "with which RabbitMQ does not start")
+    if re.match(r"\s*'[^']*'\s*[^\s#]", text) and view.is_from(*QUOTES_FROM):
+        why = f"with which RabbitMQ {_version(view)} does not start"
+        expected = "a value that does not begin with a quote, or quotes around all of it"
+        yield _error(path, _Said("text behind a value in quotes"), expected, why)
+    if secret and text != text.strip(" \t") and not _is_quoted(view, text):
+        why = "which RabbitMQ leaves out"
+        yield _error(path, _Said("a blank at an end"), "a value without it", why)
 
 
 def _is_named(key, name):
