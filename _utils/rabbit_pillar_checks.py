@@ -55,6 +55,7 @@ SAID_ELSEWHERE = {
     "listeners.tcp.host": ("rabbitmq:amqp_port, for both", _UNTOLD),
     "management.tcp.port": ("rabbitmq:management_port, for both", _UNTOLD),
     "management.listener.port": ("rabbitmq:management_port, for both", _UNTOLD),
+    "prometheus.tcp.port": ("rabbitmq:prometheus:port", "with which pillar would name two ports"),
     "cluster_name": ("rabbitmq:cluster_name", "with which the cluster would be told two names"),
     "default_user": ("rabbitmq:users", _CONTENT),
     "default_users.": ("rabbitmq:users", _CONTENT),
@@ -91,7 +92,12 @@ COMPONENTS = {
     "federation-upstream-set": "federation",
 }
 # Keys of rabbitmq.conf that open one more port.
-LISTENER = re.compile(r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\.|prometheus\.(tcp|ssl)\.port")
+LISTENER = re.compile(
+    r"((mqtt|stomp|stream)\.)?listeners\.(tcp|ssl)\..+"
+    r"|(management|prometheus|web_mqtt|web_stomp)\.(tcp|ssl)\.port"
+)
+# The one of the Erlang distribution's port.
+DISTRIBUTION_PORT = "distribution.listener.port_range.min"
 # Keys of rabbitmq.conf whose value is an address alone.
 ADDRESS = re.compile(r".*\.(tcp|ssl)\.ip")
 # A value of rabbitmq.conf in which a # is no comment, and the first version that knows it.
@@ -477,23 +483,67 @@ def _networks(view, owners):
 
 def _ports(view):
     """No two things on a broker want the same port."""
-    amqp, management = view.rabbitmq["amqp_port"], view.rabbitmq["management_port"]
-    distribution = amqp + DISTRIBUTION
-    taken = {EPMD: "epmd's"}
-    if amqp in taken:
-        yield _error("rabbitmq:amqp_port", amqp, "another port", f"{taken[amqp]} port")
-    taken |= {amqp: "rabbit_ha:rabbitmq:amqp_port's", distribution: "the Erlang distribution's"}
-    if management in taken:
-        why = f"{taken[management]} port"
-        yield _error("rabbitmq:management_port", management, "another port", why)
-    taken[management] = "rabbit_ha:rabbitmq:management_port's"
-    prometheus = view.rabbitmq["prometheus"]
-    if prometheus["enabled"] and prometheus["port"] in taken:
-        why = f"{taken[prometheus['port']]} port"
-        yield _error("rabbitmq:prometheus:port", prometheus["port"], "another port", why)
-    if distribution > 65535:
-        why = f"with which the Erlang distribution would listen on {distribution}"
+    ports = _ports_of_a_broker(view)
+    for position, (port, address, path, _) in enumerate(ports):
+        whose = [
+            words
+            for taken, other, _, words in ports[:position]
+            if taken == port and _overlap(address, other)
+        ]
+        if whose and path and path.startswith("rabbitmq:config:"):
+            # With two listeners of HTTP it does, and one of them is not there.
+            stops = "" if path.endswith(".port") else ": RabbitMQ would not start"
+            expected = "another port, or no such line"
+            yield _error(path, _Said("a second listener"), expected, f"on {whose[0]}{stops}")
+        elif whose and path:
+            yield _error(path, port, "another port", whose[0])
+    amqp = view.rabbitmq["amqp_port"]
+    if amqp + DISTRIBUTION > 65535:
+        why = f"with which the Erlang distribution would listen on {amqp + DISTRIBUTION}"
         yield _error("rabbitmq:amqp_port", amqp, f"a port up to {65535 - DISTRIBUTION}", why)
+
+
+def _ports_of_a_broker(view):
+    """
+    List what a broker listens on.
+
+    Returns tuples: the port, the address (empty for all), the path of the setting that says
+    so (None where none does) and words for whose port it is.
+    """
+    amqp, prometheus = view.rabbitmq["amqp_port"], view.rabbitmq["prometheus"]
+    said = {"amqp_port": amqp, "management_port": view.rabbitmq["management_port"]}
+    if prometheus["enabled"]:
+        said["prometheus:port"] = prometheus["port"]
+    told = _whole_number(_line(view, DISTRIBUTION_PORT, ""))
+    of_erlang = amqp + DISTRIBUTION if told is None else told
+    path = None if told is None else f"rabbitmq:config:{DISTRIBUTION_PORT}"
+    places = [(f"rabbitmq:{key}", "", port) for key, port in said.items()]
+    places += [(f"rabbitmq:config:{key}", address, port) for key, address, port in _opened(view)]
+    return [
+        (EPMD, "", None, "epmd's port"),
+        (of_erlang, "", path, "the Erlang distribution's port"),
+        *((port, address, where, f"the port of {ROOT}:{where}") for where, address, port in places),
+    ]
+
+
+def _opened(view):
+    """List the listeners in rabbitmq.conf: the key, the address (empty for all) and the port."""
+    found = []
+    for key in view.rabbitmq["config"]:
+        address, _, port = _line(view, key, "").rpartition(":")
+        address = address or _line(view, f"{key.rpartition('.')[0]}.ip", "")
+        number = _whole_number(port.strip())
+        if LISTENER.fullmatch(key) and key not in SAID_ELSEWHERE and number is not None:
+            found.append((key, address.strip().strip("[]"), number))
+    return found
+
+
+def _overlap(one, other):
+    """Tell whether two listeners on one port are in each other's way, by their addresses."""
+    of_one_family = (":" in one) == (":" in other)
+    return (
+        one == other or "" in (one, other) or (of_one_family and bool({one, other} & set(ANYWHERE)))
+    )
 
 
 def _listeners(view):
@@ -613,7 +663,12 @@ def _collisions(view, listeners, broker):
     Yields the listener, what it binds to, and whose port that is; each listener once.
     ``broker`` is a load balancer that is a broker too, or None.
     """
-    taken = {} if broker is None else _ports_of_a_broker(view)
+    # A listener of RabbitMQ on an address of its own leaves the port of others alone.
+    taken = {
+        port: words
+        for port, address, _, words in reversed(_ports_of_a_broker(view))
+        if broker is not None and address in ANYWHERE
+    }
     for position, (name, bind) in enumerate(listeners.items()):
         address, port = _split(bind)
         others = [
@@ -632,21 +687,6 @@ def _collisions(view, listeners, broker):
 def _anywhere(address, bind):
     """Tell whether one of two listeners binds all addresses."""
     return bool({address, _split(bind)[0]} & set(ANYWHERE))
-
-
-def _ports_of_a_broker(view):
-    """Map the ports that a broker listens on to words for them, with the setting that says so."""
-    amqp, prometheus = view.rabbitmq["amqp_port"], view.rabbitmq["prometheus"]
-    said = {amqp: "amqp_port", view.rabbitmq["management_port"]: "management_port"}
-    if prometheus["enabled"]:
-        said.setdefault(prometheus["port"], "prometheus:port")
-    for key in view.rabbitmq["config"]:
-        address, _, port = _line(view, key, "").rpartition(":")
-        # One of its own leaves the port of others alone.
-        if LISTENER.match(key) and address.strip() in ANYWHERE and _whole_number(port.strip()):
-            said.setdefault(int(port), f"config:{key}")
-    ports = {port: f"the port of rabbit_ha:rabbitmq:{name}" for port, name in said.items()}
-    return {EPMD: "epmd's port", amqp + DISTRIBUTION: "the Erlang distribution's port", **ports}
 
 
 def _split(bind):
@@ -746,10 +786,6 @@ def _management_page(view):
         why = "where rabbit_ha:haproxy finds no management UI"
         expected = "no such line, or neither probe: management nor management:enabled"
         yield _error("rabbitmq:config:management.tcp.ip", found, expected, why)
-    port = view.rabbitmq["management_port"]
-    if str(config.get("management.ssl.port", "")).strip() == str(port):
-        why = "rabbit_ha:rabbitmq:management_port's, where HTTP without TLS stays"
-        yield _error("rabbitmq:config:management.ssl.port", said, "another port", why)
 
 
 def _proxy_protocol(view):
@@ -1085,11 +1121,6 @@ def _config(view):
         if owner and len(view.brokers) > 1:
             found, why = _Said(f"an address of {owner}"), "on which other brokers cannot listen"
             yield _error(path, found, "an address that all brokers have, or a port only", why)
-        port = _line(view, key, "").rpartition(":")[2].strip()
-        ours = {str(view.rabbitmq[name]): name for name in ("amqp_port", "management_port")}
-        if LISTENER.match(key) and key not in SAID_ELSEWHERE and port in ours:
-            why = f"on the port of rabbit_ha:rabbitmq:{ours[port]}: RabbitMQ would not start"
-            yield _error(path, _Said("a second listener"), "another port, or no such line", why)
         delay = key.startswith("cluster_formation.randomized_startup_delay_range.")
         version_1 = key == "classic_queue.default_version" and _line(view, key, "") == "1"
         if (delay or version_1) and view.is_from(4, 0):
@@ -1130,7 +1161,7 @@ def _only_host_that_has_it(view, key):
     """Name the host whose own address a line of rabbitmq.conf listens on; None for another one."""
     text = _line(view, key, "")
     if not ADDRESS.fullmatch(key):
-        text = text.rpartition(":")[0] if LISTENER.match(key) else ""
+        text = text.rpartition(":")[0] if LISTENER.fullmatch(key) else ""
     owners = {
         _address(host["address"]): name for name, host in view.hosts.items() if host.get("address")
     }
