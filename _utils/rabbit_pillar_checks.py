@@ -328,6 +328,9 @@ def _names(view):
         if short == "localhost" or re.fullmatch(r"[0-9]+(\.[0-9]+)+", host):
             why = f"with which its node would be rabbit@{short}"
             yield _error(f"hosts:{host}", host, "a name of its own", why)
+        elif re.fullmatch(r"[0-9]+|0x[0-9a-f]+", short) and host in view.brokers:
+            why = f"whose node would be rabbit@{short}: Erlang takes a number for an IPv4 address"
+            yield _error(f"hosts:{host}", host, "a short name that is no number", why)
         if host != host.lower():
             why = "which Erlang tells from lower case, and DNS does not"
             yield _warning(f"hosts:{host}", host, "lower case", why)
