@@ -167,6 +167,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _management_page,
         _proxy_protocol,
         _snippet_folders,
+        _scripts,
         _builds,
         _promex,
     )
@@ -809,17 +810,39 @@ def _proxy_protocol(view):
 
 def _snippet_folders(view):
     """The folder that is read besides a program's main file does not hold that file too."""
-    said = {"haproxy": view.haproxy, "keepalived": view.keepalived}
-    for host in view.load_balancers:
-        own = view.hosts[host].get("keepalived", {})
-        if {"config_file", "config_dir"} & own.keys():
-            said[f"hosts:{host}:keepalived"] = {**view.keepalived, **own}
-    for place, program in said.items():
+    for place, program in [
+        ("haproxy", view.haproxy),
+        *_keepaliveds(view, "config_file", "config_dir"),
+    ]:
         folder = os.path.normpath(program["config_dir"])
         sound = view.is_sound(f"{place}:config_dir") and view.is_sound(f"{place}:config_file")
         if sound and folder == os.path.dirname(os.path.normpath(program["config_file"])):
             why = "the folder of config_file, which would be read twice"
             yield _error(f"{place}:config_dir", program["config_dir"], "another folder", why)
+
+
+def _keepaliveds(view, *keys):
+    """List the places that say any of some keys of keepalived, with all the settings there."""
+    said = [("keepalived", view.keepalived)]
+    for host in view.load_balancers:
+        own = view.hosts[host].get("keepalived", {})
+        if own.keys() & set(keys):
+            said.append((f"hosts:{host}:keepalived", {**view.keepalived, **own}))
+    return said
+
+
+def _scripts(view):
+    """keepalived's check is no other script of ours, which another state would write there."""
+    for place, program in _keepaliveds(view, "script", "config_file"):
+        script, main = map(os.path.normpath, (program["script"], program["config_file"]))
+        others = [
+            os.path.join(os.path.dirname(script), "vrrp_state.sh"),
+            os.path.join(os.path.dirname(main), "check_configuration.sh"),
+            main,
+        ]
+        if script in others and view.is_sound(f"{place}:script"):
+            why = "where another file of keepalived is"
+            yield _error(f"{place}:script", program["script"], "a path of its own", why)
 
 
 def _builds(view):

@@ -742,7 +742,7 @@ def test_each_setting_of_keepalived_is_where_it_belongs(all_said):
         },
         "include": ["more/*.conf"],
     }
-    assert "cd /run/vrrp" in all_said.render("keepalived/files/vrrp_state.sh.j2")
+    assert 'cd "/run/vrrp"' in all_said.render("keepalived/files/vrrp_state.sh.j2")
 
 
 def test_each_path_of_the_two_is_where_pillar_says(all_said):
