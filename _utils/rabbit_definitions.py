@@ -542,23 +542,35 @@ def _parameter(key, said, version):
 
 
 def _refuse_lists_like_text(what, value, version):
-    """
-    Refuse a value that RabbitMQ 4.3 makes something else of, or cannot export any more.
+    """Refuse a value that RabbitMQ 4.3 makes something else of, or cannot export any more."""
+    if is_like_text(value) and tuple(map(int, version.split(".")[:2])) >= (4, 3):
+        raise SaltInvocationError(
+            f"the value of {what} has a list with a number up to 255 or a list in it, which "
+            f"RabbitMQ {version} takes for text and may not be able to export: there it has to "
+            "be another value, such as the number as text"
+        )
 
-    It takes lists of bytes and of lists for text: [1, 2] reads back as two characters,
+
+def is_like_text(value):
+    """
+    Tell whether RabbitMQ 4.3 makes text of a part of a parameter's value.
+
+    It takes lists of bytes and of lists for that: [1, 2] reads back as two characters,
     and after ["a", 1] there is no export.
+
+    value
+        Anything that JSON can hold.
+
+    Returns a boolean.
     """
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    number = tuple(map(int, version.split(".")[:2]))
-    for one in below:
-        is_byte = isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255
-        if isinstance(value, list) and number >= (4, 3) and (is_byte or isinstance(one, list)):
-            raise SaltInvocationError(
-                f"the value of {what} has a list with a number up to 255 or a list in it, which "
-                f"RabbitMQ {version} takes for text and may not be able to export: there it has to "
-                "be another value, such as the number as text"
-            )
-        _refuse_lists_like_text(what, one, version)
+
+    def is_byte(one):
+        return isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255
+
+    listed = value if isinstance(value, list) else ()
+    found = any(is_byte(one) or isinstance(one, list) for one in listed)
+    return found or any(map(is_like_text, below))
 
 
 def _lowers_replicas(policies, old, new):

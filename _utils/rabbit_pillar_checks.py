@@ -85,6 +85,8 @@ DEFINED_FROM = {
     "stream-filter-size-bytes": (3, 13),
     "target-group-size": (3, 13),
 }
+# Global parameters that are RabbitMQ's own.
+OWN_PARAMETERS = ("cluster_name", "internal_cluster_id")
 # Components of parameters that a plugin brings, and what its name has in it.
 COMPONENTS = {
     "shovel": "shovel",
@@ -134,7 +136,9 @@ def findings(settings, topology, wrong, host=None, grains=None):
         ``rabbit_settings.policies`` returns them; ``ties`` and ``without_mirrors``, as
         ``rabbit_definitions`` finds them among these and what ``ha`` makes; ``expressions``,
         the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
-        ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret; and
+        ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret;
+        ``like_text``, a set of the kinds and keys of parameters whose value
+        ``rabbit_definitions.is_like_text``; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -196,6 +200,7 @@ class _View:
         self.builds = topology["builds"]
         self.left_out = topology["left_out"]
         self.secret_lines = topology["secret_lines"]
+        self.like_text = topology["like_text"]
         self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
@@ -1360,9 +1365,18 @@ def _parameters(view):
             found = _Said("a list")
             why = f"with which RabbitMQ {_version(view)} can no longer export its definitions"
             yield _error(f"{path}:value", found, "a mapping, or a parameter set by hand", why)
+    for key in OWN_PARAMETERS:
+        if key in view.rabbitmq["global_parameters"]:
+            found, why = _Said("a parameter"), "which names or tells apart the cluster itself"
+            expected = f"{ROOT}:rabbitmq:cluster_name in place of it"
+            yield _error(f"rabbitmq:global_parameters:{key}", found, expected, why)
     for kind in ("parameters", "global_parameters"):
         for key, parameter in view.rabbitmq[kind].items():
             path = f"rabbitmq:{kind}:{key}:value"
+            if (kind, key) in view.like_text and view.is_from(4, 3) and not parameter.get("absent"):
+                found = _Said("a list with a number up to 255 or a list in it")
+                why = f"which RabbitMQ {_version(view)} takes for text"
+                yield _error(path, found, "another value, such as the number as text", why)
             missing = parameter.get("value") is None and not parameter.get("absent")
             # Values may be among the secrets, which only brokers get.
             if missing and view.host in view.brokers and view.is_sound(path):
@@ -1398,8 +1412,11 @@ def _mirrors(view, path, said, definition):
     where = f"{path}:definition"
     if mode == "exactly" and not isinstance(params, int):
         yield _error(f"{where}:ha-params", params, "a number of nodes, for ha-mode: exactly")
-    if mode == "nodes" and not isinstance(params, list):
+    named = isinstance(params, list) and params and all(isinstance(one, str) for one in params)
+    if mode == "nodes" and not named:
         yield _error(f"{where}:ha-params", params, "a list of node names, for ha-mode: nodes")
+    if mode == "all" and params is not None:
+        yield _error(f"{where}:ha-params", params, "no such key, for ha-mode: all")
     if mode is None and any(key.startswith("ha-") for key in definition):
         yield _error(f"{where}:ha-mode", None, "all, exactly or nodes, beside the other ha- keys")
     if mode == "exactly" and isinstance(params, int) and params > len(view.brokers) > 0:
