@@ -442,10 +442,33 @@ def _is_virtual_address(value):
     if not isinstance(value, str):
         return True
     first, *options = value.split() or [""]
-    known = ("dev", "scope", "label", "brd", "broadcast")
-    named = options[::2]
-    complete = len(options) % 2 == 0 and all(option in known for option in named)
-    return complete and _parses(first, ipaddress.ip_interface)
+    right = re.fullmatch(r"[^/%]+(/[0-9]+)?", first) and _parses(first, ipaddress.ip_interface)
+    while right and options:
+        option = options.pop(0)
+        if option not in _FLAGS_OF_ADDRESSES:
+            fits = _OPTIONS_OF_ADDRESSES.get(option)
+            right = fits and options and fits(options.pop(0))
+    return bool(right) and not re.search(r"[\r\n]", value)
+
+
+def _is_word(value):
+    """A word that keepalived takes as it is; names of interfaces and labels have 15 characters."""
+    return bool(re.fullmatch(r"[^#!{}\"]{1,15}", value))
+
+
+def _is_broadcast(value):
+    """An address of IPv4, or one of the words for the one that the network has."""
+    return value in ("+", "-") or _parses(value, ipaddress.IPv4Address)
+
+
+_FLAGS_OF_ADDRESSES = ("-nodad", "home", "mngtmpaddr", "no_track", "noprefixroute")
+_OPTIONS_OF_ADDRESSES = {
+    "dev": _is_word,
+    "label": _is_word,
+    "scope": _is_word,
+    "brd": _is_broadcast,
+    "broadcast": _is_broadcast,
+}
 
 
 def _is_bind(value):
