@@ -1047,7 +1047,7 @@ def _vrrp_ids(view):
     """VRRP instances are told apart by their ids, and every load balancer has them."""
     told = set()
     for host in view.load_balancers:
-        seen = {}
+        seen, paths = [], set()
         for name in view.instances:
             if host not in view.members(name):
                 path = f"hosts:{view.members(name)[0]}:keepalived:instances:{name}"
@@ -1057,14 +1057,30 @@ def _vrrp_ids(view):
                     yield _warning(path, _Said("a VRRP instance"), "it on all load balancers", why)
                 continue
             value, path = view.vrrp(name, host, "virtual_router_id")
-            if value in seen:
+            others = [
+                other for other in seen if view.vrrp(other, host, "virtual_router_id")[0] == value
+            ]
+            # Those apart keepalived itself takes for two.
+            own = _link(view, name, host)
+            beside = [other for other in others if _link(view, other, host) == own]
+            if others:
                 # Where all instances say the same, it is the later one that should differ.
-                path = f"keepalived:instances:{name}:virtual_router_id" if path in seen else path
+                path = f"keepalived:instances:{name}:virtual_router_id" if path in paths else path
+                finding, first = (_error, beside[0]) if beside else (_warning, others[0])
                 if path not in told:
-                    why = f"which the VRRP instance {seen[value]} has too"
-                    yield _error(path, value, "one of its own", why)
+                    why = f"which the VRRP instance {first} has too"
+                    why += "" if beside else ", on another interface or for another family"
+                    yield finding(path, value, "one of its own", why)
                 told.add(path)
-            seen |= {value: seen.get(value, name), path: name}
+            seen.append(name)
+            paths.add(path)
+
+
+def _link(view, name, host):
+    """Tell on which interface, and for which family of addresses, a VRRP instance is."""
+    texts = [text for _, text in view.virtual_addresses(name, host)]
+    families = {ipaddress.ip_interface(text.split()[0]).version for text in texts}
+    return view.vrrp(name, host, "interface")[0], families
 
 
 def _vrrp_version(view):
