@@ -82,7 +82,7 @@ def shown(value, secret=False):
         return repr(_cut(plain))
     if isinstance(value, int | float):
         return "a value" if secret else str(value)
-    return f"a {type(value).__name__}"
+    return "binary data" if isinstance(value, bytes) else f"a {type(value).__name__}"
 
 
 def printable(text):
@@ -297,7 +297,10 @@ def _wrong_value(error, where, schema):
     """Describe a value of a wrong type, or outside what is allowed."""
     secret = _holds_secret(error.schema, schema)
     why = _made_by_yaml(error.instance, error.schema)
-    yield [], shown(error.instance, secret), error.schema["x-expected"], why
+    value, mark = error.instance, error.schema.get("x-secret-behind")
+    if mark and isinstance(value, str) and mark in value:
+        value = f"{value.partition(mark)[0]}{mark}…"
+    yield [], shown(value, secret), error.schema["x-expected"], why
 
 
 def _missing_key(error, where, schema):
@@ -351,7 +354,8 @@ def _made_by_yaml(value, schema):
     if isinstance(value, bool) and "string" in types:
         return "which YAML makes of on, off, yes and no too: put it in quotes"
     if isinstance(value, int | float) and "string" in types and not wants_number:
-        return "a number: put it in quotes"
+        pattern = _as_in_ecma(schema.get("pattern", ""))
+        return "a number: put it in quotes" if re.search(pattern, str(value)) else "a number"
     if isinstance(value, str) and wants_number and "string" not in types:
         return "a string"
     if isinstance(value, float) and "integer" in types:
@@ -385,14 +389,19 @@ def _plain(name):
 
 
 def _other_place(key, where, schema):
-    """Find the one nearest place where a key belongs; returns what is expected, or None."""
+    """
+    Find the one nearest place where a key belongs; returns what is expected, or None.
+
+    It is in the same section, unless the key is not below one itself; of several that share as
+    much of the path the one that is less deep is nearer.
+    """
     path = [ROOT, *map(str, where)]
     places = {}
     for place in _places(schema, schema):
-        if place[-1] == key:
-            shared = len(os.path.commonprefix([path, place]))
-            places.setdefault(shared, []).append(place)
-    nearest = places.get(max(places, default=0), [])
+        shared = len(os.path.commonprefix([path, place]))
+        if place[-1] == key and shared >= min(2, len(path) - 1):
+            places.setdefault((shared, -len(place)), []).append(place)
+    nearest = places[max(places)] if places else []
     return f"it at {':'.join(nearest[0])}" if len(nearest) == 1 else None
 
 
