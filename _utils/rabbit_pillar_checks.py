@@ -500,7 +500,7 @@ def _ports(view):
             if taken == port and _overlap(address, other)
         ]
         if whose and path and path.startswith("rabbitmq:config:"):
-            # With two listeners of HTTP it does, and one of them is not there.
+            # What becomes of a second listener of HTTP depends on the plugin.
             stops = "" if path.endswith(".port") else ": RabbitMQ would not start"
             expected = "another port, or no such line"
             yield _error(path, _Said("a second listener"), expected, f"on {whose[0]}{stops}")
