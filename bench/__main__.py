@@ -35,7 +35,11 @@ def main():
         else:
             deployment.print_table(deployment.measure(options.release, options.rounds))
         if options.only != "deployment":
-            cost.print_table(cost.measure(options.sizes))
+            rows = cost.measure(options.sizes)
+            cost.print_table(rows)
+            missed = cost.missed(rows)
+            if missed:
+                sys.exit(f"more VM starts than {cost.AIM}: {', '.join(missed)}")
     finally:
         bed.lab("down")
 

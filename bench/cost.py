@@ -144,6 +144,15 @@ def print_table(rows):
     print(f"aim: at most {AIM} VM starts where there is nothing to do, whatever the size")
 
 
+def missed(rows):
+    """Name the rows of a highstate with nothing to do that started more VMs than aimed at."""
+    return [
+        f"{row['size']}: {row['what']}"
+        for row in rows
+        if row["what"].startswith("nothing to do") and row["here"]["vms"] > AIM
+    ]
+
+
 def _ratio(stock, here):
     """Say how many times more the other one took."""
     return f"{stock / here:.1f}x" if here else "-"
