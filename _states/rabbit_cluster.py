@@ -192,6 +192,9 @@ def _settle(ret, name, found, wanted):
         action = _ACTIONS.get(found["verdict"])
         if action is None or (found["content"] and not wanted["may_discard"]):
             raise CommandExecutionError(_refusal(found, wanted))
+        if wanted["ram"] and action in (_join, _replace_ghost):
+            # With Khepri it is refused only after this node was reset.
+            _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
         if __opts__["test"]:
             said = _PREDICTED[found["verdict"]].format(**_words(found, wanted))
             _predicted(ret, name, f"{said}: {found['detail']}")
@@ -295,9 +298,6 @@ def _app_stopped():
 
 def _join(found, wanted, changes):
     """Join the contact; on failure leave the app running."""
-    if wanted["ram"]:
-        # With Khepri it is refused only after this node was reset.
-        _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
     reason = "before discarding local data" if found["content"] else "before joining"
     changes["backup"] = __salt__["rabbit_backup.write_definitions"](reason)
     if __salt__["rabbit_topology.node_name"]() in found["members"]:
