@@ -1305,6 +1305,23 @@ def test_a_node_does_not_forget_itself(broker):
     assert ret["result"] is False
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_forgetting_that_fails_after_the_member_is_gone_has_forgotten_it(broker, is_gone):
+    host = broker(with_a_stopped_third(), me=SEED)
+    forget = host.states.__salt__["rabbitmqctl.forget_cluster_node"]
+
+    def forget_cluster_node(node, at=None, offline=False):
+        if is_gone:
+            forget(node, at, offline)
+        raise CommandExecutionError("exited with 69: RabbitMQ failed to shrink some entities")
+
+    host.states.__salt__["rabbitmqctl.forget_cluster_node"] = forget_cluster_node
+    ret = host.states.member_absent(THIRD)
+    assert ret["result"] is is_gone
+    assert (THIRD in ret["changes"]) is is_gone
+    assert "failed to shrink" in (ret["warnings"][0] if is_gone else ret["comment"])
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_queues_that_are_lost_with_a_member_are_told_before_and_after(broker, test):
     rabbits = with_a_stopped_third()
