@@ -12,10 +12,12 @@ from salt.exceptions import CommandExecutionError
 
 # What a broker's state means to a person; rabbitmqctl's own words are about its options.
 _MEANS = {
-    "app stopped": "RabbitMQ in it does not run: it is booting, or was stopped",
+    "app stopped": "it is booting, or was stopped. Next: rabbitmqctl start_app",
     "node not running": "Next: systemctl status rabbitmq-server",
-    "unreachable": "it runs and did not answer in time",
-    "cookie mismatch": "it runs with another Erlang cookie than its file has",
+    "unreachable": "it runs and did not answer in time. Next: rabbitmq-diagnostics ping",
+    "cookie mismatch": (
+        "it runs with another Erlang cookie than its file has. Next: salt-run rabbit_ha.plan"
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 One screen for a person: what ``salt-run rabbit_ha.status`` and its siblings return.
 """
 
+import textwrap
+
 
 def output(data, **kwargs):
     """
@@ -67,7 +69,7 @@ def _broker_rows(brokers):
     rows = [["host", "version", "members", "running", "alarms"]]
     for host, seen in brokers.items():
         if seen.get("error"):
-            rows.append([host, "-", "-", "-", seen["error"][:60]])
+            rows.append([host, "-", "-", "-", _in_short(seen["error"])])
             continue
         rows.append(
             [
@@ -86,12 +88,17 @@ def _load_balancer_rows(load_balancers):
     rows = [["host", "VRRP", "holds", "HAProxy sees"]]
     for host, seen in load_balancers.items():
         if seen.get("error"):
-            rows.append([host, "-", "-", seen["error"][:80]])
+            rows.append([host, "-", "-", _in_short(seen["error"])])
             continue
         views = ", ".join(f"{server} {state}" for server, state in seen["servers"].items())
         held = ", ".join(seen["holds"]) or "-"
         rows.append([host, _vrrp(seen["vrrp"]), held, views or seen["haproxy"]])
     return rows
+
+
+def _in_short(error):
+    """Give as much of an error as a table has room for; all of it is among the problems."""
+    return textwrap.shorten(error, 72, placeholder=" …")
 
 
 def _vrrp(states):

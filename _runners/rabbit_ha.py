@@ -718,7 +718,8 @@ def _reports(settings):
             if answer["ok"]:
                 seen = answer["return"][role]
             elif answer["return"] is None:
-                seen = {"error": "the minion does not answer", "state": AWAY}
+                why = f"the minion does not answer. Next: on {host}, systemctl status salt-minion"
+                seen = {"error": why, "state": AWAY}
             else:
                 seen = {"error": str(answer["return"]), "state": None}
             tables[table][host] = seen

@@ -28,8 +28,7 @@ def ready(name, errors=()):
     if errors and not found["problems"]:
         found = {**found, "problems": [*errors]}
     good = f"{len(found['hosts'])} hosts answer, pillar is complete"
-    warnings = [f"warning: {said}" for said in found.get("warnings", [])]
-    return _result(name, found, "\n".join([good, *warnings]))
+    return _with_warnings(_result(name, found, good), found)
 
 
 def planned(name):
@@ -95,7 +94,7 @@ def verified(name, messages=1000):
 
 def _with_warnings(ret, verdict):
     """Add a verdict's warnings to a state's return, as Salt shows them."""
-    if verdict["warnings"]:
+    if verdict.get("warnings"):
         ret["warnings"] = verdict["warnings"]
     return ret
 

@@ -333,7 +333,8 @@ def _summary(lab, changed, seconds):
             "      and the first command again: the address has moved; `"
             f"{lab.command('boot')} {balancers[0]}` brings it back"
         )
-    print("`make clean` takes the lab down.", flush=True)
+    named = "" if lab.name == "default" else f"RABBIT_HA_LAB={lab.name} "
+    print(f"`{named}make clean` takes the lab down.", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,13 +50,18 @@ def test_a_plan_with_problems_is_shown_as_failed(screen):
     assert "failed what differs from pillar" in shown()
 
 
-def test_it_ends_with_addresses_and_credentials(capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "says"), [("default", "`make clean`"), ("other", "`RABBIT_HA_LAB=other make clean`")]
+)
+def test_it_ends_with_addresses_and_credentials(capsys, tmp_path, name, says):
     folder = tmp_path / "rabbit_ha/secrets"
     folder.mkdir(parents=True)
     (folder / "broker.sls").write_text("rabbit_ha: {rabbitmq: {users: {admin: {password: p1}}}}\n")
     (folder / "load_balancer.sls").write_text("rabbit_ha: {haproxy: {monitor: {password: p2}}}\n")
     paths = SimpleNamespace(secrets=tmp_path)
-    lab = SimpleNamespace(pillar=None, paths=paths, command=lambda verb: f"bin/lab {verb}")
+    lab = SimpleNamespace(
+        name=name, pillar=None, paths=paths, command=lambda verb: f"bin/lab {verb}"
+    )
     _summary(lab, changed=True, seconds=12)
     shown = capsys.readouterr().out
     assert "192.168.123.123:5672  (the virtual address)" in shown
@@ -64,3 +69,4 @@ def test_it_ends_with_addresses_and_credentials(capsys, tmp_path):
     assert "user admin, password p1" in shown
     assert "http://192.168.123.11:8100/rabbitmq-stats  (haproxy-keeplive-node1)" in shown
     assert "user stats, password p2" in shown
+    assert f"{says} takes the lab down" in shown

@@ -135,7 +135,7 @@ def test_a_node_under_another_name_than_the_topology_s_is_told(broker):
 def test_a_broker_that_does_not_run_reports_why(broker):
     found = {"state": "app stopped", "status": None, "said": "requires the 'rabbit' app"}
     assert broker(found).broker() == {
-        "error": "app stopped: RabbitMQ in it does not run: it is booting, or was stopped",
+        "error": "app stopped: it is booting, or was stopped. Next: rabbitmqctl start_app",
         "state": "app stopped",
     }
 

@@ -64,7 +64,8 @@ def test_ready_shows_warnings(states):
     module, _ = states({"problems": [], "warnings": ["x: found y"], "hosts": ["a"]})
     ret = module.ready("all")
     assert ret["result"] is True
-    assert ret["comment"] == "1 hosts answer, pillar is complete\nwarning: x: found y"
+    assert ret["comment"] == "1 hosts answer, pillar is complete"
+    assert ret["warnings"] == ["x: found y"]
 
 
 def test_ready_fails_with_the_errors_that_the_orchestration_was_made_from(states):
