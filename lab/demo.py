@@ -148,15 +148,14 @@ def main(arguments):
     parser.add_argument("--name", default=None, help="the lab's name")
     parser.add_argument("--release", default=None, help="Debian release of the hosts")
     options = parser.parse_args(arguments)
-    name = cli.lab_name(options.name)
+    release = ["--release", options.release] if options.release else []
     started = time.monotonic()
-    _say(1, f"bin/lab up: five bare hosts and a Salt master (lab {name})")
-    code = cli.main(
-        ["up", "--name", name, *(["--release", options.release] if options.release else [])]
-    )
-    if code:
-        return code
     try:
+        name = cli.lab_name(options.name)
+        _say(1, f"bin/lab up: five bare hosts and a Salt master (lab {name})")
+        code = cli.main(["up", "--name", name, *release])
+        if code:
+            return code
         lab = record.require(name)
         _say(2, "salt-run rabbit_ha.secrets: random passwords, once")
         _salt_run(lab, "rabbit_ha.secrets")

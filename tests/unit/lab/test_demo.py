@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab.demo import Follower, _summary
+from lab.demo import Follower, _summary, main
 from lab.progress import Progress
 
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules"]
@@ -70,3 +70,10 @@ def test_it_ends_with_addresses_and_credentials(capsys, tmp_path, name, says):
     assert "http://192.168.123.11:8100/rabbitmq-stats  (haproxy-keeplive-node1)" in shown
     assert "user stats, password p2" in shown
     assert f"{says} takes the lab down" in shown
+
+
+def test_a_name_that_no_lab_can_have_is_told_in_a_line(capsys):
+    assert main(["--name", "a b"]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("make demo: 'a b' cannot be a lab's name")
+    assert told.out == ""
