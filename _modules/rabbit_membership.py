@@ -113,7 +113,7 @@ def _judge_stopped_app(me, contacts):
     if there is None:
         apart = _out_of_sight(on_disk - {me})
         # A seed that pauses as a minority would serve its side of a partition.
-        if contacts[0] == me and 2 * len(apart) <= len(on_disk):
+        if contacts[0] == me and not _most(apart, on_disk):
             detail = f"the app of the seed {me} is down"
             return _verdict(APP_STOPPED_MEMBER, members=[me], detail=detail)
         return _no_other_side(me, contacts, on_disk, refused_by)
@@ -372,9 +372,9 @@ def _partitioned(me, members, running_here, apart):
     here = running_here & members
     there = (apart - here or apart) & members
     sides = [", ".join(sorted(side)) for side in (here, there)]
-    if 2 * len(here) > len(members):
+    if _most(here, members):
         advice = f"{sides[0]} are the majority: restart rabbitmq-server on {sides[1]}"
-    elif 2 * len(there) > len(members):
+    elif _most(there, members):
         advice = f"{sides[1]} are the majority: restart rabbitmq-server on {sides[0]}"
     else:
         advice = (
@@ -614,7 +614,7 @@ def _served_elsewhere(queues):
     return {
         (queue["vhost"], queue["name"])
         for queue in queues
-        if 2 * len(set(queue["online"]) - {me}) > len(queue["members"])
+        if _most(set(queue["online"]) - {me}, queue["members"])
     }
 
 
@@ -711,7 +711,12 @@ def queues_not_served():
 def _is_served(queue):
     """Tell whether a listed queue has a leader: its state, and of replicas most of them, run."""
     members, online = queue["members"] or (), queue["online"] or ()
-    return queue["state"] != "down" and (not members or 2 * len(online) > len(members))
+    return queue["state"] != "down" and (not members or _most(online, members))
+
+
+def _most(some, members):
+    """Tell whether some of the members are their majority."""
+    return 2 * len(some) > len(members)
 
 
 def local_content():

@@ -395,7 +395,8 @@ def _predict_the_rest(ret, wanted, renews):
     """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
-    lost = _replicas_to_join_anew_for(ret, wanted)
+    lost, silent = _lost_and_silent_replicas(wanted)
+    _tell_of_silent_replicas(ret, silent)
     if lost:
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
@@ -443,27 +444,30 @@ def _dead_replicas(wanted):
     return mine, [queue for queue in mine if me not in queue["online"]]
 
 
-def _replicas_to_join_anew_for(ret, wanted):
+def _lost_and_silent_replicas(wanted):
     """
-    List the quorum queues that a member without any of its replicas has to join anew for.
+    List the quorum queues whose replica here is lost, and those where it only does not run.
 
-    They cannot do without them otherwise: they count as members that do not answer. One that
-    has other replicas, or these on its disk, did not lose its data; of it this is told.
+    For the lost ones this member has to join anew: they count on replicas that do not answer.
+    One that has other replicas, or these on its disk, did not lose its data.
     """
     mine, dead = _dead_replicas(wanted)
     if not dead:
-        return []
+        return [], []
     on_disk = __salt__["rabbit_membership.quorum_queues_on_disk"]()
     kept = [queue for queue in on_disk if queue["vhost"] is None]
     kept += [queue for queue in dead if {key: queue[key] for key in ("vhost", "name")} in on_disk]
-    if len(dead) == len(mine) and not kept:
-        return dead
-    ret.setdefault("warnings", []).append(
-        f"of {', '.join(_names(dead))} the replica here does not run. Next: journalctl -u "
-        "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
-        "was drained: rabbitmq-upgrade revive"
-    )
-    return []
+    return (dead, []) if len(dead) == len(mine) and not kept else ([], dead)
+
+
+def _tell_of_silent_replicas(ret, silent):
+    """Warn of replicas here that do not run."""
+    if silent:
+        ret.setdefault("warnings", []).append(
+            f"of {', '.join(_names(silent))} the replica here does not run. Next: journalctl -u "
+            "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
+            "was drained: rabbitmq-upgrade revive"
+        )
 
 
 def _contact_to_join_anew_with(lost, wanted):
@@ -487,8 +491,8 @@ def _contact_to_join_anew_with(lost, wanted):
 
 def _replace_member_without_replicas(ret, wanted):
     """Join anew where RabbitMQ 4.3 took a member back that had lost its data."""
-    warnings = len(ret.get("warnings", []))
-    lost = _replicas_to_join_anew_for(ret, wanted)
+    lost, silent = _lost_and_silent_replicas(wanted)
+    _tell_of_silent_replicas(ret, silent)
     if lost:
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"]("before joining")
@@ -499,8 +503,7 @@ def _replace_member_without_replicas(ret, wanted):
         if found["verdict"] not in ("joined", "seed"):
             raise CommandExecutionError(_refusal(found, wanted))
     store = __salt__["rabbit_membership.metadata_store"]()
-    is_well = len(ret.get("warnings", [])) == warnings
-    if is_well and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+    if not silent and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
