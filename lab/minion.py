@@ -29,6 +29,8 @@ def config(name, master_address):
         "auth_timeout": 5,
         "auth_tries": 100,
         "acceptance_wait_time": 2,
+        # One that was installed anew before its old key was deleted would end, in 10 to 20 s.
+        "rejected_retry": True,
         "random_reauth_delay": 1,
         "recon_default": 200,
         "recon_max": 2000,

@@ -88,7 +88,11 @@ def _install_anew(lab, host):
     def keys():
         return json.loads(lab.command("salt-key", "--out=json").stdout)
 
-    wait_until(lambda: host in keys()["minions_pre"], 60, lambda: f"{host} shows no key")
+    def found():
+        log = lab.exec(host, "tail", "-n", "20", "/var/log/salt/minion", check=False)
+        return f"{host} shows no key: {keys()}\n{log.stdout}{log.stderr}"
+
+    wait_until(lambda: host in keys()["minions_pre"], 120, found)
     lab.command("salt-key", "--yes", f"--accept={host}")
     lab.wait_for_minions([host], 90)
 
