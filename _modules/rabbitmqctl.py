@@ -1059,12 +1059,14 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
         return []
 
 
-def enable_plugins(names):
+def enable_plugins(names, offline=False):
     """
     Enable plugins, on the running node and for its next start.
 
     names
         List of plugin names; those they depend on come with them.
+    offline : False
+        Leave the running node alone: it has them from its next start on.
 
     Raises CommandExecutionError when a plugin is not there.
 
@@ -1075,12 +1077,14 @@ def enable_plugins(names):
         salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
     """
     try:
-        _checked(["enable", *names], "enabling plugins", tool="rabbitmq-plugins")
+        mode = ["--offline"] if offline else []
+        _checked(["enable", *mode, *names], "enabling plugins", tool="rabbitmq-plugins")
     except CommandExecutionError:
         # They are noted before they are started: the next run is to try again.
         _run(["disable", "--offline", *names], tool="rabbitmq-plugins")
         raise
-    _written()
+    if not offline:
+        _written()
 
 
 def await_boot(timeout=60, interval=2):

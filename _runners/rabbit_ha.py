@@ -493,7 +493,7 @@ def _served_modules():
         }
 
 
-def plan(are_ready=False):
+def plan(are_ready=False, with_cookie=True):
     """
     Tell host by host what a deployment would change; changes nothing.
 
@@ -503,7 +503,9 @@ def plan(are_ready=False):
     hosts that lack the project's modules get them, see :func:`ready`.
 
     are_ready : False
-        Whether :func:`ready` has just found the hosts to be.
+        Whether :func:`ready` has just found pillar and the hosts to be.
+    with_cookie : True
+        Whether the step that carries the cookie is asked where anything else differs.
 
     Returns a mapping with ``data`` (``verdict``, and ``changes``: a mapping from
     host to a mapping from each state that would change something to what it would
@@ -515,12 +517,10 @@ def plan(are_ready=False):
 
         salt-run rabbit_ha.plan
     """
-    if are_ready:
-        problems, warnings = _pillar_findings()[0], []
-    else:
+    problems, warnings, changes = [], [], {}
+    if not are_ready:
         found = ready()
         problems, warnings = found["problems"], found["warnings"]
-    changes = {}
     if not problems:
         settings = _settings()
         hosts = list(settings["hosts"])
@@ -528,7 +528,7 @@ def plan(are_ready=False):
         problems, changes, told = _state_results(answers, "in test mode")
         warnings = [*warnings, *told]
         brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
-        if not problems and not changes.keys().isdisjoint(brokers):
+        if with_cookie and not problems and not changes.keys().isdisjoint(brokers):
             carried = _carried_cookie("rabbit_ha.rabbitmq.cookie", test=True)
             problems = carried["problems"]
             for host, states in carried["changes"].items():

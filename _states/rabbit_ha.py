@@ -36,12 +36,14 @@ def planned(name):
     Tell what a highstate of all hosts would change; changes nothing.
 
     With nothing to be done the result is True without changes, and steps with
-    ``onchanges`` on this one are skipped. In test mode the result is None.
+    ``onchanges`` on this one are skipped. In test mode the result is None. What the
+    cookie's step would do is told in test mode only: else it comes next.
 
     name
         Says what for; shown in the output only.
     """
-    found = __salt__["saltutil.runner"]("rabbit_ha.plan", are_ready=True)
+    options = {"are_ready": True, "with_cookie": __opts__["test"]}
+    found = __salt__["saltutil.runner"]("rabbit_ha.plan", **options)
     if not isinstance(found, dict):
         return _result(name, found, "")
     data = found["data"]

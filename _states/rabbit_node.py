@@ -198,14 +198,23 @@ def _clients(proxied):
     return "clients with the PROXY protocol" if proxied else "clients without the PROXY protocol"
 
 
-def plugins_enabled(name, plugins):
+def plugins_enabled(name, plugins, config, service, timeout=60):
     """
-    Enable plugins on the running node; others stay as they are.
+    Enable plugins; others stay as they are.
+
+    A running node has them at once, one that does not run from its next start on. So
+    has one that :func:`configuration_loaded` restarts: starting them twice takes longer.
 
     name
         Path of RabbitMQ's ``enabled_plugins`` file.
     plugins
         List of plugin names.
+    config
+        Path of ``rabbitmq.conf``.
+    service
+        Name of RabbitMQ's service.
+    timeout : 60
+        Seconds to wait for a node that boots just now.
 
     See https://www.rabbitmq.com/docs/plugins.
     """
@@ -219,7 +228,10 @@ def plugins_enabled(name, plugins):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{', '.join(missing)} would have been enabled")
             return ret
-        __salt__["rabbitmqctl.enable_plugins"](missing)
+        boots = __salt__["rabbit_host.service_start_time"](service) is None
+        if boots and __salt__["rabbit_host.service_has_begun"](service):
+            __salt__["rabbitmqctl.await_boot"](timeout)
+        __salt__["rabbitmqctl.enable_plugins"](missing, offline=_starts_again(service, config))
         left = set(missing) - set(__salt__["rabbitmqctl.enabled_plugins"](name))
         if left:
             raise CommandExecutionError(f"{', '.join(sorted(left))} did not become enabled")
@@ -356,6 +368,12 @@ def _loaded(name, service, written=False):
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret
+
+
+def _starts_again(service, config):
+    """Tell whether :func:`configuration_loaded` is going to restart the node."""
+    late = __salt__["rabbit_host.runs_since_before"](service, config)
+    return late and _stands_alone_and_empty()
 
 
 def _stands_alone_and_empty():

@@ -95,7 +95,7 @@ class Rabbitmqctl(Breakable):
     def __init__(self, rabbits, me, is_installed=True):
         super().__init__()
         self._rabbits, self._me, self._installed = rabbits, me, is_installed
-        self._plugins = []
+        self._plugins, self.awaited = [], []
 
     @property
     def _node(self):
@@ -152,6 +152,7 @@ class Rabbitmqctl(Breakable):
         return {name for name, node in self._rabbits.nodes.items() if node.ram}
 
     def await_boot(self, timeout=60, interval=2):
+        self.awaited.append(timeout)
         return self.is_running()
 
     def known_members(self):
@@ -344,8 +345,8 @@ class Rabbitmqctl(Breakable):
     def enabled_plugins(self, path="/etc/rabbitmq/enabled_plugins"):
         return list(self._plugins)
 
-    def enable_plugins(self, names):
-        if self._takes("enable_plugins", names):
+    def enable_plugins(self, names, offline=False):
+        if self._takes("enable_plugins", names, offline):
             self._plugins += names
 
 

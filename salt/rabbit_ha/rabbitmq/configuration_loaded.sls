@@ -1,7 +1,22 @@
 # All brokers at the same time, as long as none of them serves.
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
 include:
+  - rabbit_ha.rabbitmq.installed
+  - rabbit_ha.rabbitmq.cookie
   - rabbit_ha.rabbitmq.running
+
+RabbitMQ's plugins are enabled:
+  rabbit_node.plugins_enabled:
+    - name: {{ rabbitmq.config_dir }}/enabled_plugins
+    - plugins: {{ salt['rabbit_topology.plugins']() | json }}
+    - config: {{ rabbitmq.config_dir }}/rabbitmq.conf
+    - service: {{ rabbitmq.service }}
+    - timeout: {{ rabbitmq.join_timeout }}
+    - require:
+      - sls: rabbit_ha.rabbitmq.installed
+    # A node that starts again for its cookie or its configuration has them from then on.
+    - require_in:
+      - sls: rabbit_ha.rabbitmq.cookie
 
 RabbitMQ runs with its configuration:
   rabbit_node.configuration_loaded:

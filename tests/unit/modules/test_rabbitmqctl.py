@@ -433,11 +433,13 @@ def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
     assert run.call_args.args[0][-1] == "; reboot"
 
 
-def test_plugins_are_enabled_by_their_own_tool(rabbitmqctl, run):
-    rabbitmqctl.enable_plugins(["rabbitmq_management", "rabbitmq_prometheus"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_plugins_are_enabled_by_their_own_tool(rabbitmqctl, run, offline):
+    names = ["rabbitmq_management", "rabbitmq_prometheus"]
+    rabbitmqctl.enable_plugins(names, offline)
     [command] = commands(run)
     assert command[0] == "rabbitmq-plugins"
-    assert command[-3:] == ["enable", "rabbitmq_management", "rabbitmq_prometheus"]
+    assert command[2:] == ["enable", *(["--offline"] if offline else []), *names]
 
 
 @pytest.mark.parametrize(

@@ -713,9 +713,16 @@ def test_where_a_broker_would_change_a_plan_carries_the_cookie_in_test_mode(worl
         assert {host for host, states in told.items() if COOKIE_STATE in states} == {*BROKERS[1:]}
 
 
+def test_a_plan_need_not_carry_the_cookie(world, keys):
+    world.answers("state.apply", lambda _: state_return(None, {"x": "y"}))
+    found = world.runner.plan(are_ready=True, with_cookie=False)["data"]["changes"]
+    assert {*found} == {*BROKERS, *BALANCERS}
+    assert world.calls("rabbit_cookie.seal") == []
+
+
 def test_a_plan_of_a_wrong_pillar_asks_no_host(world):
     world.secrets["rabbitmq"] = {}
-    assert verdict(planned(world))["result"] is False
+    assert verdict(world.runner.plan())["result"] is False
     assert world.minions._calls == []
 
 

@@ -352,15 +352,36 @@ def test_a_name_that_cannot_be_set_fails_with_host_and_step(host):
 def test_missing_plugins_are_enabled_and_others_stay(host):
     here = host()
     here.rabbitmqctl._plugins = ["rabbitmq_shovel"]
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management", "rabbitmq_shovel"])
+    names = ["rabbitmq_management", "rabbitmq_shovel"]
+    ret = here.states.plugins_enabled(PLUGINS, names, CONF, SERVICE)
     assert ret["result"] is True
     assert ret["changes"] == {"plugins": {"enabled": ["rabbitmq_management"]}}
     assert here.rabbitmqctl._plugins == ["rabbitmq_shovel", "rabbitmq_management"]
 
 
+@pytest.mark.parametrize("case", ["has it", "serves", "alone"])
+def test_only_a_node_that_is_restarted_for_its_configuration_has_plugins_from_then_on(host, case):
+    clustered = (SEED, ME) if case == "serves" else ()
+    here = host(started=200.0 if case == "has it" else 50.0, clustered=clustered)
+    here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+    offline = case == "alone"
+    assert here.writes == [("enable_plugins", ["rabbitmq_management"], offline)]
+    restarted = here.states.configuration_loaded(CONF, SERVICE)["changes"] != {}
+    assert restarted is offline
+
+
+def test_a_node_that_boots_is_waited_for_before_its_plugins_are_enabled(host):
+    here = host(started=None)
+    here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE, 7)
+    assert here.rabbitmqctl.awaited == [7]
+    here.rabbitmqctl._node.vm = False
+    here.states.plugins_enabled(PLUGINS, ["rabbitmq_shovel"], CONF, SERVICE, 7)
+    assert here.rabbitmqctl.awaited == [7]
+
+
 def test_in_test_mode_missing_plugins_would_be_enabled(host):
     here = host(test=True)
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
     assert ret["result"] is None
     assert here.writes == []
 
@@ -369,7 +390,7 @@ def test_in_test_mode_missing_plugins_would_be_enabled(host):
 def test_enabled_plugins_are_left_alone(host, test):
     here = host(test=test)
     here.rabbitmqctl._plugins = ["rabbitmq_management"]
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
     assert (ret["result"], ret["changes"]) == (True, {})
     assert here.writes == []
 
@@ -377,7 +398,7 @@ def test_enabled_plugins_are_left_alone(host, test):
 def test_plugins_that_silently_are_not_enabled_are_noticed(host):
     here = host()
     here.rabbitmqctl.lost.add("enable_plugins")
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
     assert ret["result"] is False
     assert "rabbitmq_management did not become enabled" in ret["comment"]
 
@@ -385,7 +406,7 @@ def test_plugins_that_silently_are_not_enabled_are_noticed(host):
 def test_plugins_that_cannot_be_enabled_fail_with_host_and_step(host):
     here = host()
     here.rabbitmqctl.fails["enable_plugins"] = CommandExecutionError("plugins not found")
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_managment"])
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_managment"], CONF, SERVICE)
     assert ret["comment"] == "rabbitmq-node2: plugins: plugins not found"
     assert (ret["result"], ret["changes"]) == (False, {})
 
