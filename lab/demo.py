@@ -21,6 +21,7 @@ from lab.progress import Progress
 
 # The orchestration's steps that run on the master, by the runner's function.
 MASTER_STEPS = {
+    "keep_others_out": "no other deployment is under way",
     "ready": "all hosts answer and pillar is complete",
     "plan": "what differs from pillar",
     "sync_cookie": "every broker has the seed's Erlang cookie",

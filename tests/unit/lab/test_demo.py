@@ -1,10 +1,12 @@
 """The demo follows an orchestration by the master's events, and tells where everything is."""
 
+import pathlib
+import re
 from types import SimpleNamespace
 
 import pytest
 
-from lab.demo import Follower, _summary, main
+from lab.demo import MASTER_STEPS, Follower, _summary, main
 from lab.progress import Progress
 
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules"]
@@ -21,6 +23,12 @@ def ran(follower, function, arguments, code, answer):
     """Feed the events of one job on one host."""
     follower.handle("salt/job/1/new", {"fun": function, "arg": arguments, "minions": ["a"]})
     follower.handle("salt/job/1/ret/a", {"fun": function, "retcode": code, "return": answer})
+
+
+def test_each_step_that_runs_on_the_master_has_words_for_people():
+    steps = pathlib.Path(__file__).parents[3] / "_states" / "rabbit_ha.py"
+    called = re.findall(r'runner"\]\("rabbit_ha\.(\w+)"', steps.read_text())
+    assert set(called) == MASTER_STEPS.keys()
 
 
 def test_modules_that_are_brought_in_one_call_are_one_line(screen):
