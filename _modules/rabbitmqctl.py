@@ -1059,16 +1059,18 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
         return []
 
 
-def enable_plugins(names, offline=False):
+def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
     """
-    Enable plugins, on the running node and for its next start.
+    Enable plugins beside those that are, on the running node and for its next start.
 
     names
         List of plugin names; those they depend on come with them.
+    path : /etc/rabbitmq/enabled_plugins
+        The file that lists those that are enabled on purpose.
     offline : False
         Leave the running node alone: it has them from its next start on.
 
-    Raises CommandExecutionError when a plugin is not there.
+    Raises CommandExecutionError when a plugin is not there, or does not start.
 
     CLI Example:
 
@@ -1076,12 +1078,15 @@ def enable_plugins(names, offline=False):
 
         salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
     """
+    before = enabled_plugins(path)
+    # "enable" lists none that another one has brought along already.
+    wanted = sorted({*before, *names})
     try:
         mode = ["--offline"] if offline else []
-        _checked(["enable", *mode, *names], "enabling plugins", tool="rabbitmq-plugins")
+        _checked(["set", *mode, *wanted], "enabling plugins", tool="rabbitmq-plugins")
     except CommandExecutionError:
-        # They are noted before they are started: the next run is to try again.
-        _run(["disable", "--offline", *names], tool="rabbitmq-plugins")
+        # They are listed before they are started: the next run is to try again.
+        _run(["set", "--offline", *before], tool="rabbitmq-plugins")
         raise
     if not offline:
         _written()

@@ -198,12 +198,12 @@ def _clients(proxied):
     return "clients with the PROXY protocol" if proxied else "clients without the PROXY protocol"
 
 
-def plugins_enabled(name, plugins, config, service, timeout=60):
+def plugins_listed(name, plugins, config, service):
     """
-    Enable plugins; others stay as they are.
+    List plugins for the next start of a node that :func:`configuration_loaded` restarts.
 
-    A running node has them at once, one that does not run from its next start on. So
-    has one that :func:`configuration_loaded` restarts: starting them twice takes longer.
+    Starting them before that, only to stop them again, takes much longer. On any other
+    node :func:`plugins_enabled` enables them.
 
     name
         Path of RabbitMQ's ``enabled_plugins`` file.
@@ -213,32 +213,75 @@ def plugins_enabled(name, plugins, config, service, timeout=60):
         Path of ``rabbitmq.conf``.
     service
         Name of RabbitMQ's service.
-    timeout : 60
-        Seconds to wait for a node that boots just now.
 
     See https://www.rabbitmq.com/docs/plugins.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        missing = sorted(set(plugins) - set(__salt__["rabbitmqctl.enabled_plugins"](name)))
+        missing = _missing_plugins(name, plugins)
         if not missing:
             ret["comment"] = "The plugins are already enabled"
-            return ret
-        ret["changes"] = {"plugins": {"enabled": missing}}
-        if __opts__["test"]:
-            ret.update(result=None, comment=f"{', '.join(missing)} would have been enabled")
-            return ret
-        boots = __salt__["rabbit_host.service_start_time"](service) is None
-        if boots and __salt__["rabbit_host.service_has_begun"](service):
-            __salt__["rabbitmqctl.await_boot"](timeout)
-        __salt__["rabbitmqctl.enable_plugins"](missing, offline=_starts_again(service, config))
-        left = set(missing) - set(__salt__["rabbitmqctl.enabled_plugins"](name))
-        if left:
-            raise CommandExecutionError(f"{', '.join(sorted(left))} did not become enabled")
-        ret["comment"] = f"{', '.join(missing)} has been enabled"
+        elif _starts_again(service, config):
+            _enable_plugins(ret, missing, offline=True)
+        else:
+            ret["comment"] = "The node does not start again by itself: they are enabled later on"
     except CommandExecutionError as err:
         ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
     return ret
+
+
+def _starts_again(service, config):
+    """Tell whether :func:`configuration_loaded` is going to restart the node."""
+    if not __salt__["rabbitmqctl.installed"]():
+        return False
+    late = __salt__["rabbit_host.runs_since_before"](service, config)
+    return late and _stands_alone_and_empty()
+
+
+def plugins_enabled(name, plugins):
+    """
+    Enable plugins on the running node; others stay as they are.
+
+    name
+        Path of RabbitMQ's ``enabled_plugins`` file.
+    plugins
+        List of plugin names.
+
+    See https://www.rabbitmq.com/docs/plugins.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        missing = _missing_plugins(name, plugins)
+        if missing:
+            _enable_plugins(ret, missing)
+        else:
+            ret["comment"] = "The plugins are already enabled"
+    except CommandExecutionError as err:
+        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+    return ret
+
+
+def _missing_plugins(path, plugins):
+    """List the plugins that are not enabled, and that test mode has not foreseen to be."""
+    foreseen = __context__.get("rabbit_node.plugins_would_be_listed", [])
+    return sorted({*plugins} - {*__salt__["rabbitmqctl.enabled_plugins"](path), *foreseen})
+
+
+def _enable_plugins(ret, missing, offline=False):
+    """Enable plugins, or fill the return for test mode."""
+    ret["changes"] = {"plugins": {"enabled": missing}}
+    if __opts__["test"]:
+        if offline:
+            __context__["rabbit_node.plugins_would_be_listed"] = missing
+        ret.update(result=None, comment=f"{', '.join(missing)} would have been enabled")
+        return
+    __salt__["rabbitmqctl.enable_plugins"](missing, ret["name"], offline)
+    left = _missing_plugins(ret["name"], missing)
+    if left:
+        raise CommandExecutionError(f"{', '.join(left)} did not become enabled")
+    ret["comment"] = f"{', '.join(missing)} has been enabled"
+    if offline:
+        ret["comment"] += " for the node's next start, which is soon"
 
 
 def unit_loaded(name):
@@ -368,12 +411,6 @@ def _loaded(name, service, written=False):
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret
-
-
-def _starts_again(service, config):
-    """Tell whether :func:`configuration_loaded` is going to restart the node."""
-    late = __salt__["rabbit_host.runs_since_before"](service, config)
-    return late and _stands_alone_and_empty()
 
 
 def _stands_alone_and_empty():

@@ -95,7 +95,7 @@ class Rabbitmqctl(Breakable):
     def __init__(self, rabbits, me, is_installed=True):
         super().__init__()
         self._rabbits, self._me, self._installed = rabbits, me, is_installed
-        self._plugins, self.awaited = [], []
+        self._plugins = []
 
     @property
     def _node(self):
@@ -152,7 +152,6 @@ class Rabbitmqctl(Breakable):
         return {name for name, node in self._rabbits.nodes.items() if node.ram}
 
     def await_boot(self, timeout=60, interval=2):
-        self.awaited.append(timeout)
         return self.is_running()
 
     def known_members(self):
@@ -345,7 +344,7 @@ class Rabbitmqctl(Breakable):
     def enabled_plugins(self, path="/etc/rabbitmq/enabled_plugins"):
         return list(self._plugins)
 
-    def enable_plugins(self, names, offline=False):
+    def enable_plugins(self, names, path="/etc/rabbitmq/enabled_plugins", offline=False):
         if self._takes("enable_plugins", names, offline):
             self._plugins += names
 

@@ -379,3 +379,12 @@ def test_plugins_are_listed_for_a_node_that_starts_and_enabled_in_one_that_runs(
     host.functions["service.status"] = lambda name: runs and name == "rabbitmq-server"
     assert (PLUGINS_BEFORE in host.ids()) is not runs
     assert host.state("RabbitMQ's plugins are enabled")["fun"] == "plugins_enabled"
+    # A start for the cookie, or for the configuration, brings them.
+    order = [
+        "RabbitMQ is installed",
+        "RabbitMQ's plugins are listed where it starts again anyway",
+        "The Erlang cookie is the cluster's",
+        "RabbitMQ's plugins are enabled",
+        "RabbitMQ runs with its configuration",
+    ]
+    assert [one for one in host.ids() if one in order] == order

@@ -2,6 +2,7 @@
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
 include:
   - rabbit_ha.rabbitmq.installed
+  - rabbit_ha.rabbitmq.plugins_listed
   - rabbit_ha.rabbitmq.cookie
   - rabbit_ha.rabbitmq.running
 
@@ -9,14 +10,8 @@ RabbitMQ's plugins are enabled:
   rabbit_node.plugins_enabled:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
     - plugins: {{ salt['rabbit_topology.plugins']() | json }}
-    - config: {{ rabbitmq.config_dir }}/rabbitmq.conf
-    - service: {{ rabbitmq.service }}
-    - timeout: {{ rabbitmq.join_timeout }}
     - require:
-      - sls: rabbit_ha.rabbitmq.installed
-    # A node that starts again for its cookie or its configuration has them from then on.
-    - require_in:
-      - sls: rabbit_ha.rabbitmq.cookie
+      - sls: rabbit_ha.rabbitmq.running
 
 RabbitMQ runs with its configuration:
   rabbit_node.configuration_loaded:

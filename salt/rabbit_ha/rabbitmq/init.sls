@@ -1,5 +1,6 @@
 include:
   - rabbit_ha.rabbitmq.installed
+  - rabbit_ha.rabbitmq.plugins_listed
   - rabbit_ha.rabbitmq.cookie
   - rabbit_ha.rabbitmq.running
   - rabbit_ha.rabbitmq.configuration_loaded

@@ -433,13 +433,34 @@ def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
     assert run.call_args.args[0][-1] == "; reboot"
 
 
+@pytest.fixture
+def plugins_file(tmp_path):
+    """A list of plugins, of which the first brings rabbitmq_management along."""
+    path = tmp_path / "enabled_plugins"
+    path.write_text("[rabbitmq_shovel_management,rabbitmq_web_mqtt].\n")
+    return str(path)
+
+
 @pytest.mark.parametrize("offline", [False, True])
-def test_plugins_are_enabled_by_their_own_tool(rabbitmqctl, run, offline):
-    names = ["rabbitmq_management", "rabbitmq_prometheus"]
-    rabbitmqctl.enable_plugins(names, offline)
+def test_plugins_are_enabled_beside_others_by_their_own_tool(
+    rabbitmqctl, run, plugins_file, offline
+):
+    rabbitmqctl.enable_plugins(["rabbitmq_management"], plugins_file, offline)
     [command] = commands(run)
     assert command[0] == "rabbitmq-plugins"
-    assert command[2:] == ["enable", *(["--offline"] if offline else []), *names]
+    # With "enable" it changes nothing where another plugin has brought one along.
+    listed = ["rabbitmq_management", "rabbitmq_shovel_management", "rabbitmq_web_mqtt"]
+    assert command[2:] == ["set", *(["--offline"] if offline else []), *listed]
+
+
+def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(
+    rabbitmqctl, run, plugins_file
+):
+    run.side_effect = [{**DONE, "retcode": 65, "stderr": "plugins were not found: a"}, DONE]
+    with pytest.raises(CommandExecutionError, match="enabling plugins failed.*not found: a"):
+        rabbitmqctl.enable_plugins(["a", "rabbitmq_web_mqtt"], plugins_file)
+    before = ["rabbitmq_shovel_management", "rabbitmq_web_mqtt"]
+    assert commands(run)[1][2:] == ["set", "--offline", *before]
 
 
 @pytest.mark.parametrize(

@@ -353,35 +353,55 @@ def test_missing_plugins_are_enabled_and_others_stay(host):
     here = host()
     here.rabbitmqctl._plugins = ["rabbitmq_shovel"]
     names = ["rabbitmq_management", "rabbitmq_shovel"]
-    ret = here.states.plugins_enabled(PLUGINS, names, CONF, SERVICE)
+    ret = here.states.plugins_enabled(PLUGINS, names)
     assert ret["result"] is True
     assert ret["changes"] == {"plugins": {"enabled": ["rabbitmq_management"]}}
     assert here.rabbitmqctl._plugins == ["rabbitmq_shovel", "rabbitmq_management"]
 
 
-@pytest.mark.parametrize("case", ["has it", "serves", "alone"])
-def test_only_a_node_that_is_restarted_for_its_configuration_has_plugins_from_then_on(host, case):
-    clustered = (SEED, ME) if case == "serves" else ()
-    here = host(started=200.0 if case == "has it" else 50.0, clustered=clustered)
-    here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+LISTED = (PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("case", ["has it", "serves", "alone", "not installed"])
+def test_only_a_node_that_is_restarted_for_its_configuration_has_plugins_listed(host, case, test):
+    here = host(
+        started=200.0 if case == "has it" else 50.0,
+        clustered=(SEED, ME) if case == "serves" else (),
+        installed=case != "not installed",
+        test=test,
+    )
+    changes = {"plugins": {"enabled": ["rabbitmq_management"]}} if case == "alone" else {}
+    listed = here.states.plugins_listed(*LISTED)
+    assert listed["changes"] == changes
+    assert listed["result"] is (None if changes and test else True)
+    # What one of the two foresees or does is not the other's.
+    rest = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    assert bool(rest["changes"]) is not bool(changes)
     offline = case == "alone"
-    assert here.writes == [("enable_plugins", ["rabbitmq_management"], offline)]
-    restarted = here.states.configuration_loaded(CONF, SERVICE)["changes"] != {}
-    assert restarted is offline
+    writes = [] if test else [("enable_plugins", ["rabbitmq_management"], offline)]
+    assert here.writes == writes
+    assert bool(here.states.configuration_loaded(CONF, SERVICE)["changes"]) is offline
 
 
-def test_a_node_that_boots_is_waited_for_before_its_plugins_are_enabled(host):
-    here = host(started=None)
-    here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE, 7)
-    assert here.rabbitmqctl.awaited == [7]
-    here.rabbitmqctl._node.vm = False
-    here.states.plugins_enabled(PLUGINS, ["rabbitmq_shovel"], CONF, SERVICE, 7)
-    assert here.rabbitmqctl.awaited == [7]
+def test_plugins_that_are_listed_already_are_not_listed_again(host):
+    here = host(started=50.0)
+    here.states.plugins_listed(*LISTED)
+    assert here.states.plugins_listed(*LISTED)["changes"] == {}
+    assert len(here.writes) == 1
+
+
+def test_plugins_that_silently_are_not_listed_are_noticed(host):
+    here = host(started=50.0)
+    here.rabbitmqctl.lost.add("enable_plugins")
+    ret = here.states.plugins_listed(*LISTED)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "rabbitmq_management did not become enabled" in ret["comment"]
 
 
 def test_in_test_mode_missing_plugins_would_be_enabled(host):
     here = host(test=True)
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
     assert ret["result"] is None
     assert here.writes == []
 
@@ -390,7 +410,7 @@ def test_in_test_mode_missing_plugins_would_be_enabled(host):
 def test_enabled_plugins_are_left_alone(host, test):
     here = host(test=test)
     here.rabbitmqctl._plugins = ["rabbitmq_management"]
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
     assert (ret["result"], ret["changes"]) == (True, {})
     assert here.writes == []
 
@@ -398,7 +418,7 @@ def test_enabled_plugins_are_left_alone(host, test):
 def test_plugins_that_silently_are_not_enabled_are_noticed(host):
     here = host()
     here.rabbitmqctl.lost.add("enable_plugins")
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"], CONF, SERVICE)
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
     assert ret["result"] is False
     assert "rabbitmq_management did not become enabled" in ret["comment"]
 
@@ -406,7 +426,7 @@ def test_plugins_that_silently_are_not_enabled_are_noticed(host):
 def test_plugins_that_cannot_be_enabled_fail_with_host_and_step(host):
     here = host()
     here.rabbitmqctl.fails["enable_plugins"] = CommandExecutionError("plugins not found")
-    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_managment"], CONF, SERVICE)
+    ret = here.states.plugins_enabled(PLUGINS, ["rabbitmq_managment"])
     assert ret["comment"] == "rabbitmq-node2: plugins: plugins not found"
     assert (ret["result"], ret["changes"]) == (False, {})
 
