@@ -32,6 +32,8 @@ SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "l
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # What the plan calls the step that carries the cookie; the ID of the state that receives it.
 COOKIE_STATE = "The Erlang cookie is the cluster's"
+# The ID of the state that has a broker join.
+JOINED_STATE = "RabbitMQ is a member of the cluster"
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
 HANGS = "unreachable"
@@ -493,7 +495,7 @@ def _served_modules():
         }
 
 
-def plan(are_ready=False, with_cookie=True):
+def plan(are_ready=False, in_detail=True):
     """
     Tell host by host what a deployment would change; changes nothing.
 
@@ -504,8 +506,9 @@ def plan(are_ready=False, with_cookie=True):
 
     are_ready : False
         Whether :func:`ready` has just found pillar and the hosts to be.
-    with_cookie : True
-        Whether the step that carries the cookie is asked where anything else differs.
+    in_detail : True
+        Whether the step that carries the cookie is asked also where all brokers but the
+        seed are yet to join, and so get it anyway.
 
     Returns a mapping with ``data`` (``verdict``, and ``changes``: a mapping from
     host to a mapping from each state that would change something to what it would
@@ -528,7 +531,10 @@ def plan(are_ready=False, with_cookie=True):
         problems, changes, told = _state_results(answers, "in test mode")
         warnings = [*warnings, *told]
         brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
-        if with_cookie and not problems and not changes.keys().isdisjoint(brokers):
+        seed = __utils__["rabbit_settings.seed_host"](settings)
+        joins = [host for host in brokers if JOINED_STATE in changes.get(host, {})]
+        asked = in_detail or not {*brokers} - {seed} <= {*joins}
+        if asked and not problems and not changes.keys().isdisjoint(brokers):
             carried = _carried_cookie("rabbit_ha.rabbitmq.cookie", test=True)
             problems = carried["problems"]
             for host, states in carried["changes"].items():
@@ -631,8 +637,8 @@ def _cookie_giver(brokers, seed, patience, interval):
     """
     Name the broker whose Erlang cookie is the cluster's.
 
-    It is the seed, unless that was installed anew: the others then count it as one of
-    them, and it stands alone with a cookie of its own making.
+    It is the seed, unless that stands alone and others form a cluster: one that was
+    installed anew, which they count as one of them, or is new joins theirs.
 
     Returns its name, and a list of problems: brokers that could not be asked.
     """
@@ -646,7 +652,9 @@ def _cookie_giver(brokers, seed, patience, interval):
             break
         time.sleep(interval)
     members = {host: report["members"] for host, report in seen.items() if "members" in report}
-    others = [host for host in members if host != seed and node in members[host]]
+    others = [host for host in members if host != seed and len(members[host]) > 1]
+    # Of two clusters the one that it was in.
+    others.sort(key=lambda host: node not in members[host])
     problems = [
         f"{host}: the broker runs and does not answer, so it is not known whose Erlang cookie is "
         f"the cluster's. Next, on {host}: rabbitmq-diagnostics ping"
@@ -776,10 +784,17 @@ def _broker_problems(host, seen, wanted, away):
     if seen.get("error"):
         return [f"{host}: broker: {seen['error']}"]
     problems = []
+    unknown = sorted(set(seen["members"]) - wanted)
     if set(seen["members"]) != wanted:
+        names = ", ".join(node.partition("@")[2] for node in unknown)
+        way_out = (
+            f"put {names} below rabbit_ha:hosts, or where it is gone for good into "
+            "rabbit_ha:rabbitmq:absent_members, then "
+        )
         problems.append(
             f"{host}: sees the members {', '.join(seen['members'])}; expected "
-            f"{', '.join(sorted(wanted))}. Next: salt-run state.orchestrate orch.rabbit_ha"
+            f"{', '.join(sorted(wanted))}. Next: {way_out if unknown else ''}"
+            "salt-run state.orchestrate orch.rabbit_ha"
         )
     missing = sorted(wanted - set(seen["running"]))
     if missing and set(seen["members"]) == wanted:

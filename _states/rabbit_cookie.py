@@ -54,7 +54,7 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         if __salt__["rabbit_cookie.matches"](sealed):
             return _protected(ret)
         used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
-        _refuse_where_it_hurts(service, discard_local_data and not used)
+        _refuse_where_it_hurts(service, source, discard_local_data and not used)
         if __opts__["test"]:
             return _would_be_written(ret)
         # One that boots has read its cookie already.
@@ -106,8 +106,10 @@ def _would_be_written(ret):
     return ret
 
 
-def _refuse_where_it_hurts(service, discard_local_data):
+def _refuse_where_it_hurts(service, source, discard_local_data):
     """Raise where a running member would lose the others, or a node what it holds."""
+    # A whole run would start it before it carries the cookie.
+    then = "run again" if source == "pillar" else "salt-run rabbit_ha.sync_cookie"
     node = __salt__["rabbitmqctl.node_state"]()
     if node["state"] == "unreachable":
         raise CommandExecutionError(
@@ -123,11 +125,14 @@ def _refuse_where_it_hurts(service, discard_local_data):
         )
     others = _others_with_its_cookie(node)
     if others:
+        keep = "take rabbit_ha:rabbitmq:erlang_cookie out of pillar"
+        if source != "pillar":
+            keep = "name one of them rabbit_ha:seed"
         raise CommandExecutionError(
             f"this broker is a member together with {', '.join(others)}; with another "
             "cookie it would lose them. The cookie of a running cluster changes only while all "
-            "its nodes are stopped: stop rabbitmq-server on every broker, then run again, or "
-            "keep the present cookie: take rabbit_ha:rabbitmq:erlang_cookie out of pillar"
+            f"its nodes are stopped: stop {service} on every broker, then {then}, or keep the "
+            f"present cookie: {keep}"
         )
     if not node["status"]:
         return
@@ -135,7 +140,7 @@ def _refuse_where_it_hurts(service, discard_local_data):
     if content:
         raise CommandExecutionError(
             f"this broker holds {', '.join(content)}, and stops while its cookie changes. If it "
-            f"may stop: systemctl stop {service} here, then run again; if it is to join others "
+            f"may stop: systemctl stop {service} here, then {then}; if it is to join others "
             f"and all of that may go: rabbit_ha:hosts:{__grains__['id']}:discard_local_data: true"
         )
 

@@ -36,13 +36,13 @@ def planned(name):
     Tell what a highstate of all hosts would change; changes nothing.
 
     With nothing to be done the result is True without changes, and steps with
-    ``onchanges`` on this one are skipped. In test mode the result is None. What the
-    cookie's step would do is told in test mode only: else it comes next.
+    ``onchanges`` on this one are skipped. In test mode the result is None, and what the
+    cookie's step would do is told too; else it comes next where all brokers are new.
 
     name
         Says what for; shown in the output only.
     """
-    options = {"are_ready": True, "with_cookie": __opts__["test"]}
+    options = {"are_ready": True, "in_detail": __opts__["test"]}
     found = __salt__["saltutil.runner"]("rabbit_ha.plan", **options)
     if not isinstance(found, dict):
         return _result(name, found, "")

@@ -453,9 +453,7 @@ def test_plugins_are_enabled_beside_others_by_their_own_tool(
     assert command[2:] == ["set", *(["--offline"] if offline else []), *listed]
 
 
-def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(
-    rabbitmqctl, run, plugins_file
-):
+def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(rabbitmqctl, run, plugins_file):
     run.side_effect = [{**DONE, "retcode": 65, "stderr": "plugins were not found: a"}, DONE]
     with pytest.raises(CommandExecutionError, match="enabling plugins failed.*not found: a"):
         rabbitmqctl.enable_plugins(["a", "rabbitmq_web_mqtt"], plugins_file)

@@ -713,11 +713,18 @@ def test_where_a_broker_would_change_a_plan_carries_the_cookie_in_test_mode(worl
         assert {host for host, states in told.items() if COOKIE_STATE in states} == {*BROKERS[1:]}
 
 
-def test_a_plan_need_not_carry_the_cookie(world, keys):
-    world.answers("state.apply", lambda _: state_return(None, {"x": "y"}))
-    found = world.runner.plan(are_ready=True, with_cookie=False)["data"]["changes"]
-    assert {*found} == {*BROKERS, *BALANCERS}
-    assert world.calls("rabbit_cookie.seal") == []
+@pytest.mark.parametrize("joining", [BROKERS[1:], BROKERS[2:]])
+def test_a_hurried_plan_asks_for_the_cookie_where_a_broker_is_a_member_already(
+    world, keys, joining
+):
+    world.answers("rabbit_cookie.seal", {})
+    joins = state_return(None, {"cluster": "joined"})
+    [state] = joins.values()
+    state["__id__"] = "RabbitMQ is a member of the cluster"
+    world.answers("state.apply", lambda host: joins if host in joining else state_return(True))
+    found = world.runner.plan(are_ready=True, in_detail=False)["data"]["changes"]
+    assert {*found} == {*joining}
+    assert bool(world.calls("rabbit_cookie.seal")) is (joining != BROKERS[1:])
 
 
 def test_a_plan_of_a_wrong_pillar_asks_no_host(world):
@@ -757,8 +764,9 @@ def clustered(members):
     }
 
 
-def test_after_a_seed_was_installed_anew_another_member_gives_the_cookie(world, keys):
-    old = dict.fromkeys(BROKERS[1:], BROKERS)
+@pytest.mark.parametrize("known", [BROKERS, BROKERS[1:]])
+def test_a_seed_that_is_new_gets_the_cookie_of_the_cluster_that_others_form(world, keys, known):
+    old = dict.fromkeys(BROKERS[1:], known)
     world.answers("rabbit_report.broker", clustered(old))
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
@@ -773,8 +781,7 @@ def test_after_a_seed_was_installed_anew_another_member_gives_the_cookie(world, 
     [
         {},
         dict.fromkeys(BROKERS, BROKERS),
-        # The others form a cluster that has never known the seed.
-        dict.fromkeys(BROKERS[1:], BROKERS[1:]),
+        {BROKERS[2]: BROKERS[1:], **dict.fromkeys(BROKERS[:2], BROKERS[:2])},
     ],
 )
 def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
@@ -914,7 +921,8 @@ def test_a_cluster_where_all_is_well_has_no_problem(world):
         ),
         (
             {"rabbitmq_node2": {"members": [*NODES, "rabbit@rabbitmq-node9"]}},
-            "rabbitmq-node2: sees the members .*rabbitmq-node9",
+            "rabbitmq-node2: sees the members .*rabbitmq-node9.* Next: put rabbitmq-node9 below "
+            "rabbit_ha:hosts, or where it is gone for good into rabbit_ha:rabbitmq:absent_members",
         ),
         (
             {"rabbitmq_node1": {"running": NODES[:2]}},

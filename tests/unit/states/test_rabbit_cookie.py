@@ -214,14 +214,19 @@ def test_a_running_member_is_not_cut_off_from_its_cluster(broker, other, test):
     assert host.writes == []
 
 
+# A whole run would start a stopped broker before it carries the seed's cookie.
+THEN = {"pillar": "run again", "seed": "salt-run rabbit_ha.sync_cookie"}
+
+
+@pytest.mark.parametrize("source", THEN)
 @pytest.mark.parametrize("test", [False, True])
-def test_a_node_that_holds_something_is_not_stopped(broker, test):
+def test_a_node_that_holds_something_is_not_stopped(broker, test, source):
     host = broker(test=test)
     host.content = ["queue orders in / (12 messages)"]
-    ret = host.synced()
+    ret = host.synced(source, "SEEDS" if source == "seed" else None)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert "holds queue orders in / (12 messages), and stops while" in ret["comment"]
-    assert "systemctl stop rabbitmq-server here, then run again" in ret["comment"]
+    assert f"systemctl stop rabbitmq-server here, then {THEN[source]};" in ret["comment"]
     assert host.writes == []
 
 

@@ -105,7 +105,7 @@ def test_a_plan_with_changes_names_them(states, test, result):
     module, runner = states(plan({"a": {"X is installed": {"x": "y"}}}), test)
     ret = module.planned("plan")
     # What the cookie's step would do costs time, and comes next in a real run.
-    runner.assert_called_once_with("rabbit_ha.plan", are_ready=True, with_cookie=test)
+    runner.assert_called_once_with("rabbit_ha.plan", are_ready=True, in_detail=test)
     assert ret["result"] is result
     assert ret["changes"] == {"a": {"X is installed": {"x": "y"}}}
 
