@@ -83,7 +83,7 @@ FAILED = {
     **dict.fromkeys(
         BALANCERS,
         {
-            "HAProxy has its configuration": "[/etc/haproxy/conf/broken.cfg:3]",
+            "HAProxy has its configuration": "[/etc/haproxy/conf/broken.cfg:",
             "haproxy.cfg does not render": "division",
             "keepalived.conf does not render": "division",
         },
