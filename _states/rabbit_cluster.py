@@ -124,7 +124,7 @@ def joined(
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _replace_member_without_replicas(ret, wanted)
-            _return_replicas(ret)
+            _return_replicas(ret, wanted)
             if wanted["may_discard"]:
                 _use_up_the_permission(ret)
             elif renews:
@@ -332,11 +332,13 @@ def _replace_ghost(found, wanted, changes):
 
 
 def _rejoin(contact, wanted):
-    """Have the contact forget this node and join it again; its quorum queues are noted before."""
+    """Have the contact forget this node and join it again; its replicas are noted before."""
     me = __salt__["rabbit_topology.node_name"]()
     # Noted before they are gone: a run that is killed here has to know them when it is run again.
     noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
     here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
+    # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
+    here += _as_streams(__salt__["rabbitmqctl.streams_on"](me, contact))
     queues = noted + [queue for queue in here if queue not in noted]
     if queues:
         __salt__["rabbit_notes.write"]("replicas_to_return", queues)
@@ -401,10 +403,15 @@ def _predict_the_rest(ret, wanted, renews):
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         ret["comment"] += f"; would have left the cluster and joined {contact} anew"
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return") or lost
+        me = __salt__["rabbit_topology.node_name"]()
+        lost = [*lost, *_as_streams(__salt__["rabbitmqctl.streams_on"](me, contact))]
+    queues, streams = _by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or lost)
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
         ret["comment"] += "; quorum queues would have got their replicas here back"
+    if streams:
+        ret["changes"]["streams"] = _names(streams)
+        ret["comment"] += "; streams would have got their replicas here back"
     if wanted["may_discard"]:
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
@@ -507,11 +514,41 @@ def _replace_member_without_replicas(ret, wanted):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
-def _return_replicas(ret):
-    """Give the quorum queues back the replicas that this node held before it lost its data."""
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
-    if not queues:
+def _as_streams(queues):
+    """Mark queues as streams, as a note has them; those that it does not mark are quorum queues."""
+    return [{**queue, "type": "stream"} for queue in queues]
+
+
+def _by_type(noted):
+    """Split what was noted into quorum queues and streams."""
+    streams = [queue for queue in noted if queue.get("type") == "stream"]
+    return [queue for queue in noted if queue not in streams], streams
+
+
+def _return_replicas(ret, wanted):
+    """Give the queues back the replicas that this node held before it lost its data."""
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    if not noted:
         return
+    queues, streams = _by_type(noted)
+    _return_replicas_of_quorum_queues(queues)
+    silent = _return_replicas_of_streams(streams, wanted)
+    __salt__["rabbit_notes.delete"]("replicas_to_return")
+    if silent:
+        ret.setdefault("warnings", []).append(
+            f"of {', '.join(silent)} the replica here does not run yet; RabbitMQ starts it by "
+            "itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online"
+        )
+    running = [name for name in _names(streams) if name not in silent]
+    ret["changes"] |= {
+        kind: names
+        for kind, names in (("quorum_queues", _names(queues)), ("streams", running))
+        if names
+    }
+
+
+def _return_replicas_of_quorum_queues(queues):
+    """Give quorum queues a replica here, or raise."""
     me = __salt__["rabbit_topology.node_name"]()
     for vhost in sorted({queue["vhost"] for queue in queues}):
         names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
@@ -522,11 +559,51 @@ def _return_replicas(ret):
         ]
         if failed:
             raise CommandExecutionError(_no_replicas(me, failed))
-    without = _await_replicas(me, queues)
+    without = _await_replicas(me, queues) if queues else []
     if without:
         raise CommandExecutionError(_no_replicas(me, _names(without)))
-    __salt__["rabbit_notes.delete"]("replicas_to_return")
-    ret["changes"]["quorum_queues"] = _names(queues)
+
+
+def _return_replicas_of_streams(streams, wanted):
+    """
+    Give streams a replica here where they do not count on one still, or raise.
+
+    Those that do, as before RabbitMQ 4, get it back by themselves.
+
+    Returns the names of those whose replica does not run yet.
+    """
+    said = ""
+    # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
+    for wait in (1, 2, 4, 8, 16, None) if streams else ():
+        without, silent = _streams_without_replica(streams, wanted)
+        if without:
+            me = __salt__["rabbit_topology.node_name"]()
+            said = __salt__["rabbitmqctl.add_replicas"](me, without)
+            without, silent = _streams_without_replica(streams, wanted)
+        if wait is None and without:
+            raise CommandExecutionError(
+                "the node is a member, but streams got no replica back: "
+                f"{', '.join(_names(without))}{f' ({said})' if said else ''}. Next: see that their "
+                "other members run (rabbitmqctl list_queues --vhost VHOST name type members "
+                "online) and have caught up, then run again"
+            )
+        if wait is None or not (without or silent):
+            return _names(silent)
+        time.sleep(wait)
+    return []
+
+
+def _streams_without_replica(streams, wanted):
+    """List the streams, of those, that count on no replica here, and those where it is silent."""
+    me = __salt__["rabbit_topology.node_name"]()
+    # A member that was just taken back does not know of all queues yet.
+    at = next(iter(_other_members_that_run(wanted)), None)
+    there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
+    # One that was deleted meanwhile needs none.
+    known = [(one["vhost"], one["name"]) for one in streams]
+    found = [there[key] for key in known if key in there]
+    without = [one for one in found if me not in one["members"]]
+    return without, [one for one in found if me in one["members"] and me not in one["online"]]
 
 
 def _await_replicas(me, queues):

@@ -481,6 +481,100 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     assert host.writes == [*REJOINS, ("grow", ME, "v", ["a b"])]
 
 
+def ghost_with_stream(version="4.0.5", **kwargs):
+    """A ghost that had a replica of a stream beside those of quorum queues."""
+    rabbits = of_version(ghost(), version)
+    rabbits.has_stream("events", CONTACTS, [SEED, THIRD], **kwargs)
+    return rabbits
+
+
+def test_a_stream_gets_the_replica_back_that_forgetting_takes_out(broker):
+    rabbits = ghost_with_stream(vhost="v")
+    # One that had none here gets none.
+    rabbits.has_stream("elsewhere", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["streams"] == ["events in v"]
+    assert host.writes[-1] == ("add_replicas", ME, ["events"])
+    assert [sorted(stream["members"]) for stream in rabbits.streams] == [CONTACTS, [SEED, THIRD]]
+    assert host.joined()["changes"] == {}
+
+
+def test_a_stream_that_lists_the_node_still_gets_its_replica_back_by_itself(broker):
+    rabbits = ghost_with_stream(VERSION)
+    host = broker(rabbits)
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        rabbits.streams[0]["online"].append(ME)
+
+    host.states.time = SimpleNamespace(sleep=sleep)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+    assert slept == [1]
+    assert "add_replicas" not in [write[0] for write in host.writes]
+
+
+def test_a_stream_whose_replica_does_not_run_yet_is_told_and_no_failure(broker):
+    host = broker(ghost_with_stream(VERSION))
+    slept = []
+    host.states.time = SimpleNamespace(sleep=slept.append)
+    ret = host.joined()
+    assert (ret["result"], "streams" in ret["changes"]) == (True, False)
+    [warning] = ret["warnings"]
+    assert "of events in / the replica here does not run yet" in warning
+    assert "rabbitmqctl list_queues --vhost VHOST" in warning
+    assert slept == [1, 2, 4, 8, 16]
+
+
+def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
+    host = broker(ghost_with_stream())
+    slept = []
+    host.states.time = SimpleNamespace(sleep=slept.append)
+    add = host.rabbitmqctl.add_replicas
+    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda node, streams: "out_of_sync_replica"
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "streams got no replica back: events in / (out_of_sync_replica)" in ret["comment"]
+    assert "then run again" in ret["comment"]
+    assert slept == [1, 2, 4, 8, 16]
+    host.states.__salt__["rabbitmqctl.add_replicas"] = add
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+
+
+def test_a_replica_is_added_again_while_the_old_one_is_still_taken_out(broker):
+    host = broker(ghost_with_stream())
+    host.rabbitmqctl.lost.add("add_replicas")
+    host.states.time = SimpleNamespace(sleep=lambda seconds: host.rabbitmqctl.lost.clear())
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+
+
+def test_a_stream_that_was_deleted_meanwhile_needs_no_replica(broker):
+    rabbits = ghost_with_stream()
+    host = broker(rabbits)
+
+    def deleted(node, streams):
+        rabbits.streams.clear()
+        return "not_found"
+
+    host.states.__salt__["rabbitmqctl.add_replicas"] = deleted
+    assert host.joined()["result"] is True
+
+
+def test_a_note_of_an_older_version_names_quorum_queues(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    note = [{"vhost": "/", "name": "orders"}]
+    host.states.__salt__["rabbit_notes.write"]("replicas_to_return", note)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (True, {"quorum_queues": ["orders in /"]})
+
+
 def test_a_node_that_its_contact_does_not_see_is_shrunk_by_forgetting_it(broker):
     rabbits = ghost()
     host = broker(rabbits)
@@ -546,6 +640,8 @@ def test_in_test_mode_it_would_join_anew_and_get_its_replicas_back(broker):
     }
     assert f"would have left the cluster and joined {SEED} anew" in ret["comment"]
     assert host.writes == []
+    host.rabbits.has_stream("events", CONTACTS, [SEED, THIRD])
+    assert host.joined()["changes"]["streams"] == ["events in /"]
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -602,9 +698,9 @@ def test_in_test_mode_a_ghost_would_be_forgotten(broker):
     assert (host.writes, host.backups) == ([], [])
 
 
-@pytest.mark.parametrize("step", ["forget_cluster_node", "join_cluster", "grow"])
+@pytest.mark.parametrize("step", ["forget_cluster_node", "join_cluster", "grow", "add_replicas"])
 def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker, step):
-    rabbits = ghost()
+    rabbits = ghost_with_stream()
     host = broker(rabbits)
     host.rabbitmqctl.fails[step] = CommandExecutionError("killed")
     assert host.joined()["result"] is False
@@ -613,6 +709,7 @@ def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker
     ret = host.joined()
     assert ret["result"] is True
     assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+    assert ret["changes"]["streams"] == ["events in /"]
     assert host.joined()["changes"] == {}
 
 
@@ -883,8 +980,7 @@ def test_a_replica_of_which_nothing_can_be_read_is_left_alone(broker):
 )
 def test_a_forgotten_broker_s_stream_is_no_loss_where_others_serve_it(broker, name, online, result):
     rabbits = forgotten()
-    stream = {"vhost": "/", "name": name, "members": list(CONTACTS), "online": online}
-    rabbits.streams.append(stream)
+    rabbits.has_stream(name, CONTACTS, online)
     host = broker(rabbits)
     host.remembers(*CONTACTS)
     (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
