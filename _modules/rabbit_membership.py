@@ -13,6 +13,7 @@ See https://www.rabbitmq.com/docs/clustering.
 """
 
 import base64
+import contextlib
 import glob
 import http.client
 import json
@@ -41,6 +42,8 @@ PARTITIONED = "partitioned"
 DOES_NOT_FIT = "older or newer than the cluster allows"
 # Global parameters that a node has by itself.
 BUILT_IN = ("cluster_name", "cluster_tags", "internal_cluster_id")
+# In place of a name.
+UNREADABLE = "a vhost that cannot be read"
 # Bytes that one message's properties take in a classic queue's index, at most in the usual case.
 INDEX_ENTRY = 600
 # The queue in what Ra keeps of a replica.
@@ -560,11 +563,17 @@ def _classic_queues_only_here(contact):
     """List the classic queues among those of :func:`queues_on_disk`."""
     vhosts = {}
     for path in _on_disk("msg_stores", "vhosts", "*", "queues", "*", ".queue_name"):
-        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
-            named = dict(line.split(": ", 1) for line in handle.read().splitlines() if ": " in line)
-        files = glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*"))
-        held = sum(os.path.getsize(file) for file in files)
-        vhosts.setdefault(named.get("VHOST"), {})[named.get("QUEUE")] = held
+        text = _read(path)
+        if text is None:
+            continue
+        lines = text.decode(errors="replace").splitlines()
+        named = dict(line.split(": ", 1) for line in lines if ": " in line)
+        held = 0
+        for file in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*")):
+            with contextlib.suppress(FileNotFoundError):
+                held += os.path.getsize(file)
+        queue = named.get("QUEUE", os.path.basename(os.path.dirname(path)))
+        vhosts.setdefault(named.get("VHOST", UNREADABLE), {})[queue] = held
     if not vhosts:
         return []
     definitions = __salt__["rabbitmqctl.export_definitions"](contact)
@@ -593,7 +602,7 @@ def _quorum_queues_only_here(contact):
     here = quorum_queues_on_disk()
     served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if here else ()
     return [
-        f"queue {queue['name']} in {queue['vhost'] or 'a vhost that cannot be read'}"
+        f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
         for queue in here
         if (queue["vhost"], queue["name"]) not in served
     ]
@@ -635,14 +644,25 @@ def quorum_queues_on_disk():
     """
     found = []
     for path in sorted(_on_disk("quorum", "*", "*", "config")):
-        with salt.utils.files.fopen(path, "rb") as handle:
-            resource = _RESOURCE.search(handle.read())
+        text = _read(path)
+        if text is None:
+            continue
+        resource = _RESOURCE.search(text)
         if resource:
             vhost, name = (_erlang_binary(part) for part in resource.groups())
         else:
             vhost, name = None, os.path.basename(os.path.dirname(path))
         found.append({"vhost": vhost, "name": name})
     return found
+
+
+def _read(path):
+    """Read a file, as bytes; None where a node that runs has just deleted it with its queue."""
+    try:
+        with salt.utils.files.fopen(path, "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return None
 
 
 def _erlang_binary(text):

@@ -958,6 +958,41 @@ def test_a_forgotten_broker_s_replica_of_a_queue_that_others_serve_is_no_loss(
     assert host.joined()["result"] is result
 
 
+def test_files_that_a_running_node_deletes_meanwhile_hold_nothing(broker):
+    host = broker(forgotten(vm=True))
+    # What is listed and then not there, as a link to nowhere is.
+    host.keeps_queue("orders", "")
+    [folder] = host.node_dir.glob("msg_stores/vhosts/*/queues/*")
+    (folder / "journal.jif").unlink()
+    (folder / "journal.jif").symlink_to("gone")
+    for gone in (folder.parent / "GONE" / ".queue_name", host.node_dir / "quorum/a/2F_GONE/config"):
+        gone.parent.mkdir(parents=True)
+        gone.symlink_to("gone")
+    orders = {"name": "orders", "vhost": "/", "messages": 0, "message_bytes": 0}
+    host.rabbits[SEED].queues.append(orders)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"VHOST: /\nQUEUE: Auftr\xe4ge\n", "queue Auftr\ufffdge in /"),
+        (b"", "queue ORDERS in a vhost that cannot be read"),
+    ],
+)
+def test_a_classic_queue_s_name_that_cannot_be_read_is_told_as_far_as_it_can(broker, text, told):
+    host = broker(forgotten())
+    host.remembers(*CONTACTS)
+    host.keeps_queue("orders")
+    host.keeps_queue("other")
+    [named] = host.node_dir.glob("msg_stores/vhosts/*/queues/ORDERS/.queue_name")
+    named.write_bytes(text)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert told in ret["comment"]
+
+
 def test_a_replica_of_which_nothing_can_be_read_is_left_alone(broker):
     host = broker(forgotten())
     host.remembers(*CONTACTS)
