@@ -610,11 +610,53 @@ def _quorum_queues_only_here(contact):
 
 def _streams_only_here(contact):
     """List the streams among those of :func:`queues_on_disk`, by their folders' names."""
-    here = sorted(os.path.basename(path) for path in _on_disk("stream", "*") if os.path.isdir(path))
+    here = _stream_folders()
     served = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if here else ()
-    # RabbitMQ names them so, and puts a timestamp at the end.
-    folders = {re.sub(r"[^\w=-]", "_", "_".join(stream), flags=re.ASCII) for stream in served}
-    return [f"stream {name}" for name in here if re.sub(r"_\d+$", "", name) not in folders]
+    folders = {_stream_folder(*stream) for stream in served}
+    return [f"stream {name}" for name in here if _without_timestamp(name) not in folders]
+
+
+def _stream_folders():
+    """List the names of the folders that streams have on the local node's disk."""
+    return sorted(os.path.basename(path) for path in _on_disk("stream", "*") if os.path.isdir(path))
+
+
+def _stream_folder(vhost, name):
+    """Tell how RabbitMQ names a stream's folder, but for the timestamp that it puts at the end."""
+    return re.sub(r"[^\w=-]", "_", f"{vhost}_{name}", flags=re.ASCII)
+
+
+def _without_timestamp(folder):
+    """Cut what makes the folder of a stream that is declared anew another one."""
+    return re.sub(r"_\d+$", "", folder)
+
+
+def streams_on_disk(contact):
+    """
+    List the streams of the cluster of which the local node's disk has a replica, running or not.
+
+    Told by the folder's name: of streams whose names differ only in what RabbitMQ replaces in it
+    (``a.b`` and ``a b``), all are listed.
+
+    contact
+        Erlang node name of the member that knows the cluster's streams.
+
+    Returns a list of mappings with ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when the contact does not tell.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.streams_on_disk rabbit@rabbitmq-node1
+    """
+    here = {_without_timestamp(folder) for folder in _stream_folders()}
+    return [
+        {"vhost": stream["vhost"], "name": stream["name"]}
+        for stream in (__salt__["rabbitmqctl.streams"](contact) if here else ())
+        if _stream_folder(stream["vhost"], stream["name"]) in here
+    ]
 
 
 def _served_elsewhere(queues):

@@ -334,14 +334,11 @@ def _replace_ghost(found, wanted, changes):
 def _rejoin(contact, wanted):
     """Have the contact forget this node and join it again; its replicas are noted before."""
     me = __salt__["rabbit_topology.node_name"]()
-    # Noted before they are gone: a run that is killed here has to know them when it is run again.
-    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
-    here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
     # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
-    here += _as_streams(__salt__["rabbitmqctl.streams_on"](me, contact))
-    queues = noted + [queue for queue in here if queue not in noted]
-    if queues:
-        __salt__["rabbit_notes.write"]("replicas_to_return", queues)
+    _note_replicas(
+        __salt__["rabbitmqctl.quorum_queues_on"](me, contact),
+        __salt__["rabbitmqctl.streams_on"](me, contact),
+    )
     # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
     not_shrunk = _shrink(me, contact)
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
@@ -352,6 +349,18 @@ def _rejoin(contact, wanted):
         if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
             raise not_shrunk
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
+
+
+def _note_replicas(queues, streams):
+    """
+    Note which quorum queues and streams are to have a replica here.
+
+    Before they are gone: a run that is killed then has to know them when it is run again.
+    """
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    new = [queue for queue in [*queues, *_as_streams(streams)] if queue not in noted]
+    if new:
+        __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
 
 
 def _forget(name, at=None):
@@ -387,10 +396,22 @@ def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
     if __salt__["rabbitmqctl.is_running"]():
         changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
+    _note_replicas_on_disk(found["contact"])
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
     _start_service(found, wanted, changes)
+
+
+def _note_replicas_on_disk(contact):
+    """Note the replicas on this disk of what the cluster still has: it does not count them."""
+    here = __salt__["rabbit_membership.quorum_queues_on_disk"]()
+    known = __salt__["rabbitmqctl.quorum_queues"](contact) if here else []
+    names = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in known]
+    _note_replicas(
+        [queue for queue in here if queue in names],
+        __salt__["rabbit_membership.streams_on_disk"](contact),
+    )
 
 
 def _predict_the_rest(ret, wanted, renews):

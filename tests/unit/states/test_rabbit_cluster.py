@@ -858,6 +858,48 @@ def test_a_forgotten_broker_keeps_its_data_aside_and_joins_anew(broker, runs):
     assert aside.parent.name == "mnesia.aside"
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_forgotten_broker_gets_the_replicas_back_that_its_disk_had(broker, runs):
+    rabbits = forgotten(runs)
+    others = [SEED, THIRD]
+    rabbits.has_quorum_queue("orders", others, others)
+    rabbits.has_quorum_queue("elsewhere", others, others)
+    rabbits.has_stream("a b", others, others)
+    rabbits.has_stream("a c", others, others)
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert ret["changes"]["streams"] == ["a b in /"]
+    assert [ME in queue["online"] for queue in rabbits.quorum] == [True, False]
+    assert [ME in stream["online"] for stream in rabbits.streams] == [True, False]
+    assert host.joined()["changes"] == {}
+
+
+def test_replicas_on_the_disk_are_noted_before_it_is_set_aside(broker):
+    rabbits = forgotten()
+    rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("killed")
+    assert host.joined()["result"] is False
+    del host.rabbitmqctl.fails["join_cluster"]
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
+
+
+def test_a_queue_that_the_cluster_has_no_more_gets_no_replica(broker):
+    host = broker(forgotten())
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is True, ret["comment"]
+    assert "quorum_queues" not in ret["changes"]
+
+
 def on_another_disk(monkeypatch, *endings):
     """Have folders whose paths end so be on another file system than all others."""
     stat = os.stat
