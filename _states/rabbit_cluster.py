@@ -268,17 +268,49 @@ def _start_app(found, wanted, changes):
     except CommandExecutionError as err:
         # One that waits in vain for members which do not list it knows them by now.
         known = __salt__["rabbitmqctl.known_members"]()
-        if found["verdict"] == "app stopped, member" or found["contact"] not in known:
-            raise CommandExecutionError(
-                f"{found['verdict']}: {err}. It may only be slow (rabbit_ha:rabbitmq:join_timeout "
-                f"is {wanted['timeout']} s). Next: journalctl -u {wanted['service']}, then "
-                "run again"
-            ) from err
+        is_member = found["verdict"] == "app stopped, member"
+        if is_member or found["contact"] not in known:
+            way_out = is_member and _waits_for_members_away(wanted["service"], known)
+            way_out = way_out or (
+                f"It may only be slow (rabbit_ha:rabbitmq:join_timeout is {wanted['timeout']} s). "
+                f"Next: journalctl -u {wanted['service']}, then run again"
+            )
+            raise CommandExecutionError(f"{found['verdict']}: {err}. {way_out}") from err
         forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])
         if forgotten["content"] and not wanted["may_discard"]:
             raise CommandExecutionError(_refusal(forgotten, wanted)) from None
         _set_aside(forgotten, wanted, changes)
     changes["app"] = "started"
+
+
+def _waits_for_members_away(service, known):
+    """
+    Say what to do where a node waits for other members and none of them can be there.
+
+    known
+        Set of the members as the node counts them where no file names them.
+
+    Returns None where one of them runs, or the node has no others.
+    """
+    on_disk = __salt__["rabbit_membership.members_on_disk"]()
+    others = sorted(node for node in on_disk or known if not _is_me(node))
+    states = {__salt__["rabbitmqctl.node_state"](node)["state"] for node in others}
+    if not others or not states <= {"node not running", "unreachable"}:
+        return None
+    said = (
+        f"It waits for {', '.join(others)}, of which none runs or can be reached. Next: start "
+        f"{service} on {_hosts(others)}, then run again"
+    )
+    if not on_disk:
+        return f"{said}; from RabbitMQ 4.3 on it needs a majority of the members"
+    host = __grains__["id"]
+    forget = f"salt {host} state.single rabbit_cluster.member_absent offline=true name="
+    return (
+        f"{said}. If they are gone for good, and none runs where this node does not see it: "
+        f"salt {host} service.stop {service}, then {', '.join(forget + node for node in others)}, "
+        f"then salt {host} service.start {service}, before any other starts; what only they have "
+        "is lost (docs/runbook.md, All brokers were off)"
+    )
 
 
 @contextlib.contextmanager

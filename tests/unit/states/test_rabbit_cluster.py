@@ -1160,6 +1160,49 @@ def test_an_app_that_is_slow_to_start_is_not_taken_for_forgotten(broker, known):
     assert rabbits[ME].queues
 
 
+def last_of_a_pair(broker, remembered=(SEED, ME), **away):
+    """The seed's host, whose app waits in vain for the other member."""
+    rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
+    rabbits[SEED].app = False
+    for name, value in away.items():
+        setattr(rabbits[ME], name, value)
+    host = broker(rabbits, me=SEED)
+    if remembered:
+        host.remembers(*remembered)
+    host.rabbitmqctl.fails["start_app"] = CommandExecutionError("start_app: timed out")
+    host.states.__salt__["rabbitmqctl.known_members"] = lambda: {SEED, ME}
+    return host
+
+
+@pytest.mark.parametrize("away", [{"vm": False}, {"reachable": False}])
+def test_the_last_broker_says_whom_it_waits_for_and_how_to_go_on_without(broker, away):
+    ret = last_of_a_pair(broker, **away).joined()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert f"start_app: timed out. It waits for {ME}, of which none runs" in ret["comment"]
+    assert "Next: start rabbitmq-server on rabbitmq-node2, then run again" in ret["comment"]
+    assert f"rabbit_cluster.member_absent offline=true name={ME}" in ret["comment"]
+    assert "salt rabbitmq-node1 service.stop rabbitmq-server, then" in ret["comment"]
+    assert "what only they have is lost" in ret["comment"]
+
+
+def test_where_no_file_names_the_members_no_one_can_be_forgotten_offline(broker):
+    ret = last_of_a_pair(broker, remembered=(), vm=False).joined()
+    assert f"It waits for {ME}, of which none runs" in ret["comment"]
+    assert "it needs a majority of the members" in ret["comment"]
+    assert "member_absent" not in ret["comment"]
+
+
+@pytest.mark.parametrize("away", [{"app": False}, {"cookie": "OTHER"}])
+def test_one_whose_others_may_be_there_may_only_be_slow(broker, away):
+    host = last_of_a_pair(broker, **away)
+    verdict = {"verdict": "app stopped, member", "contact": None, "members": [SEED], "detail": ""}
+    host.states.__salt__["rabbit_membership.await_verdict"] = lambda *args, **kwargs: {
+        **verdict,
+        "content": [],
+    }
+    assert "It may only be slow" in host.joined()["comment"]
+
+
 def emptied(who, **away):
     """A cluster of which one broker lost its data and stands alone; others may be away."""
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
