@@ -32,6 +32,7 @@ STANDALONE_WITH_CONTENT = "standalone, with content"
 APP_STOPPED_MEMBER = "app stopped, member"
 APP_STOPPED_NOT_A_MEMBER = "app stopped, not a member"
 NODE_NOT_RUNNING = "node not running"
+HANGS = "running, but not answering"
 COOKIE_MISMATCH = "cookie mismatch"
 SEED_UNREACHABLE = "seed unreachable"
 FORGOTTEN = "forgotten by the cluster"
@@ -81,7 +82,10 @@ def verdict(contacts):
     if local["state"] == "cookie mismatch":
         detail = f"{me} runs with another Erlang cookie than the one in its file"
         return _verdict(COOKIE_MISMATCH, contact=me, members=members_on_disk(), detail=detail)
-    if local["state"] in ("node not running", "unreachable"):
+    if local["state"] == "unreachable":
+        detail = f"{me} runs and did not answer in time: {local['said']}"
+        return _verdict(HANGS, members=members_on_disk(), detail=detail)
+    if local["state"] == "node not running":
         return _judge_stopped_node(me, contacts, local)
     if local["status"] is None:
         return _judge_stopped_app(me, contacts)
@@ -106,7 +110,7 @@ def _judge_stopped_node(me, contacts, local):
         contact, there, _ = _other_side(me, contacts, remembered)
         if contact in remembered and me not in there["members"]:
             return forgotten_by(contact, there["members"])
-    return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
+    return _verdict(NODE_NOT_RUNNING, detail=f"{me} does not run: {local['said']}")
 
 
 def _judge_stopped_app(me, contacts):
@@ -864,12 +868,13 @@ def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     contacts
         As for :func:`verdict`.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached. Members do not answer each
-        other for up to a minute after one of them lost its power.
+        Seconds to wait for a contact that cannot be reached, or for a node that runs and does
+        not answer. Members do not answer for up to a minute after one of them lost its power.
     interval : 3
         Seconds between two tries.
     timeout_alone : None
-        Seconds to wait where this node has no other members; as ``timeout`` without it.
+        Seconds to wait for a contact where this node has no other members; as ``timeout``
+        without it.
 
     Returns what :func:`verdict` returns last.
 
@@ -882,9 +887,11 @@ def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     started = time.monotonic()
     while True:
         found = verdict(contacts)
-        alone = len(found["members"]) < 2 and timeout_alone is not None
+        hangs = found["verdict"] == HANGS
+        alone = len(found["members"]) < 2 and timeout_alone is not None and not hangs
         waited = time.monotonic() - started
-        if found["verdict"] != SEED_UNREACHABLE or waited >= (timeout_alone if alone else timeout):
+        waits = hangs or found["verdict"] == SEED_UNREACHABLE
+        if not waits or waited >= (timeout_alone if alone else timeout):
             return found
         time.sleep(interval)
         __salt__["rabbitmqctl.forget_cached_reads"]()

@@ -31,6 +31,10 @@ _WAY_OUT = {
     "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
     "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
     "node not running": "Next: journalctl -u {service}",
+    "running, but not answering": (
+        "Next: rabbitmq-diagnostics ping here, then run again; if it goes on, "
+        "systemctl restart {service} here"
+    ),
     "older or newer than the cluster allows": (
         "Install on this host the RabbitMQ that the others run, or upgrade them first"
     ),
@@ -74,7 +78,8 @@ def joined(
     service
         Name of RabbitMQ's service.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached, or for the node to boot.
+        Seconds to wait for a contact that cannot be reached, or for the node to boot or to
+        answer.
     cookie_is_carried : False
         True where the orchestration carries the seed's cookie and has not done so
         in this run: then a node that stands alone is left alone, which is no failure.
@@ -115,6 +120,8 @@ def joined(
                 return _predicted(ret, name, comment)
             ret["comment"] = comment
             return ret
+        if __opts__["test"] and found["verdict"] == "running, but not answering":
+            return _predicted(ret, name, f"would have been judged again: {_refusal(found, wanted)}")
         if __opts__["test"] and _waits_for_others(found):
             return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)

@@ -775,6 +775,32 @@ def test_in_test_mode_a_member_whose_others_hang_would_be_judged_again(broker):
     assert broker(rabbits).joined()["result"] is False
 
 
+HANGS = f"running, but not answering: {ME} runs and did not answer in time"
+
+
+@pytest.mark.parametrize("others", [CONTACTS, [SEED, THIRD]])
+def test_a_node_that_hangs_is_neither_started_nor_set_aside(broker, others):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].members = rabbits[THIRD].members = set(others)
+    rabbits[ME].reachable = False
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"], host.writes) == (False, {}, [])
+    assert HANGS in ret["comment"]
+    assert "Next: rabbitmq-diagnostics ping here, then run again" in ret["comment"]
+    assert "systemctl restart rabbitmq-server here" in ret["comment"]
+
+
+def test_in_test_mode_a_node_that_hangs_would_be_judged_again(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].reachable = False
+    ret = broker(rabbits, test=True).joined()
+    assert ret["result"] is None
+    assert f"would have been judged again: {HANGS}" in ret["comment"]
+    assert "Next: rabbitmq-diagnostics ping here" in ret["comment"]
+
+
 def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
     rabbits = ghost()
     host = broker(rabbits)
