@@ -659,11 +659,20 @@ def _streams_without_replica(streams, wanted):
     # A member that was just taken back does not know of all queues yet.
     at = next(iter(_other_members_that_run(wanted)), None)
     there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
-    # One that was deleted meanwhile needs none.
-    known = [(one["vhost"], one["name"]) for one in streams]
-    found = [there[key] for key in known if key in there]
-    without = [one for one in found if me not in one["members"]]
-    return without, [one for one in found if me in one["members"] and me not in one["online"]]
+    # One that was deleted meanwhile needs none; one without a leader is not listed.
+    defined = {
+        (queue["vhost"], queue["name"])
+        for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
+    }
+    without, silent = [], []
+    for stream in streams:
+        key = (stream["vhost"], stream["name"])
+        found = there.get(key, {"members": [], "online": []})
+        if me not in found["members"] and key in there.keys() | defined:
+            without.append(stream)
+        elif me in found["members"] and me not in found["online"]:
+            silent.append(stream)
+    return without, silent
 
 
 def _await_replicas(me, queues):

@@ -565,6 +565,19 @@ def test_a_stream_that_was_deleted_meanwhile_needs_no_replica(broker):
     assert host.joined()["result"] is True
 
 
+def test_a_stream_that_is_not_listed_and_not_deleted_keeps_its_note(broker):
+    rabbits = ghost_with_stream()
+    host = broker(rabbits)
+    host.states.time = SimpleNamespace(sleep=lambda seconds: None)
+    rabbits[SEED].definitions["queues"] = [{"name": "events", "vhost": "/", "type": "stream"}]
+    host.states.__salt__["rabbitmqctl.streams"] = lambda at=None: []
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "streams got no replica back: events in /" in ret["comment"]
+    host.states.__salt__["rabbitmqctl.streams"] = host.rabbitmqctl.streams
+    assert host.joined()["changes"]["streams"] == ["events in /"]
+
+
 def test_a_note_of_an_older_version_names_quorum_queues(broker):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
