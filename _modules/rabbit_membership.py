@@ -635,17 +635,18 @@ def _without_timestamp(folder):
     return re.sub(r"_\d+$", "", folder)
 
 
-def streams_on_disk(contact):
+def replicas_on_disk(contact):
     """
-    List the streams of the cluster of which the local node's disk has a replica, running or not.
+    List what others serve and the local node's disk has a replica of, whether it runs or not.
 
-    Told by the folder's name: of streams whose names differ only in what RabbitMQ replaces in it
-    (``a.b`` and ``a b``), all are listed.
+    A stream is told by its folder's name: of those whose names differ only in what RabbitMQ
+    replaces in it (``a.b`` and ``a b``), all are listed.
 
     contact
-        Erlang node name of the member that knows the cluster's streams.
+        Erlang node name of the member that knows the cluster's queues.
 
-    Returns a list of mappings with ``vhost`` and ``name``.
+    Returns a mapping with ``quorum_queues`` and ``streams``, each a list of mappings with
+    ``vhost`` and ``name``.
 
     Raises CommandExecutionError when the contact does not tell.
 
@@ -653,14 +654,19 @@ def streams_on_disk(contact):
 
     .. code-block:: bash
 
-        salt-call rabbit_membership.streams_on_disk rabbit@rabbitmq-node1
+        salt-call rabbit_membership.replicas_on_disk rabbit@rabbitmq-node1
     """
-    here = {_without_timestamp(folder) for folder in _stream_folders()}
-    return [
-        {"vhost": stream["vhost"], "name": stream["name"]}
-        for stream in (__salt__["rabbitmqctl.streams"](contact) if here else ())
-        if _stream_folder(stream["vhost"], stream["name"]) in here
-    ]
+    queues, folders = quorum_queues_on_disk(), set(map(_without_timestamp, _stream_folders()))
+    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if queues else ()
+    streams = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if folders else ()
+    return {
+        "quorum_queues": [q for q in queues if (q["vhost"], q["name"]) in served],
+        "streams": [
+            {"vhost": vhost, "name": name}
+            for vhost, name in sorted(streams)
+            if _stream_folder(vhost, name) in folders
+        ],
+    }
 
 
 def _served_elsewhere(queues):

@@ -435,22 +435,13 @@ def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
     if __salt__["rabbitmqctl.is_running"]():
         changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
-    _note_replicas_on_disk(found["contact"])
+    # The cluster does not count them any more, so no one else knows of them.
+    here = __salt__["rabbit_membership.replicas_on_disk"](found["contact"])
+    _note_replicas(here["quorum_queues"], here["streams"])
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
     _start_service(found, wanted, changes)
-
-
-def _note_replicas_on_disk(contact):
-    """Note the replicas on this disk of what the cluster still has: it does not count them."""
-    here = __salt__["rabbit_membership.quorum_queues_on_disk"]()
-    known = __salt__["rabbitmqctl.quorum_queues"](contact) if here else []
-    names = [{"vhost": queue["vhost"], "name": queue["name"]} for queue in known]
-    _note_replicas(
-        [queue for queue in here if queue in names],
-        __salt__["rabbit_membership.streams_on_disk"](contact),
-    )
 
 
 def _predict_the_rest(ret, wanted, renews):

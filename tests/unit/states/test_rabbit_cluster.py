@@ -930,13 +930,20 @@ def test_replicas_on_the_disk_are_noted_before_it_is_set_aside(broker):
     assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
 
 
-def test_a_queue_that_the_cluster_has_no_more_gets_no_replica(broker):
-    host = broker(forgotten())
+@pytest.mark.parametrize(("members", "online"), [(None, None), ([ME], []), (CONTACTS, [SEED])])
+def test_what_others_do_not_serve_gets_no_replica_once_it_was_let_go(broker, members, online):
+    rabbits = forgotten()
+    if members:
+        rabbits.has_quorum_queue("orders", members, online)
+        rabbits.has_stream("events", members, online)
+    host = broker(rabbits)
     host.remembers(*CONTACTS)
     host.keeps_replica("orders")
+    (host.node_dir / "stream" / "__events_1795784621342").mkdir(parents=True)
     ret = host.joined(discard_local_data=True)
     assert ret["result"] is True, ret["comment"]
-    assert "quorum_queues" not in ret["changes"]
+    assert ret["changes"]["discarded"] == ["queue orders in /", "stream __events_1795784621342"]
+    assert not {"quorum_queues", "streams"} & ret["changes"].keys()
 
 
 def on_another_disk(monkeypatch, *endings):
