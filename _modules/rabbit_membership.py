@@ -13,6 +13,7 @@ See https://www.rabbitmq.com/docs/clustering.
 """
 
 import base64
+import contextlib
 import glob
 import http.client
 import json
@@ -31,6 +32,7 @@ STANDALONE_WITH_CONTENT = "standalone, with content"
 APP_STOPPED_MEMBER = "app stopped, member"
 APP_STOPPED_NOT_A_MEMBER = "app stopped, not a member"
 NODE_NOT_RUNNING = "node not running"
+HANGS = "running, but not answering"
 COOKIE_MISMATCH = "cookie mismatch"
 SEED_UNREACHABLE = "seed unreachable"
 FORGOTTEN = "forgotten by the cluster"
@@ -41,6 +43,8 @@ PARTITIONED = "partitioned"
 DOES_NOT_FIT = "older or newer than the cluster allows"
 # Global parameters that a node has by itself.
 BUILT_IN = ("cluster_name", "cluster_tags", "internal_cluster_id")
+# In place of a name.
+UNREADABLE = "a vhost that cannot be read"
 # Bytes that one message's properties take in a classic queue's index, at most in the usual case.
 INDEX_ENTRY = 600
 # The queue in what Ra keeps of a replica.
@@ -78,7 +82,10 @@ def verdict(contacts):
     if local["state"] == "cookie mismatch":
         detail = f"{me} runs with another Erlang cookie than the one in its file"
         return _verdict(COOKIE_MISMATCH, contact=me, members=members_on_disk(), detail=detail)
-    if local["state"] in ("node not running", "unreachable"):
+    if local["state"] == "unreachable":
+        detail = f"{me} runs and did not answer in time: {local['said']}"
+        return _verdict(HANGS, members=members_on_disk(), detail=detail)
+    if local["state"] == "node not running":
         return _judge_stopped_node(me, contacts, local)
     if local["status"] is None:
         return _judge_stopped_app(me, contacts)
@@ -103,7 +110,7 @@ def _judge_stopped_node(me, contacts, local):
         contact, there, _ = _other_side(me, contacts, remembered)
         if contact in remembered and me not in there["members"]:
             return forgotten_by(contact, there["members"])
-    return _verdict(NODE_NOT_RUNNING, detail=f"{me} is {local['state']}: {local['said']}")
+    return _verdict(NODE_NOT_RUNNING, detail=f"{me} does not run: {local['said']}")
 
 
 def _judge_stopped_app(me, contacts):
@@ -560,11 +567,17 @@ def _classic_queues_only_here(contact):
     """List the classic queues among those of :func:`queues_on_disk`."""
     vhosts = {}
     for path in _on_disk("msg_stores", "vhosts", "*", "queues", "*", ".queue_name"):
-        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
-            named = dict(line.split(": ", 1) for line in handle.read().splitlines() if ": " in line)
-        files = glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*"))
-        held = sum(os.path.getsize(file) for file in files)
-        vhosts.setdefault(named.get("VHOST"), {})[named.get("QUEUE")] = held
+        text = _read(path)
+        if text is None:
+            continue
+        lines = text.decode(errors="replace").splitlines()
+        named = dict(line.split(": ", 1) for line in lines if ": " in line)
+        held = 0
+        for file in glob.glob(os.path.join(glob.escape(os.path.dirname(path)), "*")):
+            with contextlib.suppress(FileNotFoundError):
+                held += os.path.getsize(file)
+        queue = named.get("QUEUE", os.path.basename(os.path.dirname(path)))
+        vhosts.setdefault(named.get("VHOST", UNREADABLE), {})[queue] = held
     if not vhosts:
         return []
     definitions = __salt__["rabbitmqctl.export_definitions"](contact)
@@ -593,7 +606,7 @@ def _quorum_queues_only_here(contact):
     here = quorum_queues_on_disk()
     served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if here else ()
     return [
-        f"queue {queue['name']} in {queue['vhost'] or 'a vhost that cannot be read'}"
+        f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
         for queue in here
         if (queue["vhost"], queue["name"]) not in served
     ]
@@ -601,11 +614,59 @@ def _quorum_queues_only_here(contact):
 
 def _streams_only_here(contact):
     """List the streams among those of :func:`queues_on_disk`, by their folders' names."""
-    here = sorted(os.path.basename(path) for path in _on_disk("stream", "*") if os.path.isdir(path))
+    here = _stream_folders()
     served = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if here else ()
-    # RabbitMQ names them so, and puts a timestamp at the end.
-    folders = {re.sub(r"[^\w=-]", "_", "_".join(stream), flags=re.ASCII) for stream in served}
-    return [f"stream {name}" for name in here if re.sub(r"_\d+$", "", name) not in folders]
+    folders = {_stream_folder(*stream) for stream in served}
+    return [f"stream {name}" for name in here if _without_timestamp(name) not in folders]
+
+
+def _stream_folders():
+    """List the names of the folders that streams have on the local node's disk."""
+    return sorted(os.path.basename(path) for path in _on_disk("stream", "*") if os.path.isdir(path))
+
+
+def _stream_folder(vhost, name):
+    """Tell how RabbitMQ names a stream's folder, but for the timestamp that it puts at the end."""
+    return re.sub(r"[^\w=-]", "_", f"{vhost}_{name}", flags=re.ASCII)
+
+
+def _without_timestamp(folder):
+    """Cut what makes the folder of a stream that is declared anew another one."""
+    return re.sub(r"_\d+$", "", folder)
+
+
+def replicas_on_disk(contact):
+    """
+    List what others serve and the local node's disk has a replica of, whether it runs or not.
+
+    A stream is told by its folder's name: of those whose names differ only in what RabbitMQ
+    replaces in it (``a.b`` and ``a b``), all are listed.
+
+    contact
+        Erlang node name of the member that knows the cluster's queues.
+
+    Returns a mapping with ``quorum_queues`` and ``streams``, each a list of mappings with
+    ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when the contact does not tell.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.replicas_on_disk rabbit@rabbitmq-node1
+    """
+    queues, folders = quorum_queues_on_disk(), set(map(_without_timestamp, _stream_folders()))
+    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if queues else ()
+    streams = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if folders else ()
+    return {
+        "quorum_queues": [q for q in queues if (q["vhost"], q["name"]) in served],
+        "streams": [
+            {"vhost": vhost, "name": name}
+            for vhost, name in sorted(streams)
+            if _stream_folder(vhost, name) in folders
+        ],
+    }
 
 
 def _served_elsewhere(queues):
@@ -635,14 +696,25 @@ def quorum_queues_on_disk():
     """
     found = []
     for path in sorted(_on_disk("quorum", "*", "*", "config")):
-        with salt.utils.files.fopen(path, "rb") as handle:
-            resource = _RESOURCE.search(handle.read())
+        text = _read(path)
+        if text is None:
+            continue
+        resource = _RESOURCE.search(text)
         if resource:
             vhost, name = (_erlang_binary(part) for part in resource.groups())
         else:
             vhost, name = None, os.path.basename(os.path.dirname(path))
         found.append({"vhost": vhost, "name": name})
     return found
+
+
+def _read(path):
+    """Read a file, as bytes; None where a node that runs has just deleted it with its queue."""
+    try:
+        with salt.utils.files.fopen(path, "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return None
 
 
 def _erlang_binary(text):
@@ -802,12 +874,13 @@ def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     contacts
         As for :func:`verdict`.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached. Members do not answer each
-        other for up to a minute after one of them lost its power.
+        Seconds to wait for a contact that cannot be reached, or for a node that runs and does
+        not answer. Members do not answer for up to a minute after one of them lost its power.
     interval : 3
         Seconds between two tries.
     timeout_alone : None
-        Seconds to wait where this node has no other members; as ``timeout`` without it.
+        Seconds to wait for a contact where this node has no other members; as ``timeout``
+        without it.
 
     Returns what :func:`verdict` returns last.
 
@@ -820,9 +893,11 @@ def await_verdict(contacts, timeout=60, interval=3, timeout_alone=None):
     started = time.monotonic()
     while True:
         found = verdict(contacts)
-        alone = len(found["members"]) < 2 and timeout_alone is not None
+        hangs = found["verdict"] == HANGS
+        alone = len(found["members"]) < 2 and timeout_alone is not None and not hangs
         waited = time.monotonic() - started
-        if found["verdict"] != SEED_UNREACHABLE or waited >= (timeout_alone if alone else timeout):
+        waits = hangs or found["verdict"] == SEED_UNREACHABLE
+        if not waits or waited >= (timeout_alone if alone else timeout):
             return found
         time.sleep(interval)
         __salt__["rabbitmqctl.forget_cached_reads"]()

@@ -37,7 +37,10 @@ def fetch(name):
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as err:
-        raise CommandExecutionError(f"{__grains__['id']}: reading {_path(name)}: {err}") from err
+        raise CommandExecutionError(
+            f"{__grains__['id']}: reading {_path(name)}: {err}. Next: look at that file, then "
+            f"salt {__grains__['id']} rabbit_notes.delete {name}"
+        ) from err
 
 
 def write(name, value):
@@ -63,6 +66,9 @@ def write(name, value):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             with salt.utils.atomicfile.atomic_open(path, "w") as handle:
                 json.dump(value, handle)
+                # Or a power failure leaves an empty file under this name, which is no note.
+                handle.flush()
+                os.fsync(handle.fileno())
     except OSError as err:
         raise CommandExecutionError(f"{__grains__['id']}: writing {path}: {err}") from err
 

@@ -41,6 +41,8 @@ _NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
 _WITH_VALUES = ("parameters", "global_parameters")
 # A pattern of all names could be longer than an argument may be.
 _NAMES_IN_A_PATTERN = 200
+# In an expression each byte of a name takes four.
+_NAMES_IN_AN_EXPRESSION = 50
 
 
 def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
@@ -452,9 +454,14 @@ def quorum_queues_on(node, at=None):
 
         salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
     """
+    return _on(node, quorum_queues(at))
+
+
+def _on(node, queues):
+    """Name those queues that have a replica on a node; see :func:`quorum_queues_on`."""
     return [
         {"vhost": queue["vhost"], "name": queue["name"]}
-        for queue in quorum_queues(at)
+        for queue in queues
         if node in queue["members"]
     ]
 
@@ -480,6 +487,30 @@ def quorum_queues(at=None):
         salt-call rabbitmqctl.quorum_queues
     """
     return _replicated("quorum", at)
+
+
+def streams_on(node, at=None):
+    """
+    List the streams that have a replica on a node, which need not run.
+
+    node
+        Erlang node name of the member that has the replicas.
+    at : the local node
+        Erlang node name to ask.
+
+    Returns what :func:`quorum_queues_on` returns.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/streams#replication.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.streams_on rabbit@rabbitmq-node2
+    """
+    return _on(node, streams(at))
 
 
 def streams(at=None):
@@ -584,6 +615,49 @@ def grow(node, vhost, queues):
         found += _json(text, "grow")
     _written()
     return found
+
+
+def add_replicas(node, streams):
+    """
+    Give streams a replica on a node; those that have one there stay as they are.
+
+    What ``rabbitmq-streams add_replica`` does, which Debian's packages before RabbitMQ 4.3 do
+    not have on the path.
+
+    node
+        Erlang node name of a running member.
+    streams
+        List of mappings with ``vhost`` and ``name``.
+
+    Returns what RabbitMQ said of those that it refused, a string; empty where it refused none.
+    One that it took may get its replica later, or not: see :func:`streams`.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/streams#member-addition.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.add_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
+    """
+    said = []
+    for first in range(0, len(streams), _NAMES_IN_AN_EXPRESSION):
+        some = streams[first : first + _NAMES_IN_AN_EXPRESSION]
+        named = ",".join(f"{{{_binary(one['vhost'])},{_binary(one['name'])}}}" for one in some)
+        add = f"rabbit_stream_queue:add_replica(V, N, '{node}')"
+        expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{add}], E =/= ok]."
+        answer = _checked(["eval", expression], f"adding replicas of streams on {node}").split()
+        # A warning may come before it.
+        said += answer if answer[-1:] != ["[]"] else []
+    _written()
+    return " ".join(said)[:600]
+
+
+def _binary(text):
+    """Write a text as an Erlang binary of its bytes, which needs no quoting."""
+    return f"<<{','.join(map(str, text.encode()))}>>"
 
 
 def _matching(names):
@@ -1000,9 +1074,8 @@ def set_default_queue_type(vhost, queue_type):
     answer = _run([command, vhost, "--default-queue-type", queue_type])
     if f"'{command}' not found" in answer["stderr"] + answer["stdout"]:
         # RabbitMQ 3.10 has the setting, and no command for it once the vhost is there.
-        name = ",".join(map(str, vhost.encode()))
         change = f'fun(M) -> M#{{default_queue_type => <<"{queue_type}">>}} end'
-        update = f"rabbit_vhost:update_metadata(<<{name}>>, {change})"
+        update = f"rabbit_vhost:update_metadata({_binary(vhost)}, {change})"
         _checked(["eval", f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end)."], step)
     elif answer["retcode"] != 0:
         raise CommandExecutionError(

@@ -31,6 +31,10 @@ _WAY_OUT = {
     "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
     "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
     "node not running": "Next: journalctl -u {service}",
+    "running, but not answering": (
+        "Next: rabbitmq-diagnostics ping here, then run again; if it goes on, "
+        "systemctl restart {service} here"
+    ),
     "older or newer than the cluster allows": (
         "Install on this host the RabbitMQ that the others run, or upgrade them first"
     ),
@@ -74,7 +78,8 @@ def joined(
     service
         Name of RabbitMQ's service.
     timeout : 60
-        Seconds to wait for a contact that cannot be reached, or for the node to boot.
+        Seconds to wait for a contact that cannot be reached, or for the node to boot or to
+        answer.
     cookie_is_carried : False
         True where the orchestration carries the seed's cookie and has not done so
         in this run: then a node that stands alone is left alone, which is no failure.
@@ -115,6 +120,8 @@ def joined(
                 return _predicted(ret, name, comment)
             ret["comment"] = comment
             return ret
+        if __opts__["test"] and found["verdict"] == "running, but not answering":
+            return _predicted(ret, name, f"would have been judged again: {_refusal(found, wanted)}")
         if __opts__["test"] and _waits_for_others(found):
             return _predicted(ret, name, f"would have been judged again: {found['detail']}")
         _settle(ret, name, found, wanted)
@@ -124,7 +131,7 @@ def joined(
         elif ret["result"]:
             __salt__["rabbit_notes.delete"]("returns_to")
             _replace_member_without_replicas(ret, wanted)
-            _return_replicas(ret)
+            _return_replicas(ret, wanted)
             if wanted["may_discard"]:
                 _use_up_the_permission(ret)
             elif renews:
@@ -268,17 +275,49 @@ def _start_app(found, wanted, changes):
     except CommandExecutionError as err:
         # One that waits in vain for members which do not list it knows them by now.
         known = __salt__["rabbitmqctl.known_members"]()
-        if found["verdict"] == "app stopped, member" or found["contact"] not in known:
-            raise CommandExecutionError(
-                f"{found['verdict']}: {err}. It may only be slow (rabbit_ha:rabbitmq:join_timeout "
-                f"is {wanted['timeout']} s). Next: journalctl -u {wanted['service']}, then "
-                "run again"
-            ) from err
+        is_member = found["verdict"] == "app stopped, member"
+        if is_member or found["contact"] not in known:
+            way_out = is_member and _waits_for_members_away(wanted["service"], known)
+            way_out = way_out or (
+                f"It may only be slow (rabbit_ha:rabbitmq:join_timeout is {wanted['timeout']} s). "
+                f"Next: journalctl -u {wanted['service']}, then run again"
+            )
+            raise CommandExecutionError(f"{found['verdict']}: {err}. {way_out}") from err
         forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])
         if forgotten["content"] and not wanted["may_discard"]:
             raise CommandExecutionError(_refusal(forgotten, wanted)) from None
         _set_aside(forgotten, wanted, changes)
     changes["app"] = "started"
+
+
+def _waits_for_members_away(service, known):
+    """
+    Say what to do where a node waits for other members and none of them can be there.
+
+    known
+        Set of the members as the node counts them where no file names them.
+
+    Returns None where one of them runs, or the node has no others.
+    """
+    on_disk = __salt__["rabbit_membership.members_on_disk"]()
+    others = sorted(node for node in on_disk or known if not _is_me(node))
+    states = {__salt__["rabbitmqctl.node_state"](node)["state"] for node in others}
+    if not others or not states <= {"node not running", "unreachable"}:
+        return None
+    said = (
+        f"It waits for {', '.join(others)}, of which none runs or can be reached. Next: start "
+        f"{service} on {_hosts(others)}, then run again"
+    )
+    if not on_disk:
+        return f"{said}; from RabbitMQ 4.3 on it needs a majority of the members"
+    host = __grains__["id"]
+    forget = f"salt {host} state.single rabbit_cluster.member_absent offline=true name="
+    return (
+        f"{said}. If they are gone for good, and none runs where this node does not see it: "
+        f"salt {host} service.stop {service}, then {', '.join(forget + node for node in others)}, "
+        f"then salt {host} service.start {service}, before any other starts; what only they have "
+        "is lost (docs/runbook.md, All brokers were off)"
+    )
 
 
 @contextlib.contextmanager
@@ -332,14 +371,13 @@ def _replace_ghost(found, wanted, changes):
 
 
 def _rejoin(contact, wanted):
-    """Have the contact forget this node and join it again; its quorum queues are noted before."""
+    """Have the contact forget this node and join it again; its replicas are noted before."""
     me = __salt__["rabbit_topology.node_name"]()
-    # Noted before they are gone: a run that is killed here has to know them when it is run again.
-    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
-    here = __salt__["rabbitmqctl.quorum_queues_on"](me, contact)
-    queues = noted + [queue for queue in here if queue not in noted]
-    if queues:
-        __salt__["rabbit_notes.write"]("replicas_to_return", queues)
+    # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
+    _note_replicas(
+        __salt__["rabbitmqctl.quorum_queues_on"](me, contact),
+        __salt__["rabbitmqctl.streams_on"](me, contact),
+    )
     # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
     not_shrunk = _shrink(me, contact)
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
@@ -350,6 +388,18 @@ def _rejoin(contact, wanted):
         if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
             raise not_shrunk
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
+
+
+def _note_replicas(queues, streams):
+    """
+    Note which quorum queues and streams are to have a replica here.
+
+    Before they are gone: a run that is killed then has to know them when it is run again.
+    """
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    new = [queue for queue in [*queues, *_as_streams(streams)] if queue not in noted]
+    if new:
+        __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
 
 
 def _forget(name, at=None):
@@ -385,6 +435,9 @@ def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
     if __salt__["rabbitmqctl.is_running"]():
         changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
+    # The cluster does not count them any more, so no one else knows of them.
+    here = __salt__["rabbit_membership.replicas_on_disk"](found["contact"])
+    _note_replicas(here["quorum_queues"], here["streams"])
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
@@ -401,10 +454,15 @@ def _predict_the_rest(ret, wanted, renews):
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         ret["comment"] += f"; would have left the cluster and joined {contact} anew"
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return") or lost
+        me = __salt__["rabbit_topology.node_name"]()
+        lost = [*lost, *_as_streams(__salt__["rabbitmqctl.streams_on"](me, contact))]
+    queues, streams = _by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or lost)
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
         ret["comment"] += "; quorum queues would have got their replicas here back"
+    if streams:
+        ret["changes"]["streams"] = _names(streams)
+        ret["comment"] += "; streams would have got their replicas here back"
     if wanted["may_discard"]:
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
@@ -507,11 +565,41 @@ def _replace_member_without_replicas(ret, wanted):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
-def _return_replicas(ret):
-    """Give the quorum queues back the replicas that this node held before it lost its data."""
-    queues = __salt__["rabbit_notes.fetch"]("replicas_to_return")
-    if not queues:
+def _as_streams(queues):
+    """Mark queues as streams, as a note has them; those that it does not mark are quorum queues."""
+    return [{**queue, "type": "stream"} for queue in queues]
+
+
+def _by_type(noted):
+    """Split what was noted into quorum queues and streams."""
+    streams = [queue for queue in noted if queue.get("type") == "stream"]
+    return [queue for queue in noted if queue not in streams], streams
+
+
+def _return_replicas(ret, wanted):
+    """Give the queues back the replicas that this node held before it lost its data."""
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return")
+    if not noted:
         return
+    queues, streams = _by_type(noted)
+    _return_replicas_of_quorum_queues(queues)
+    silent = _return_replicas_of_streams(streams, wanted)
+    __salt__["rabbit_notes.delete"]("replicas_to_return")
+    if silent:
+        ret.setdefault("warnings", []).append(
+            f"of {', '.join(silent)} the replica here does not run yet; RabbitMQ starts it by "
+            "itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online"
+        )
+    running = [name for name in _names(streams) if name not in silent]
+    ret["changes"] |= {
+        kind: names
+        for kind, names in (("quorum_queues", _names(queues)), ("streams", running))
+        if names
+    }
+
+
+def _return_replicas_of_quorum_queues(queues):
+    """Give quorum queues a replica here, or raise."""
     me = __salt__["rabbit_topology.node_name"]()
     for vhost in sorted({queue["vhost"] for queue in queues}):
         names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
@@ -522,11 +610,60 @@ def _return_replicas(ret):
         ]
         if failed:
             raise CommandExecutionError(_no_replicas(me, failed))
-    without = _await_replicas(me, queues)
+    without = _await_replicas(me, queues) if queues else []
     if without:
         raise CommandExecutionError(_no_replicas(me, _names(without)))
-    __salt__["rabbit_notes.delete"]("replicas_to_return")
-    ret["changes"]["quorum_queues"] = _names(queues)
+
+
+def _return_replicas_of_streams(streams, wanted):
+    """
+    Give streams a replica here where they do not count on one still, or raise.
+
+    Those that do, as before RabbitMQ 4, get it back by themselves.
+
+    Returns the names of those whose replica does not run yet.
+    """
+    said = ""
+    # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
+    for wait in (1, 2, 4, 8, 16, None) if streams else ():
+        without, silent = _streams_without_replica(streams, wanted)
+        if without:
+            me = __salt__["rabbit_topology.node_name"]()
+            said = __salt__["rabbitmqctl.add_replicas"](me, without)
+            without, silent = _streams_without_replica(streams, wanted)
+        if wait is None and without:
+            raise CommandExecutionError(
+                "the node is a member, but streams got no replica back: "
+                f"{', '.join(_names(without))}{f' ({said})' if said else ''}. Next: see that their "
+                "other members run (rabbitmqctl list_queues --vhost VHOST name type members "
+                "online) and have caught up, then run again"
+            )
+        if wait is None or not (without or silent):
+            return _names(silent)
+        time.sleep(wait)
+    return []
+
+
+def _streams_without_replica(streams, wanted):
+    """List the streams, of those, that count on no replica here, and those where it is silent."""
+    me = __salt__["rabbit_topology.node_name"]()
+    # A member that was just taken back does not know of all queues yet.
+    at = next(iter(_other_members_that_run(wanted)), None)
+    there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
+    # One that was deleted meanwhile needs none; one without a leader is not listed.
+    defined = {
+        (queue["vhost"], queue["name"])
+        for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
+    }
+    without, silent = [], []
+    for stream in streams:
+        key = (stream["vhost"], stream["name"])
+        found = there.get(key, {"members": [], "online": []})
+        if me not in found["members"] and key in there.keys() | defined:
+            without.append(stream)
+        elif me in found["members"] and me not in found["online"]:
+            silent.append(stream)
+    return without, silent
 
 
 def _await_replicas(me, queues):

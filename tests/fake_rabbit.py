@@ -61,7 +61,7 @@ class Node:
 
 
 class Rabbits:
-    """All brokers, by Erlang node name, and the ``quorum`` queues of their cluster."""
+    """All brokers, by Erlang node name, and the ``quorum`` queues and ``streams`` they have."""
 
     def __init__(self, *names, clustered=()):
         self.quorum, self.streams = [], []
@@ -76,6 +76,11 @@ class Rabbits:
         """Let there be a quorum queue: its replicas are on some nodes and run on some."""
         queue = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
         self.quorum.append(queue)
+
+    def has_stream(self, name, members, online, vhost="/"):
+        """Let there be a stream, as :meth:`has_quorum_queue` does."""
+        stream = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
+        self.streams.append(stream)
 
     def running(self, name):
         """Name the members of a node's cluster that run and know each other."""
@@ -198,6 +203,9 @@ class Rabbitmqctl(Breakable):
             for name in self._rabbits[at or self._me].members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
             self._lose_replicas(node)
+            # From RabbitMQ 4 on.
+            if int(self._rabbits[at or self._me].version.split(".")[0]) >= 4:
+                _take_out(node, self._rabbits.streams)
 
     def quorum_queues(self, at=None):
         return copy.deepcopy(self._rabbits.quorum)
@@ -206,11 +214,10 @@ class Rabbitmqctl(Breakable):
         return copy.deepcopy(self._rabbits.streams)
 
     def quorum_queues_on(self, node, at=None):
-        return [
-            {"vhost": queue["vhost"], "name": queue["name"]}
-            for queue in self._rabbits.quorum
-            if node in queue["members"]
-        ]
+        return _on(node, self._rabbits.quorum)
+
+    def streams_on(self, node, at=None):
+        return _on(node, self._rabbits.streams)
 
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):
@@ -220,9 +227,7 @@ class Rabbitmqctl(Breakable):
         return [{**queue, "size": 2, "result": "ok"} for queue in here]
 
     def _lose_replicas(self, node):
-        for queue in self._rabbits.quorum:
-            for where in ("members", "online"):
-                queue[where] = [member for member in queue[where] if member != node]
+        _take_out(node, self._rabbits.quorum)
 
     def grow(self, node, vhost, queues):
         # RabbitMQ 3.10 says so of those that got none, too.
@@ -233,6 +238,15 @@ class Rabbitmqctl(Breakable):
                     queue["members"].append(node)
                     queue["online"].append(node)
         return said
+
+    def add_replicas(self, node, streams):
+        # RabbitMQ says ok of those that get none, too.
+        if self._takes("add_replicas", node, [stream["name"] for stream in streams]):
+            for stream in self._rabbits.streams:
+                if {"vhost": stream["vhost"], "name": stream["name"]} in _named(streams):
+                    stream["members"].append(node)
+                    stream["online"].append(node)
+        return ""
 
     def set_cluster_name(self, name):
         self._app_runs()
@@ -347,6 +361,20 @@ class Rabbitmqctl(Breakable):
     def enable_plugins(self, names, path="/etc/rabbitmq/enabled_plugins", offline=False):
         if self._takes("enable_plugins", names, offline):
             self._plugins += names
+
+
+def _named(queues):
+    return [{"vhost": queue["vhost"], "name": queue["name"]} for queue in queues]
+
+
+def _on(node, queues):
+    return _named(queue for queue in queues if node in queue["members"])
+
+
+def _take_out(node, queues):
+    for queue in queues:
+        for where in ("members", "online"):
+            queue[where] = [member for member in queue[where] if member != node]
 
 
 class Service(Breakable):

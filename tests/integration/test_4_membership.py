@@ -85,8 +85,21 @@ def quorum_queue(healthy):
         assert len(consume(connection, name, 100)) == 100
 
 
+@pytest.fixture
+def stream(healthy):
+    """A stream with a replica on each broker; yields its name."""
+    name = "test.stream"
+    with healthy.amqp() as connection:
+        arguments = {"x-queue-type": "stream", "x-initial-cluster-size": 3}
+        connection.channel().queue_declare(name, durable=True, arguments=arguments)
+    _has_all_replicas(healthy, name)
+    yield name
+    with healthy.amqp() as connection:
+        connection.channel().queue_delete(name)
+
+
 def _has_all_replicas(lab, queue):
-    """See that a quorum queue has a replica on each broker, and that it runs."""
+    """See that a quorum queue or stream has a replica on each broker, and that it runs."""
 
     def replicas():
         queues = lab.rabbitmqctl(SEED, "list_queues", "name", "online")
@@ -95,14 +108,18 @@ def _has_all_replicas(lab, queue):
     wait_until(lambda: replicas() == NODES, 30, replicas)
 
 
-def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(healthy, quorum_queue):
+def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(
+    healthy, quorum_queue, stream
+):
     healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
     healthy.exec(THIRD, "rm", "-rf", DATA)
     state = _membership(healthy, THIRD)
     assert state["result"] is True, state["comment"]
     assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
+    assert state["changes"]["streams"] == [f"{stream} in /"]
     assert _members(healthy)[0] == _members(healthy, THIRD)[0] == NODES
     _has_all_replicas(healthy, quorum_queue)
+    _has_all_replicas(healthy, stream)
     assert _changed(healthy.applied(THIRD, "clustered")) == {}
 
 

@@ -70,6 +70,7 @@ def _forgotten():
         (_all(members={ME}), ME, "ghost in the cluster"),
         (_all(app=False), ME, "app stopped, member"),
         (_all(vm=False), ME, "node not running"),
+        (_all(reachable=False), ME, "running, but not answering"),
         (_all(cookie="OTHER"), ME, "cookie mismatch"),
         (_forgotten(), ME, "forgotten by the cluster"),
         (_all(members={ME, "rabbit@elsewhere"}), ME, "other cluster"),
@@ -605,6 +606,25 @@ def test_a_member_waits_for_the_others_where_a_node_alone_would_not(judge, clust
     found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
     assert found["verdict"] == "seed unreachable"
     assert sum(slept) == waits
+
+
+@pytest.mark.parametrize("lasts", [30, 90])
+def test_a_node_that_hangs_for_a_minute_is_waited_for_also_where_its_members_are_unknown(
+    judge, lasts
+):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].reachable = False
+    module = judge(rabbits)
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        rabbits[ME].reachable = sum(slept) >= lasts
+
+    module.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=sleep)
+    found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
+    assert found["verdict"] == ("joined" if lasts < 60 else "running, but not answering")
+    assert sum(slept) == min(lasts, 60)
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)

@@ -1,8 +1,10 @@
 """rabbit_notes: small files for root alone, which a later run reads."""
 
+import os
 import stat
 
 import pytest
+import salt.utils.atomicfile
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.support import load
@@ -44,8 +46,29 @@ def test_a_note_of_another_name_is_refused(notes):
         notes.fetch("../../etc/passwd")
 
 
-def test_a_damaged_note_is_an_error_that_names_it(notes, tmp_path):
+def test_a_note_is_on_the_disk_before_it_has_its_name(notes, tmp_path, monkeypatch):
+    path, synced = tmp_path / "kept" / f"{NOTE}.json", []
+
+    def fsync(descriptor):
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr(notes.os, "fsync", fsync)
+    # Whatever Salt's own does as it closes.
+    monkeypatch.setattr(salt.utils.atomicfile._AtomicWFile, "close", _renamed)
+    notes.write(NOTE, [1])
+    assert synced == [(len("[1]"), False)]
+    assert notes.fetch(NOTE) == [1]
+
+
+def _renamed(handle):
+    handle._fh.close()
+    os.rename(handle._tmp_filename, handle._filename)
+
+
+@pytest.mark.parametrize("text", ["[", ""])
+def test_a_damaged_note_is_an_error_that_names_it_and_the_way_out(notes, tmp_path, text):
     notes.write(NOTE, [])
-    (tmp_path / "kept" / f"{NOTE}.json").write_text("[")
-    with pytest.raises(CommandExecutionError, match=f"rabbitmq-node2: reading .*{NOTE}.json"):
+    (tmp_path / "kept" / f"{NOTE}.json").write_text(text)
+    said = f"rabbitmq-node2: reading .*{NOTE}.json: .*Next: look at that file, then salt "
+    with pytest.raises(CommandExecutionError, match=f"{said}rabbitmq-node2 rabbit_notes.delete"):
         notes.fetch(NOTE)

@@ -530,6 +530,7 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
             queues = [
                 {"vhost": "/", "name": "a", "type": "quorum"},
                 {"vhost": "/", "name": "b", "type": "classic"},
+                {"vhost": "/", "name": "s", "type": "stream"},
                 {"vhost": "classics", "name": "c", "type": "classic"},
             ]
             return {**DONE, "stdout": json.dumps({"queues": queues})}
@@ -557,6 +558,8 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
     ]
     asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
     assert asked == ["/"] * 2
+    assert rabbitmqctl.streams_on("rabbit@b", "rabbit@a") == [{"vhost": "/", "name": "s"}]
+    assert rabbitmqctl.streams_on("rabbit@a", "rabbit@a") == []
 
 
 def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):
@@ -574,6 +577,23 @@ def test_many_queues_grow_in_as_many_calls_as_an_argument_s_length_asks_for(rabb
     run.return_value = {**DONE, "stdout": "[]"}
     rabbitmqctl.grow("rabbit@b", "/", [f"queue{number}" for number in range(450)])
     assert len(commands(run)) == 3
+
+
+def test_streams_get_a_replica_by_names_that_are_no_code(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "warning: latin1\n[]\n"}
+    assert rabbitmqctl.add_replicas("rabbit@b", [{"vhost": "/", "name": "ä'"}]) == ""
+    [[*_, command, expression]] = commands(run)
+    assert command == "eval"
+    assert "{V, N} <- [{<<47>>,<<195,164,39>>}]" in expression
+    assert "rabbit_stream_queue:add_replica(V, N, 'rabbit@b')" in expression
+
+
+def test_what_rabbitmq_says_of_a_replica_that_it_refuses_is_returned(rabbitmqctl, run):
+    refused = '[{<<"/">>,<<"events">>,\n  {error,{disallowed,out_of_sync_replica}}}]\n'
+    run.return_value = {**DONE, "stdout": refused}
+    streams = [{"vhost": "/", "name": f"events{number}"} for number in range(80)]
+    one = '[{<<"/">>,<<"events">>, {error,{disallowed,out_of_sync_replica}}}]'
+    assert rabbitmqctl.add_replicas("rabbit@b", streams) == f"{one} {one}"
 
 
 def test_a_node_remembers_its_members_where_rabbitmq_can_tell(rabbitmqctl, run):

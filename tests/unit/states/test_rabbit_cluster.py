@@ -481,6 +481,113 @@ def test_a_broker_that_lost_its_data_replaces_what_the_cluster_lists(broker):
     assert host.writes == [*REJOINS, ("grow", ME, "v", ["a b"])]
 
 
+def ghost_with_stream(version="4.0.5", **kwargs):
+    """A ghost that had a replica of a stream beside those of quorum queues."""
+    rabbits = of_version(ghost(), version)
+    rabbits.has_stream("events", CONTACTS, [SEED, THIRD], **kwargs)
+    return rabbits
+
+
+def test_a_stream_gets_the_replica_back_that_forgetting_takes_out(broker):
+    rabbits = ghost_with_stream(vhost="v")
+    # One that had none here gets none.
+    rabbits.has_stream("elsewhere", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["streams"] == ["events in v"]
+    assert host.writes[-1] == ("add_replicas", ME, ["events"])
+    assert [sorted(stream["members"]) for stream in rabbits.streams] == [CONTACTS, [SEED, THIRD]]
+    assert host.joined()["changes"] == {}
+
+
+def test_a_stream_that_lists_the_node_still_gets_its_replica_back_by_itself(broker):
+    rabbits = ghost_with_stream(VERSION)
+    host = broker(rabbits)
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        rabbits.streams[0]["online"].append(ME)
+
+    host.states.time = SimpleNamespace(sleep=sleep)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+    assert slept == [1]
+    assert "add_replicas" not in [write[0] for write in host.writes]
+
+
+def test_a_stream_whose_replica_does_not_run_yet_is_told_and_no_failure(broker):
+    host = broker(ghost_with_stream(VERSION))
+    slept = []
+    host.states.time = SimpleNamespace(sleep=slept.append)
+    ret = host.joined()
+    assert (ret["result"], "streams" in ret["changes"]) == (True, False)
+    [warning] = ret["warnings"]
+    assert "of events in / the replica here does not run yet" in warning
+    assert "rabbitmqctl list_queues --vhost VHOST" in warning
+    assert slept == [1, 2, 4, 8, 16]
+
+
+def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
+    host = broker(ghost_with_stream())
+    slept = []
+    host.states.time = SimpleNamespace(sleep=slept.append)
+    add = host.rabbitmqctl.add_replicas
+    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda node, streams: "out_of_sync_replica"
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "streams got no replica back: events in / (out_of_sync_replica)" in ret["comment"]
+    assert "then run again" in ret["comment"]
+    assert slept == [1, 2, 4, 8, 16]
+    host.states.__salt__["rabbitmqctl.add_replicas"] = add
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+
+
+def test_a_replica_is_added_again_while_the_old_one_is_still_taken_out(broker):
+    host = broker(ghost_with_stream())
+    host.rabbitmqctl.lost.add("add_replicas")
+    host.states.time = SimpleNamespace(sleep=lambda seconds: host.rabbitmqctl.lost.clear())
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
+
+
+def test_a_stream_that_was_deleted_meanwhile_needs_no_replica(broker):
+    rabbits = ghost_with_stream()
+    host = broker(rabbits)
+
+    def deleted(node, streams):
+        rabbits.streams.clear()
+        return "not_found"
+
+    host.states.__salt__["rabbitmqctl.add_replicas"] = deleted
+    assert host.joined()["result"] is True
+
+
+def test_a_stream_that_is_not_listed_and_not_deleted_keeps_its_note(broker):
+    rabbits = ghost_with_stream()
+    host = broker(rabbits)
+    host.states.time = SimpleNamespace(sleep=lambda seconds: None)
+    rabbits[SEED].definitions["queues"] = [{"name": "events", "vhost": "/", "type": "stream"}]
+    host.states.__salt__["rabbitmqctl.streams"] = lambda at=None: []
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "streams got no replica back: events in /" in ret["comment"]
+    host.states.__salt__["rabbitmqctl.streams"] = host.rabbitmqctl.streams
+    assert host.joined()["changes"]["streams"] == ["events in /"]
+
+
+def test_a_note_of_an_older_version_names_quorum_queues(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    note = [{"vhost": "/", "name": "orders"}]
+    host.states.__salt__["rabbit_notes.write"]("replicas_to_return", note)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (True, {"quorum_queues": ["orders in /"]})
+
+
 def test_a_node_that_its_contact_does_not_see_is_shrunk_by_forgetting_it(broker):
     rabbits = ghost()
     host = broker(rabbits)
@@ -546,6 +653,8 @@ def test_in_test_mode_it_would_join_anew_and_get_its_replicas_back(broker):
     }
     assert f"would have left the cluster and joined {SEED} anew" in ret["comment"]
     assert host.writes == []
+    host.rabbits.has_stream("events", CONTACTS, [SEED, THIRD])
+    assert host.joined()["changes"]["streams"] == ["events in /"]
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -602,9 +711,9 @@ def test_in_test_mode_a_ghost_would_be_forgotten(broker):
     assert (host.writes, host.backups) == ([], [])
 
 
-@pytest.mark.parametrize("step", ["forget_cluster_node", "join_cluster", "grow"])
+@pytest.mark.parametrize("step", ["forget_cluster_node", "join_cluster", "grow", "add_replicas"])
 def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker, step):
-    rabbits = ghost()
+    rabbits = ghost_with_stream()
     host = broker(rabbits)
     host.rabbitmqctl.fails[step] = CommandExecutionError("killed")
     assert host.joined()["result"] is False
@@ -613,6 +722,7 @@ def test_a_replacement_that_was_interrupted_is_finished_with_all_replicas(broker
     ret = host.joined()
     assert ret["result"] is True
     assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+    assert ret["changes"]["streams"] == ["events in /"]
     assert host.joined()["changes"] == {}
 
 
@@ -676,6 +786,32 @@ def test_in_test_mode_a_member_whose_others_hang_would_be_judged_again(broker):
     assert "would have been judged again" in ret["comment"]
     # A run waits, and then fails.
     assert broker(rabbits).joined()["result"] is False
+
+
+HANGS = f"running, but not answering: {ME} runs and did not answer in time"
+
+
+@pytest.mark.parametrize("others", [CONTACTS, [SEED, THIRD]])
+def test_a_node_that_hangs_is_neither_started_nor_set_aside(broker, others):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[SEED].members = rabbits[THIRD].members = set(others)
+    rabbits[ME].reachable = False
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"], host.writes) == (False, {}, [])
+    assert HANGS in ret["comment"]
+    assert "Next: rabbitmq-diagnostics ping here, then run again" in ret["comment"]
+    assert "systemctl restart rabbitmq-server here" in ret["comment"]
+
+
+def test_in_test_mode_a_node_that_hangs_would_be_judged_again(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].reachable = False
+    ret = broker(rabbits, test=True).joined()
+    assert ret["result"] is None
+    assert f"would have been judged again: {HANGS}" in ret["comment"]
+    assert "Next: rabbitmq-diagnostics ping here" in ret["comment"]
 
 
 def test_in_test_mode_replicas_that_a_killed_run_did_not_return_would_be(broker):
@@ -759,6 +895,55 @@ def test_a_forgotten_broker_keeps_its_data_aside_and_joins_anew(broker, runs):
     aside = pathlib.Path(ret["changes"]["set_aside"])
     assert (aside / "cluster_nodes.config").exists()
     assert aside.parent.name == "mnesia.aside"
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_forgotten_broker_gets_the_replicas_back_that_its_disk_had(broker, runs):
+    rabbits = forgotten(runs)
+    others = [SEED, THIRD]
+    rabbits.has_quorum_queue("orders", others, others)
+    rabbits.has_quorum_queue("elsewhere", others, others)
+    rabbits.has_stream("a b", others, others)
+    rabbits.has_stream("a c", others, others)
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert ret["changes"]["streams"] == ["a b in /"]
+    assert [ME in queue["online"] for queue in rabbits.quorum] == [True, False]
+    assert [ME in stream["online"] for stream in rabbits.streams] == [True, False]
+    assert host.joined()["changes"] == {}
+
+
+def test_replicas_on_the_disk_are_noted_before_it_is_set_aside(broker):
+    rabbits = forgotten()
+    rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("killed")
+    assert host.joined()["result"] is False
+    del host.rabbitmqctl.fails["join_cluster"]
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
+
+
+@pytest.mark.parametrize(("members", "online"), [(None, None), ([ME], []), (CONTACTS, [SEED])])
+def test_what_others_do_not_serve_gets_no_replica_once_it_was_let_go(broker, members, online):
+    rabbits = forgotten()
+    if members:
+        rabbits.has_quorum_queue("orders", members, online)
+        rabbits.has_stream("events", members, online)
+    host = broker(rabbits)
+    host.remembers(*CONTACTS)
+    host.keeps_replica("orders")
+    (host.node_dir / "stream" / "__events_1795784621342").mkdir(parents=True)
+    ret = host.joined(discard_local_data=True)
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["discarded"] == ["queue orders in /", "stream __events_1795784621342"]
+    assert not {"quorum_queues", "streams"} & ret["changes"].keys()
 
 
 def on_another_disk(monkeypatch, *endings):
@@ -861,6 +1046,41 @@ def test_a_forgotten_broker_s_replica_of_a_queue_that_others_serve_is_no_loss(
     assert host.joined()["result"] is result
 
 
+def test_files_that_a_running_node_deletes_meanwhile_hold_nothing(broker):
+    host = broker(forgotten(vm=True))
+    # What is listed and then not there, as a link to nowhere is.
+    host.keeps_queue("orders", "")
+    [folder] = host.node_dir.glob("msg_stores/vhosts/*/queues/*")
+    (folder / "journal.jif").unlink()
+    (folder / "journal.jif").symlink_to("gone")
+    for gone in (folder.parent / "GONE" / ".queue_name", host.node_dir / "quorum/a/2F_GONE/config"):
+        gone.parent.mkdir(parents=True)
+        gone.symlink_to("gone")
+    orders = {"name": "orders", "vhost": "/", "messages": 0, "message_bytes": 0}
+    host.rabbits[SEED].queues.append(orders)
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"VHOST: /\nQUEUE: Auftr\xe4ge\n", "queue Auftr\ufffdge in /"),
+        (b"", "queue ORDERS in a vhost that cannot be read"),
+    ],
+)
+def test_a_classic_queue_s_name_that_cannot_be_read_is_told_as_far_as_it_can(broker, text, told):
+    host = broker(forgotten())
+    host.remembers(*CONTACTS)
+    host.keeps_queue("orders")
+    host.keeps_queue("other")
+    [named] = host.node_dir.glob("msg_stores/vhosts/*/queues/ORDERS/.queue_name")
+    named.write_bytes(text)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert told in ret["comment"]
+
+
 def test_a_replica_of_which_nothing_can_be_read_is_left_alone(broker):
     host = broker(forgotten())
     host.remembers(*CONTACTS)
@@ -883,8 +1103,7 @@ def test_a_replica_of_which_nothing_can_be_read_is_left_alone(broker):
 )
 def test_a_forgotten_broker_s_stream_is_no_loss_where_others_serve_it(broker, name, online, result):
     rabbits = forgotten()
-    stream = {"vhost": "/", "name": name, "members": list(CONTACTS), "online": online}
-    rabbits.streams.append(stream)
+    rabbits.has_stream(name, CONTACTS, online)
     host = broker(rabbits)
     host.remembers(*CONTACTS)
     (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
@@ -985,6 +1204,49 @@ def test_an_app_that_is_slow_to_start_is_not_taken_for_forgotten(broker, known):
     assert "timed out. It may only be slow" in ret["comment"]
     assert "set_aside" not in ret["changes"]
     assert rabbits[ME].queues
+
+
+def last_of_a_pair(broker, remembered=(SEED, ME), **away):
+    """The seed's host, whose app waits in vain for the other member."""
+    rabbits = Rabbits(SEED, ME, clustered=[SEED, ME])
+    rabbits[SEED].app = False
+    for name, value in away.items():
+        setattr(rabbits[ME], name, value)
+    host = broker(rabbits, me=SEED)
+    if remembered:
+        host.remembers(*remembered)
+    host.rabbitmqctl.fails["start_app"] = CommandExecutionError("start_app: timed out")
+    host.states.__salt__["rabbitmqctl.known_members"] = lambda: {SEED, ME}
+    return host
+
+
+@pytest.mark.parametrize("away", [{"vm": False}, {"reachable": False}])
+def test_the_last_broker_says_whom_it_waits_for_and_how_to_go_on_without(broker, away):
+    ret = last_of_a_pair(broker, **away).joined()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert f"start_app: timed out. It waits for {ME}, of which none runs" in ret["comment"]
+    assert "Next: start rabbitmq-server on rabbitmq-node2, then run again" in ret["comment"]
+    assert f"rabbit_cluster.member_absent offline=true name={ME}" in ret["comment"]
+    assert "salt rabbitmq-node1 service.stop rabbitmq-server, then" in ret["comment"]
+    assert "what only they have is lost" in ret["comment"]
+
+
+def test_where_no_file_names_the_members_no_one_can_be_forgotten_offline(broker):
+    ret = last_of_a_pair(broker, remembered=(), vm=False).joined()
+    assert f"It waits for {ME}, of which none runs" in ret["comment"]
+    assert "it needs a majority of the members" in ret["comment"]
+    assert "member_absent" not in ret["comment"]
+
+
+@pytest.mark.parametrize("away", [{"app": False}, {"cookie": "OTHER"}])
+def test_one_whose_others_may_be_there_may_only_be_slow(broker, away):
+    host = last_of_a_pair(broker, **away)
+    verdict = {"verdict": "app stopped, member", "contact": None, "members": [SEED], "detail": ""}
+    host.states.__salt__["rabbit_membership.await_verdict"] = lambda *args, **kwargs: {
+        **verdict,
+        "content": [],
+    }
+    assert "It may only be slow" in host.joined()["comment"]
 
 
 def emptied(who, **away):
