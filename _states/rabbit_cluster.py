@@ -482,7 +482,14 @@ def _other_members_that_run(wanted):
     """List the brokers in pillar beside this one that run as members."""
     me = __salt__["rabbit_topology.node_name"]()
     running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
-    return [node for node in wanted["contacts"] if node in running and node != me]
+    others = [node for node in wanted["contacts"] if node != me]
+    # A member that was just taken back may not see the others yet; they see it.
+    return [node for node in others if node in running] or [
+        node
+        for node in others
+        if (status := __salt__["rabbitmqctl.node_state"](node)["status"])
+        and me in __salt__["rabbit_membership.listed_in"](status)
+    ]
 
 
 def _dead_replicas(wanted):

@@ -634,12 +634,20 @@ def test_a_member_that_was_taken_back_without_its_replicas_joins_anew_once(broke
     assert host.joined()["changes"] == {}
 
 
-def test_another_member_is_asked_about_replicas_as_this_one_may_not_know_yet(broker):
+@pytest.mark.parametrize("sees_the_others", [True, False])
+def test_another_member_is_asked_about_replicas_as_this_one_may_not_know_yet(
+    broker, sees_the_others
+):
     host = taken_back_without_replicas(broker)
     ask = host.states.__salt__["rabbitmqctl.quorum_queues"]
     host.states.__salt__["rabbitmqctl.quorum_queues"] = lambda at=None: (
         ask(at) if at or host.rabbitmqctl.writes else []
     )
+    status = host.states.__salt__["rabbitmqctl.cluster_status"]
+    host.states.__salt__["rabbitmqctl.cluster_status"] = lambda node=None: {
+        **status(node),
+        **({} if node or sees_the_others else {"running_nodes": [ME]}),
+    }
     assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
 
 
