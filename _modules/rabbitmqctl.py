@@ -9,6 +9,7 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
 import contextlib
+import html
 import itertools
 import json
 import os
@@ -39,6 +40,8 @@ QUEUE_TYPES = ("classic", "quorum", "stream")
 
 _NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
 _WITH_VALUES = ("parameters", "global_parameters")
+# So much is told of what a failed tool printed.
+_CHARACTERS = 600
 # A pattern of all names could be longer than an argument may be.
 _NAMES_IN_A_PATTERN = 200
 
@@ -92,12 +95,17 @@ def _checked(arguments, step, secret=False, **kwargs):
 
 def _said(answer):
     """Shorten what a failed tool printed to its telling lines."""
+    return _all_said(answer)[:_CHARACTERS]
+
+
+def _all_said(answer):
+    """Join the telling lines of what a failed tool printed."""
     lines = [
         line.strip()
         for line in _found_out(answer).splitlines()
         if line.strip() and "warning" not in line.lower()
     ]
-    return " ".join(lines)[:600]
+    return " ".join(lines)
 
 
 def _found_out(answer):
@@ -709,7 +717,7 @@ def import_definitions(definitions):
         if answer["retcode"] != 0:
             raise CommandExecutionError(
                 f"{__grains__['id']}: writing the definitions failed: import_definitions exited "
-                f"with {answer['retcode']}: {_refused(_said(answer), definitions)}"
+                f"with {answer['retcode']}: {_refused(_all_said(answer), definitions)}"
             )
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
@@ -726,8 +734,10 @@ def _refused(said, definitions):
     Shorten why an import failed by the secrets in it: RabbitMQ repeats what it refuses.
 
     Of a parameter, whose value may be told in parts (of a URI for instance), only which one.
+    The whole text is needed: which one stands at its end.
     """
-    said = said.replace('\\"', '"')
+    # RabbitMQ up to 4.0 writes for HTML.
+    said = html.unescape(said.replace('\\"', '"'))
     for item in definitions.get("parameters", []):
         vhost, component, name = item["vhost"], item["component"], item["name"]
         # RabbitMQ up to 4.0, and later.
@@ -735,8 +745,8 @@ def _refused(said, definitions):
             f"({vhost}/{component}/{name})",
             f'(vhost: "{vhost}" / component: "{component}" / key: "{name}")',
         )
-        if any(place in said for place in places):
-            if f"component {component} not found" in said:
+        if any(html.unescape(place) in said for place in places):
+            if f"component {html.unescape(component)} not found" in said:
                 return (
                     f"component {component} not found, for the parameter {name} in {vhost}: a "
                     "plugin brings it (rabbit_ha:rabbitmq:plugins)"
@@ -745,14 +755,17 @@ def _refused(said, definitions):
                 f"the parameter {component} {name} in {vhost} was refused. What RabbitMQ says of "
                 "it may repeat its value and is not shown"
             )
+    values = [item["value"] for kind in _WITH_VALUES for item in definitions.get(kind, [])]
+    if any(map(__utils__["rabbit_settings.texts"], values)):
+        return (
+            "what RabbitMQ says does not name a parameter, but may repeat the value of one, and is "
+            "not shown. Next: to see it, deploy once without parameters and global_parameters in "
+            "pillar (those that are there stay)"
+        )
     secrets = [user.get("password_hash", "") for user in definitions.get("users", [])]
-    for kind in _WITH_VALUES:
-        for item in definitions.get(kind, []):
-            secrets += __utils__["rabbit_settings.texts"](item["value"])
-    for secret in sorted(secrets, key=len, reverse=True):
-        # Shorter ones are in any other text too.
-        said = said.replace(secret, "…") if len(secret) > 3 else said
-    return said
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        said = said.replace(secret, "…")
+    return said[:_CHARACTERS]
 
 
 def import_file():

@@ -1,6 +1,7 @@
 """rabbitmqctl: what its tools are asked, and what is read out of their recorded answers."""
 
 import getpass
+import html
 import json
 import pathlib
 import stat
@@ -304,7 +305,9 @@ def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing,
     assert seen == []
 
 
-URI = "amqp://name:pass-in-a-uri@192.0.2.1"
+URI = "amqp://name:pass-in-a-uri@192.0.2.1?cacertfile=/ca.pem&verify=verify_peer"
+NOT_SHOWN = "does not name a parameter, but may repeat the value of one, and is not shown"
+LIMITS = {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 1}}
 UPSTREAM = {"vhost": "v", "component": "federation-upstream", "name": "up", "value": {"uri": URI}}
 
 
@@ -326,9 +329,20 @@ UPSTREAM = {"vhost": "v", "component": "federation-upstream", "name": "up", "val
             ' (vhost: "v" / component: "federation-upstream" / key: "up")',
             "component federation-upstream not found, for the parameter up in v: a plugin",
         ),
-        ('Error:\n{:not_base64, "s3cretHash"}', '{:not_base64, "…"}'),
-        (f"Error:\nsomething else about {URI}", "something else about …"),
-        ("Error:\nValidation failed\n (v/p)", "Validation failed (v/p)"),
+        # Which one it is stands behind what is too long to be told.
+        (
+            f"Error:\nValidation failed\n\n{20 * URI} not a valid URI\n (v/federation-upstream/up)",
+            "the parameter federation-upstream up in v was refused",
+        ),
+        # RabbitMQ up to 4.0 writes for HTML.
+        (
+            f"Error:\nValidation failed\n\n{html.escape(URI)} not a valid URI\n"
+            " (v/federation-upstream/a-&gt;b)",
+            "the parameter federation-upstream a->b in v was refused",
+        ),
+        ('Error:\n{:not_base64, "s3cretHash"}', NOT_SHOWN),
+        (f"Error:\nsomething else about {URI}", NOT_SHOWN),
+        (f"Error:\nsomething about a part of it, {URI[15:]}", NOT_SHOWN),
     ],
 )
 def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing, run, said, told):
@@ -337,7 +351,7 @@ def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing,
     run.return_value = {**DONE, "retcode": 69, "stderr": said}
     definitions = {
         "users": [{"name": "u", "password_hash": "s3cretHash"}, {"name": "w", "password_hash": ""}],
-        "parameters": [{"vhost": "v", "component": "c", "name": "p", "value": [1, True]}, UPSTREAM],
+        "parameters": [LIMITS, UPSTREAM, {**UPSTREAM, "name": "a->b"}],
         "global_parameters": [{"name": "g", "value": "up"}],
     }
     with pytest.raises(CommandExecutionError) as caught:
@@ -345,6 +359,28 @@ def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing,
     assert told in str(caught.value)
     assert "import_definitions exited with 69" in str(caught.value)
     assert "pass-in-a-uri" not in str(caught.value) and "s3cretHash" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Error:\n{:not_base64, "s3cretHash"}', '{:not_base64, "…"}'),
+        ("Error:\nValidation failed\n (v/p)", "Validation failed (v/p)"),
+        (f"Error:\n{590 * 'x'} s3cretHash", f"{590 * 'x'} …"),
+        (f"Error:\n{800 * 'x'}", f"{590 * 'x'}"),
+    ],
+)
+def test_where_no_text_of_a_parameter_was_written_it_is_told_without_hashes(
+    importing, run, said, told
+):
+    rabbitmqctl, _ = importing()
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 69, "stderr": said}
+    users = [{"name": "u", "password_hash": "s3cretHash"}, {"name": "w", "password_hash": ""}]
+    with pytest.raises(CommandExecutionError) as caught:
+        rabbitmqctl.import_definitions({"users": users, "parameters": [LIMITS]})
+    assert told in str(caught.value)
+    assert "s3cret" not in str(caught.value) and 601 * "x" not in str(caught.value)
 
 
 def test_a_default_queue_type_is_set_where_the_tool_has_no_command_for_it(rabbitmqctl, run):
