@@ -109,7 +109,7 @@ def wanted(described, current, ha="auto"):
         _add(items, "parameters", _parameter(key, said, version), said)
     for name, said in described["global_parameters"].items():
         item = {"name": name, "value": said.get("value")}
-        _refuse_lists_like_text(f"global parameter {name}", item["value"], version)
+        _refuse_values(f"global parameter {name}", item["value"], version)
         _add(items, "global_parameters", item, said)
     return {"items": items, "notes": notes}
 
@@ -537,12 +537,15 @@ def _parameter(key, said, version):
             f"{version} can no longer export its definitions: there it has to be set by hand"
         )
     what = f"parameter {item['name']} of {item['component']}"
-    _refuse_lists_like_text(what, item.get("value"), version)
+    _refuse_values(what, item.get("value"), version)
     return item
 
 
-def _refuse_lists_like_text(what, value, version):
-    """Refuse a value that RabbitMQ 4.3 makes something else of, or cannot export any more."""
+def _refuse_values(what, value, version):
+    """Refuse what is no JSON, and what RabbitMQ 4.3 makes something else of or cannot export."""
+    fault = not_json(value)
+    if fault:
+        raise SaltInvocationError(f"the value of {what} has {fault}: put that in quotes in pillar")
     if is_like_text(value) and tuple(map(int, version.split(".")[:2])) >= (4, 3):
         raise SaltInvocationError(
             f"the value of {what} has a list with a number up to 255 or a list in it, which "
@@ -571,6 +574,27 @@ def is_like_text(value):
     listed = value if isinstance(value, list) else ()
     found = any(is_byte(one) or isinstance(one, list) for one in listed)
     return found or any(map(is_like_text, below))
+
+
+def not_json(value):
+    """
+    Tell what of a parameter's value is none in JSON, in which RabbitMQ is given it.
+
+    value
+        Anything that YAML can hold.
+
+    Returns a few words without anything of the value; None where all of it is JSON.
+    """
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            return "a key that is no text"
+        value = list(value.values())
+    if isinstance(value, list):
+        return next(filter(None, map(not_json, value)), None)
+    plain = value is None or isinstance(value, str | int)
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return None
+    return "a date, binary data or the like"
 
 
 def _lowers_replicas(policies, old, new):
@@ -616,11 +640,18 @@ def _same(old, item):
 
 
 def _equal(old, new):
-    """Compare two values; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
+    """Compare two values as JSON has them; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
     if isinstance(new, dict) and isinstance(old, list):
-        pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in old)
-        return pairs and dict(old) == new
-    return old == new
+        pairs = all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in old
+        )
+        return pairs and _equal(dict(old), new)
+    if isinstance(new, dict) and isinstance(old, dict):
+        return set(old) == set(new) and all(_equal(old[key], new[key]) for key in new)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(old) == len(new) and all(map(_equal, old, new))
+    # For Python, True is 1.
+    return isinstance(old, bool) == isinstance(new, bool) and old == new
 
 
 def _write(kind, item, old, current, writes, commands):

@@ -251,9 +251,10 @@ class Rabbitmqctl(Breakable):
         self._app_runs()
         if not self._takes("import_definitions", definitions):
             return
-        for kind, items in definitions.items():
+        # What travels is JSON.
+        for kind, items in json.loads(json.dumps(definitions, allow_nan=False)).items():
             for item in items:
-                self._import(kind, copy.deepcopy(item))
+                self._import(kind, item)
 
     def _import(self, kind, item):
         """Put an item in the place of the one that is there, as RabbitMQ does."""

@@ -969,3 +969,32 @@ def test_a_list_that_rabbitmq_4_3_takes_for_text_is_refused(described, value, re
     if not result:
         assert "takes for text" in ret["comment"]
         assert described(EVERYTHING, version="4.0.5", value=value)[0]["result"] is True
+
+
+@pytest.mark.parametrize("value", [{"x": {1883: "orders"}}, {"x": b"y"}, {"x": [float("nan")]}])
+def test_a_value_that_is_no_json_is_refused_before_anything_is_written(described, value):
+    ret, rabbitmqctl, _ = described(EVERYTHING, value=value)
+    assert (ret["result"], rabbitmqctl.writes) == (False, [])
+    assert "the value of parameter upstream of federation-upstream has a" in ret["comment"]
+    assert "put that in quotes" in ret["comment"] and "orders" not in ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        (True, 1, False),
+        (1, True, False),
+        (0, False, False),
+        (1, 1.0, True),
+        (5.0, 5, True),
+        ([True], [1], False),
+        ({"y": {"z": 1}}, {"y": {"z": True}}, False),
+        ([1], [1, 2], False),
+        ([["a", "b"]], {"a": "b"}, True),
+    ],
+)
+def test_a_value_is_another_one_as_json_tells_them_apart(described, old, new, same):
+    node = described(EVERYTHING, value={"x": old})[2]
+    ret, rabbitmqctl, _ = described(EVERYTHING, node=node, value={"x": new})
+    assert (ret["result"], bool(rabbitmqctl.writes)) == (True, not same)
+    assert described(EVERYTHING, node=node, value={"x": new})[1].writes == []
