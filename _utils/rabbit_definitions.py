@@ -341,13 +341,17 @@ def _counted(names):
 
 def _add_vhost_limits(items, there, name, said):
     """Add a vhost's limits to the wanted items; those that pillar does not name stay."""
-    limits = said.get("limits", {})
-    if not limits or said.get("absent"):
+    if said.get("absent") or not said.get("limits"):
         return
-    old = there["vhost_limits"].get(name, {}).get("limits", {})
-    items["vhost_limits"][name] = (
-        None if limits.get("absent") else {"vhost": name, "limits": {**old, **limits}}
-    )
+    limits = _wanted_limits(said, there["vhost_limits"].get(name, {}).get("limits", {}))
+    items["vhost_limits"][name] = {"vhost": name, "limits": limits} if limits else None
+
+
+def _wanted_limits(said, old):
+    """Tell what limits there are to be; those that pillar does not name stay."""
+    limits = said.get("limits", {})
+    named = {key: limit for key, limit in limits.items() if key != "absent"}
+    return {} if limits.get("absent") else {**old, **named}
 
 
 # Users
@@ -363,11 +367,10 @@ def _found_user(user):
 def _user(name, said, old):
     """Describe a user with the hash it has where that fits, else with another one."""
     password, given = said.get("password"), said.get("password_hash")
-    limits = said.get("limits", {})
     item = {
         **(old or {"name": name}),
         "tags": sorted(said.get("tags", (old or {}).get("tags", []))),
-        "limits": {} if limits.get("absent") else {**(old or {}).get("limits", {}), **limits},
+        "limits": _wanted_limits(said, (old or {}).get("limits", {})),
     }
     if given:
         return {**item, "password_hash": given, "hashing_algorithm": _algorithm(given)}

@@ -832,6 +832,20 @@ def test_limits_that_pillar_does_not_name_stay(described):
     assert clerk["limits"] == {"max-connections": 3, "max-channels": 7}
 
 
+def test_limits_that_are_said_not_to_be_absent_are_no_limit_of_that_name(described):
+    what = copy.deepcopy(EVERYTHING)
+    what["vhosts"]["orders"]["limits"]["absent"] = what["users"]["clerk"]["limits"]["absent"] = (
+        False
+    )
+    what["vhosts"]["none"] = {"limits": {"absent": False}}
+    ret, _, node = described(what)
+    assert ret["result"] is True
+    limits = [one for one in node.definitions["parameters"] if one["component"] == "vhost-limits"]
+    assert [one["value"] for one in limits] == [{"max-queues": 9}]
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["limits"] == {"max-connections": 3}
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_what_pillar_does_not_name_of_a_vhost_stays_when_the_rest_is_written(described, version):
     node = described(EVERYTHING, version=version)[2]
