@@ -109,7 +109,8 @@ def wanted(described, current, ha="auto"):
         _add(items, "parameters", _parameter(key, said, version), said)
     for name, said in described["global_parameters"].items():
         item = {"name": name, "value": said.get("value")}
-        _refuse_values(f"global parameter {name}", item["value"], version)
+        if not said.get("absent"):
+            _refuse_values(f"global parameter {name}", item["value"], version)
         _add(items, "global_parameters", item, said)
     return {"items": items, "notes": notes}
 
@@ -427,7 +428,7 @@ def _policy(key, said, version):
     """Describe a policy as it is to be."""
     item = {"name": key, "vhost": "/", **said}
     speaks_of_mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
-    if speaks_of_mirrors and _major(version) >= 4:
+    if speaks_of_mirrors and _major(version) >= 4 and not said.get("absent"):
         raise SaltInvocationError(
             f"policy {item['name']} is to mirror queues, which RabbitMQ {version} no longer has; "
             "leave it out: with rabbit_ha:rabbitmq:ha: quorum or auto queues are quorum queues"
@@ -534,6 +535,8 @@ def _others_in_the_way(items, there):
 def _parameter(key, said, version):
     """Describe a parameter as it is to be."""
     item = {"name": key, "vhost": "/", **said}
+    if said.get("absent"):
+        return item
     if isinstance(item.get("value"), list) and _major(version) < 4:
         raise SaltInvocationError(
             f"parameter {item['name']} of {item['component']} is a list, with which RabbitMQ "

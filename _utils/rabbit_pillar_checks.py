@@ -1378,7 +1378,8 @@ def _parameters(view):
         if component == "vhost-limits":
             expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
             yield _error(f"{path}:component", component, expected)
-        if view.is_before(4, 0) and isinstance(parameter.get("value"), list):
+        listed = isinstance(parameter.get("value"), list) and not parameter.get("absent")
+        if listed and view.is_before(4, 0):
             found = _Said("a list")
             why = f"with which RabbitMQ {_version(view)} can no longer export its definitions"
             yield _error(f"{path}:value", found, "a mapping, or a parameter set by hand", why)

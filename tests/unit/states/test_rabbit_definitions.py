@@ -1012,3 +1012,14 @@ def test_a_value_is_another_one_as_json_tells_them_apart(described, old, new, sa
     ret, rabbitmqctl, _ = described(EVERYTHING, node=node, value={"x": new})
     assert (ret["result"], bool(rabbitmqctl.writes)) == (True, not same)
     assert described(EVERYTHING, node=node, value={"x": new})[1].writes == []
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize("value", [[{"upstream": "x"}], {"x": [1, 2]}, {1: "x"}])
+def test_the_value_beside_absent_is_in_nobody_s_way(broker, version, value):
+    state, rabbitmqctl, _ = broker(version=version)
+    said = {"up": {**PARAMETERS["up"], **ABSENT, "value": value}}
+    policies = {"mirrored": {**policy(ALL)["p"], **ABSENT}}
+    globals_ = {"g": {**ABSENT, "value": value}}
+    ret = state.present("as described", {}, {}, policies, said, globals_, "quorum")
+    assert (ret["result"], rabbitmqctl.writes) == (True, []), ret["comment"]
