@@ -278,6 +278,11 @@ def _major(version):
     return int(version.split(".", 1)[0])
 
 
+def _series(version):
+    """Tell the first two numbers of a version."""
+    return tuple(map(int, version.split(".")[:2]))
+
+
 def _add(items, kind, item, said):
     """Add an item to the wanted ones, or its absence."""
     item = {key: value for key, value in item.items() if key != "absent"}
@@ -295,10 +300,16 @@ def _found_vhost(vhost):
         "description": metadata.get("description", ""),
         # RabbitMQ 3.10 has "" for none.
         "tags": metadata.get("tags") or [],
-        "default_queue_type": metadata.get("default_queue_type")
-        or vhost.get("default_queue_type")
-        or "classic",
+        "default_queue_type": _named_type(metadata) or _named_type(vhost) or "classic",
     }
+
+
+def _named_type(metadata):
+    """Tell a vhost's default queue type; None where it has none."""
+    named = metadata.get("default_queue_type")
+    # So RabbitMQ 3.11 to 3.13 may say that there is none; after an import of that word, clients
+    # could declare no queue there.
+    return None if named == "undefined" else named
 
 
 def _vhost(name, said, old, queues, quorum):
@@ -552,7 +563,7 @@ def _refuse_values(what, value, version):
     fault = not_json(value)
     if fault:
         raise SaltInvocationError(f"the value of {what} has {fault}: put that in quotes in pillar")
-    if is_like_text(value) and tuple(map(int, version.split(".")[:2])) >= (4, 3):
+    if is_like_text(value) and _series(version) >= (4, 3):
         raise SaltInvocationError(
             f"the value of {what} has a list with a number up to 255 or a list in it, which "
             f"RabbitMQ {version} takes for text and may not be able to export: there it has to "
@@ -687,6 +698,11 @@ def _write_vhost(item, old, current, writes, commands):
             if vhost["name"] == item["name"]:
                 metadata |= vhost.get("metadata", {})
         metadata |= {key: item[key] for key in item if key != "name"}
+        if not _named_type(metadata):
+            metadata.pop("default_queue_type", None)
+            if old and (3, 11) <= _series(current["rabbitmq_version"]) < (4, 0):
+                # Of a vhost that is there they keep the word undefined, which exports then have.
+                metadata["default_queue_type"] = old["default_queue_type"]
         writes.setdefault("vhosts", []).append({"name": item["name"], "metadata": metadata})
     if by_command and not _same(old, by_command):
         commands.append(("set_default_queue_type", [item["name"], item["default_queue_type"]]))

@@ -930,6 +930,41 @@ def test_a_default_queue_type_that_pillar_names_is_refused_where_queues_are_in_i
     assert rabbitmqctl.writes == []
 
 
+@pytest.mark.parametrize("version", ["3.11.0-rc.1", "3.11.28", "3.12.1", "3.13.7"])
+@pytest.mark.parametrize("unset", ["undefined", None, ""])
+def test_no_default_queue_type_is_not_imported_as_the_word_for_it(broker, version, unset):
+    state, rabbitmqctl, node = broker(version=version)
+    [vhost] = node.definitions["vhosts"]
+    vhost["metadata"] = {"description": "", "tags": [], "default_queue_type": unset}
+    node.definitions["queues"] = [CLASSIC]
+    vhosts = {"/": {"description": "Shop", "default_queue_type": "classic"}, "new": {}}
+    ret = present(state, vhosts=vhosts)
+    assert ret["result"] is True, ret["comment"]
+    [(_, written), *_] = rabbitmqctl.writes
+    types = {one["name"]: one["metadata"].get("default_queue_type") for one in written["vhosts"]}
+    # What it has by default is RabbitMQ's own for a new vhost.
+    assert types == {"/": "classic", "new": None}
+    assert present(broker(node=node)[0], vhosts=vhosts)["changes"] == {}
+    # Another type is set as where the vhost has one.
+    node.definitions["queues"] = []
+    assert present(broker(node=node)[0], vhosts=vhosts, ha="quorum")["result"] is True
+    found = {
+        one["name"]: one["metadata"]["default_queue_type"] for one in node.definitions["vhosts"]
+    }
+    assert found["new"] == "quorum"
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_where_rabbitmq_keeps_no_word_for_it_no_default_queue_type_is_imported(broker, version):
+    state, rabbitmqctl, _ = broker(version=version)
+    assert present(state, vhosts={"new": {}}, ha="mirrored" if version < "4" else "quorum")[
+        "result"
+    ]
+    [(_, written), *_] = rabbitmqctl.writes
+    [vhost] = written["vhosts"]
+    assert ("default_queue_type" in vhost["metadata"]) is (version >= "4")
+
+
 def test_a_default_queue_type_in_pillar_comes_before_ha(broker):
     state, _, node = broker(version="4.3.6")
     vhosts = {"/": {"default_queue_type": "classic"}, "new": {"default_queue_type": "stream"}}
