@@ -117,10 +117,12 @@ class Host:
         self.module = load(
             "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils
         )
-        clock = iter(range(10_000))
-        self.module.time = SimpleNamespace(
-            monotonic=lambda: next(clock), sleep=lambda seconds: None
-        )
+        self.waited = 0
+        self.module.time = SimpleNamespace(monotonic=self._now, sleep=lambda seconds: None)
+
+    def _now(self):
+        self.waited += 1
+        return self.waited
 
 
 @pytest.fixture
@@ -185,6 +187,15 @@ def test_when_no_other_one_takes_the_address_it_stays_and_nothing_is_restarted(h
     with pytest.raises(CommandExecutionError, match=f"no other load balancer served {ADDRESS}"):
         here.module.restart(service)
     assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
+
+
+@pytest.mark.parametrize(("advert_int", "seconds"), [(1, 19), (40, 175)])
+def test_a_backup_is_given_the_time_that_its_advertisements_take(host, advert_int, seconds):
+    pillar = {**TOPOLOGY, "keepalived": {"version": 3, "advert_int": advert_int}}
+    here = host(world=World(takes_over=False), pillar=pillar)
+    with pytest.raises(CommandExecutionError, match=f"served {ADDRESS} within {seconds} s"):
+        here.module.restart("haproxy")
+    assert here.waited >= seconds
 
 
 def test_an_address_of_another_network_is_not_asked_as_there_may_be_no_way_to_it(host):
