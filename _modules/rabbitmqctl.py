@@ -40,6 +40,8 @@ QUEUE_TYPES = ("classic", "quorum", "stream")
 
 _NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
 _WITH_VALUES = ("parameters", "global_parameters")
+# Of a command's options: what comes after it is a name, also one that begins with a dash.
+_END = "--"
 # So much is told of what a failed tool printed.
 _CHARACTERS = 600
 # A pattern of all names could be longer than an argument may be.
@@ -799,7 +801,7 @@ def delete_user(name):
 
         salt-call rabbitmqctl.delete_user guest
     """
-    _checked(["delete_user", name], f"deleting user {name}")
+    _checked(["delete_user", _END, name], f"deleting user {name}")
     _written()
 
 
@@ -818,7 +820,7 @@ def delete_vhost(name):
 
         salt-call rabbitmqctl.delete_vhost orders
     """
-    _checked(["delete_vhost", name], f"deleting vhost {name}")
+    _checked(["delete_vhost", _END, name], f"deleting vhost {name}")
     _written()
 
 
@@ -840,7 +842,8 @@ def clear_permissions(user, vhost="/"):
         salt-call rabbitmqctl.clear_permissions orders vhost=/
     """
     _checked(
-        ["clear_permissions", "--vhost", vhost, user], f"clearing permissions of {user} in {vhost}"
+        ["clear_permissions", f"--vhost={vhost}", _END, user],
+        f"clearing permissions of {user} in {vhost}",
     )
     _written()
 
@@ -862,7 +865,7 @@ def clear_policy(name, vhost="/"):
 
         salt-call rabbitmqctl.clear_policy ha-all vhost=/
     """
-    _checked(["clear_policy", "--vhost", vhost, name], f"clearing policy {name} in {vhost}")
+    _checked(["clear_policy", f"--vhost={vhost}", _END, name], f"clearing policy {name} in {vhost}")
     _written()
 
 
@@ -888,7 +891,7 @@ def clear_topic_permissions(user, vhost="/", exchange=""):
         salt-call rabbitmqctl.clear_topic_permissions orders / amq.topic
     """
     _checked(
-        ["clear_topic_permissions", "--vhost", vhost, user, exchange],
+        ["clear_topic_permissions", f"--vhost={vhost}", _END, user, exchange],
         f"clearing topic permissions of {user} on exchange '{exchange}' in {vhost}",
     )
     _written()
@@ -916,7 +919,7 @@ def clear_parameter(component, name, vhost="/"):
         salt-call rabbitmqctl.clear_parameter shovel orders vhost=/
     """
     _checked(
-        ["clear_parameter", "--vhost", vhost, component, name],
+        ["clear_parameter", f"--vhost={vhost}", _END, component, name],
         f"clearing parameter {component} {name} in {vhost}",
     )
     _written()
@@ -939,7 +942,7 @@ def clear_global_parameter(name):
 
         salt-call rabbitmqctl.clear_global_parameter mqtt_default_vhosts
     """
-    _checked(["clear_global_parameter", name], f"clearing global parameter {name}")
+    _checked(["clear_global_parameter", _END, name], f"clearing global parameter {name}")
     _written()
 
 
@@ -960,7 +963,7 @@ def clear_vhost_limits(vhost="/"):
 
         salt-call rabbitmqctl.clear_vhost_limits orders
     """
-    _checked(["clear_vhost_limits", "--vhost", vhost], f"clearing limits of vhost {vhost}")
+    _checked(["clear_vhost_limits", f"--vhost={vhost}"], f"clearing limits of vhost {vhost}")
     _written()
 
 
@@ -981,7 +984,7 @@ def clear_user_limits(user):
 
         salt-call rabbitmqctl.clear_user_limits orders
     """
-    _checked(["clear_user_limits", user, "all"], f"clearing limits of user {user}")
+    _checked(["clear_user_limits", _END, user, "all"], f"clearing limits of user {user}")
     _written()
 
 
@@ -1010,7 +1013,7 @@ def set_default_queue_type(vhost, queue_type):
         )
     step = f"setting the default queue type of vhost {vhost}"
     command = "update_vhost_metadata"
-    answer = _run([command, vhost, "--default-queue-type", queue_type])
+    answer = _run([command, "--default-queue-type", queue_type, _END, vhost])
     if f"'{command}' not found" in answer["stderr"] + answer["stdout"]:
         # RabbitMQ 3.10 has the setting, and no command for it once the vhost is there.
         name = ",".join(map(str, vhost.encode()))
@@ -1046,7 +1049,7 @@ def list_queues(vhost="/", at=None, columns=("name", "messages")):
 
         salt-call rabbitmqctl.list_queues vhost=/
     """
-    arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
+    arguments = ["list_queues", f"--vhost={vhost}", "--formatter", "json", *columns]
     return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 

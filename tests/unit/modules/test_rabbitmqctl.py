@@ -430,23 +430,25 @@ def test_queues_are_told_with_their_messages(rabbitmqctl, run, version):
         ("join_cluster", [PEER, True], ["join_cluster", PEER, "--ram"]),
         ("forget_cluster_node", [PEER], ["forget_cluster_node", PEER]),
         ("set_cluster_name", ["orders"], ["set_cluster_name", "orders"]),
-        ("delete_user", ["guest"], ["delete_user", "guest"]),
-        ("delete_vhost", ["orders"], ["delete_vhost", "orders"]),
-        ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost", "v", "u"]),
-        ("clear_policy", ["p", "v"], ["clear_policy", "--vhost", "v", "p"]),
+        ("delete_user", ["guest"], ["delete_user", "--", "guest"]),
+        ("delete_user", ["-old"], ["delete_user", "--", "-old"]),
+        ("clear_policy", ["-p", "-v"], ["clear_policy", "--vhost=-v", "--", "-p"]),
+        ("delete_vhost", ["orders"], ["delete_vhost", "--", "orders"]),
+        ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost=v", "--", "u"]),
+        ("clear_policy", ["p", "v"], ["clear_policy", "--vhost=v", "--", "p"]),
         (
             "clear_topic_permissions",
             ["u", "v", "x"],
-            ["clear_topic_permissions", "--vhost", "v", "u", "x"],
+            ["clear_topic_permissions", "--vhost=v", "--", "u", "x"],
         ),
-        ("clear_parameter", ["c", "p", "v"], ["clear_parameter", "--vhost", "v", "c", "p"]),
-        ("clear_global_parameter", ["p"], ["clear_global_parameter", "p"]),
-        ("clear_vhost_limits", ["v"], ["clear_vhost_limits", "--vhost", "v"]),
-        ("clear_user_limits", ["u"], ["clear_user_limits", "u", "all"]),
+        ("clear_parameter", ["c", "p", "v"], ["clear_parameter", "--vhost=v", "--", "c", "p"]),
+        ("clear_global_parameter", ["p"], ["clear_global_parameter", "--", "p"]),
+        ("clear_vhost_limits", ["v"], ["clear_vhost_limits", "--vhost=v"]),
+        ("clear_user_limits", ["u"], ["clear_user_limits", "--", "u", "all"]),
         (
             "set_default_queue_type",
             ["v", "quorum"],
-            ["update_vhost_metadata", "v", "--default-queue-type", "quorum"],
+            ["update_vhost_metadata", "--default-queue-type", "quorum", "--", "v"],
         ),
     ],
 )
@@ -572,8 +574,8 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
         {"vhost": "/", "name": "a", "members": ["rabbit@b", "rabbit@a"], "online": ["rabbit@a"]},
         {"vhost": "/", "name": "d", "members": ["rabbit@a"], "online": ["rabbit@a"]},
     ]
-    asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
-    assert asked == ["/"] * 2
+    asked = [one for command in commands(run) for one in command if one.startswith("--vhost")]
+    assert asked == ["--vhost=/"] * 2
 
 
 def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):
