@@ -38,16 +38,16 @@ _HASHES = {
 # Limits of a vhost are a parameter of this component, with this name.
 VHOST_LIMITS = "vhost-limits"
 _LIMITS = "limits"
-# In the order in which they are told; what is in others goes before them.
+# By what they are known, and how they are told, in this order; what is in others goes before them.
 _KEYS = {
-    "vhosts": "{name}",
-    "vhost_limits": "{vhost}",
-    "users": "{name}",
-    "permissions": "{user} in {vhost}",
-    "topic_permissions": "{user} to exchange '{exchange}' in {vhost}",
-    "policies": "{name} in {vhost}",
-    "parameters": "{component} {name} in {vhost}",
-    "global_parameters": "{name}",
+    "vhosts": (("name",), "{}"),
+    "vhost_limits": (("vhost",), "{}"),
+    "users": (("name",), "{}"),
+    "permissions": (("user", "vhost"), "{} in {}"),
+    "topic_permissions": (("user", "exchange", "vhost"), "{} to exchange '{}' in {}"),
+    "policies": (("name", "vhost"), "{} in {}"),
+    "parameters": (("component", "name", "vhost"), "{} {} in {}"),
+    "global_parameters": (("name",), "{}"),
 }
 _REMOVALS = {
     "vhosts": ("delete_vhost", "name"),
@@ -163,7 +163,7 @@ def difference(current, items):
             else:
                 _write(kind, item, old, current, writes, commands)
                 new = {"old": _shown(old, item), "new": _shown(item, old)}
-            changes.setdefault(kind, {})[key] = new
+            changes.setdefault(kind, {})[_called(kind, key)] = new
     # What is in others is removed before them, and told after them.
     told = {kind: changes[kind] for kind in _KEYS if kind in changes}
     return {"writes": writes, "commands": commands, "changes": told}
@@ -269,8 +269,18 @@ def mirrors(policy):
 
 
 def _key(kind, item):
-    """Tell by what an item is known among those of its kind."""
-    return _KEYS[kind].format(**item)
+    """Tell by what an item is known among those of its kind: its name, or a tuple with others."""
+    names, _ = _KEYS[kind]
+    return tuple(item[name] for name in names) if len(names) > 1 else item[names[0]]
+
+
+def _called(kind, key):
+    """Tell people which item that is."""
+    if not isinstance(key, tuple):
+        return key
+    # In quotes, or a name could read as another one in another vhost.
+    names = (repr(name) if " " in name else name for name in key)
+    return _KEYS[kind][1].format(*names)
 
 
 def _major(version):
@@ -491,18 +501,18 @@ def _add_mirroring(items, vhosts, there, current, quorum):
                 items[key] = left.pop(key)
             else:
                 notes.append(
-                    f"policy {key} is not added: {mirrored[vhost]}, which pillar does not name, "
-                    "mirrors all queues there already"
+                    f"policy {_called('policies', key)} is not added: {mirrored[vhost]}, which "
+                    "pillar does not name, mirrors all queues there already"
                 )
     _refuse_ties([item for item in items.values() if item is not None])
     for key, item in left.items():
-        old = there["policies"].get(key)
+        old, name = there["policies"].get(key), _called("policies", key)
         needed = _classic(current, item["vhost"]) if key in made else []
         if old and not _same(old, item):
-            notes.append(f"policy {key} stays: it is not as rabbit_ha:rabbitmq:ha makes it")
+            notes.append(f"policy {name} stays: it is not as rabbit_ha:rabbitmq:ha makes it")
         elif old and needed:
             notes.append(
-                f"policy {key} stays, as classic queues have their mirrors from it "
+                f"policy {name} stays, as classic queues have their mirrors from it "
                 f"({_counted(needed)}). It goes by itself once these are deleted; at once, with "
                 "their mirrors, where rabbit_ha:rabbitmq:policies has it as absent"
             )
@@ -536,8 +546,9 @@ def _others_in_the_way(items, there):
     others = [policy for key, policy in there.items() if key not in items]
     found = ties([*wanted_ones, *others])
     return [
-        f"policy {_key('policies', other)}, which pillar does not name, has the priority "
-        f"{other['priority']} as {one['name']} has: RabbitMQ leaves open which one it applies"
+        f"policy {_called('policies', _key('policies', other))}, which pillar does not name, has "
+        f"the priority {other['priority']} as {one['name']} has: RabbitMQ leaves open which one it "
+        "applies"
         for one, other in found
         if _key("policies", one) in ours and _key("policies", other) not in ours
     ]

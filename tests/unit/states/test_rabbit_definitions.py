@@ -378,6 +378,22 @@ def test_a_policy_may_have_the_name_of_another_vhost_s(broker):
     ]
 
 
+def test_a_policy_is_another_one_than_that_whose_name_reads_alike(broker):
+    vhosts = {"c": {}, "b in c": {}}
+    plain = {"pattern": "^", "definition": PLAIN}
+    policies = {
+        "one": {**plain, "name": "x", "vhost": "b in c"},
+        "other": {**plain, "name": "x in b", "vhost": "c"},
+    }
+    state, _, node = broker()
+    ret = present(state, vhosts, policies=policies, ha="quorum")
+    assert list(ret["changes"]["policies"]) == ["x in 'b in c'", "'x in b' in c"]
+    assert [(p["name"], p["vhost"]) for p in node.definitions["policies"]] == [
+        ("x", "b in c"),
+        ("x in b", "c"),
+    ]
+
+
 HA_TWO = {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"}
 TWO_VHOSTS = {"/": {}, "orders": {}, "gone": {"absent": True}}
 
