@@ -380,10 +380,10 @@ def _wanted_limits(said, old):
 
 
 def _found_user(user):
-    """Bring a user into one form: tags were one string once."""
+    """Bring a user into one form: tags were one string once, and limits unknown before 3.8.10."""
     tags = user["tags"]
     tags = tags.split(",") if isinstance(tags, str) else tags
-    return {**user, "tags": sorted(tag for tag in tags if tag)}
+    return {"limits": {}, **user, "tags": sorted(tag for tag in tags if tag)}
 
 
 def _user(name, said, old):
@@ -689,6 +689,8 @@ def _write(kind, item, old, current, writes, commands):
     elif kind == "vhost_limits":
         limits = {"vhost": item["vhost"], "component": VHOST_LIMITS, "name": _LIMITS}
         writes.setdefault("parameters", []).append({**limits, "value": item["limits"]})
+    elif kind == "users" and not item["limits"]:
+        writes.setdefault(kind, []).append({key: item[key] for key in item if key != "limits"})
     else:
         writes.setdefault(kind, []).append(item)
     if kind == "users" and set((old or {}).get("limits", {})) - set(item["limits"]):

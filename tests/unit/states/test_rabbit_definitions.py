@@ -848,6 +848,20 @@ def test_limits_that_pillar_does_not_name_stay(described):
     assert clerk["limits"] == {"max-connections": 3, "max-channels": 7}
 
 
+def test_where_rabbitmq_knows_no_limits_of_users_none_are_written(described):
+    node = described(EVERYTHING)[2]
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    del clerk["limits"]
+    what = copy.deepcopy(EVERYTHING)
+    del what["users"]["clerk"]["limits"]
+    ret, rabbitmqctl, _ = described(what, node=node)
+    assert (ret["result"], ret["changes"], rabbitmqctl.writes) == (True, {}, [])
+    what["users"]["clerk"]["tags"] = ["monitoring"]
+    _, rabbitmqctl, _ = described(what, node=node)
+    [(_, written)] = rabbitmqctl.writes
+    assert "limits" not in written["users"][0]
+
+
 def test_limits_that_are_said_not_to_be_absent_are_no_limit_of_that_name(described):
     what = copy.deepcopy(EVERYTHING)
     what["vhosts"]["orders"]["limits"]["absent"] = what["users"]["clerk"]["limits"]["absent"] = (
