@@ -91,6 +91,11 @@ def _main_process(service):
     return int(__salt__["rabbit_host.unit_properties"](service, "MainPID")["MainPID"] or 0)
 
 
+def _keepalived():
+    """Name this host's service of keepalived."""
+    return __salt__["rabbit_topology.balancing"]()["keepalived"]["service"]
+
+
 def restart(service, check=None):
     """
     Restart a service of this load balancer; the address is served all the time.
@@ -115,8 +120,7 @@ def restart(service, check=None):
 
         salt-call rabbit_failover.restart haproxy
     """
-    settings = __salt__["rabbit_topology.settings"]()
-    keepalived = settings["keepalived"]["service"]
+    keepalived = _keepalived()
     if check:
         said = __salt__["rabbit_configuration.refusal"](check)
         if said:
@@ -161,7 +165,7 @@ def hand_over():
         salt-call rabbit_failover.hand_over
     """
     settings = __salt__["rabbit_topology.settings"]()
-    keepalived = settings["keepalived"]["service"]
+    keepalived = _keepalived()
     held = held_addresses()
     others = set(__salt__["rabbit_topology.load_balancers"]()) - {__grains__["id"]}
     if not held or not others:
@@ -211,10 +215,9 @@ def await_addresses(addresses, seconds=15):
         return __salt__["rabbit_host.held_addresses"](addresses)
 
     if not _within(seconds, lambda: held() == addresses):
-        service = __salt__["rabbit_topology.settings"]()["keepalived"]["service"]
         raise CommandExecutionError(
             f"holds {' '.join(held()) or 'none'} of {' '.join(addresses)} after "
-            f"{seconds} s. Next: journalctl -u {service}"
+            f"{seconds} s. Next: journalctl -u {_keepalived()}"
         )
     return addresses
 

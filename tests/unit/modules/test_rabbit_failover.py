@@ -1,5 +1,6 @@
 """rabbit_failover: the address goes to another load balancer before a service is restarted."""
 
+import copy
 import os
 from types import SimpleNamespace
 
@@ -35,7 +36,7 @@ class Service(Breakable):
 
     def _does(self, name, service):
         done = self._takes(name, service)
-        if done and service == "keepalived":
+        if done and service in ("keepalived", "own"):
             self._world.keepalived_runs = name != "stop"
             self._world.holds = self._world.holds and self._world.keepalived_runs
         return done
@@ -161,6 +162,14 @@ def test_keepalived_itself_is_stopped_until_the_other_one_serves(host):
     here = host()
     here.module.restart("keepalived")
     assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
+
+
+def test_a_keepalived_that_the_host_calls_otherwise_is_the_one_that_stops(host):
+    pillar = copy.deepcopy(TOPOLOGY)
+    pillar["hosts"][HOLDER]["keepalived"]["service"] = "own"
+    here = host(pillar=pillar)
+    here.module.restart("haproxy")
+    assert here.service.writes == [("stop", "own"), ("restart", "haproxy"), ("start", "own")]
 
 
 @pytest.mark.parametrize("service", ["haproxy", "keepalived"])
