@@ -54,6 +54,8 @@ def stage(name, source, folder=None, suffix="", snippets=None):
         salt-call rabbit_configuration.stage /etc/haproxy/haproxy.cfg \
             salt://rabbit_ha/haproxy/files/haproxy.cfg.j2
     """
+    # As the files of a folder are listed: a path spelt otherwise would count as another one.
+    name, folder = os.path.normpath(name), folder and os.path.normpath(folder)
     root = None
     try:
         files, others, stale = _wanted_files(name, source, folder, suffix, snippets)

@@ -9,8 +9,8 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-# A backup takes over within 4 s even where the holder vanished without a word.
-TAKEOVER = 10
+# Seconds in which a HAProxy that was started answers.
+PATIENCE = 10
 
 
 def running_program(service):
@@ -91,6 +91,11 @@ def _main_process(service):
     return int(__salt__["rabbit_host.unit_properties"](service, "MainPID")["MainPID"] or 0)
 
 
+def _keepalived():
+    """Name this host's service of keepalived."""
+    return __salt__["rabbit_topology.balancing"]()["keepalived"]["service"]
+
+
 def restart(service, check=None):
     """
     Restart a service of this load balancer; the address is served all the time.
@@ -115,8 +120,7 @@ def restart(service, check=None):
 
         salt-call rabbit_failover.restart haproxy
     """
-    settings = __salt__["rabbit_topology.settings"]()
-    keepalived = settings["keepalived"]["service"]
+    keepalived = _keepalived()
     if check:
         said = __salt__["rabbit_configuration.refusal"](check)
         if said:
@@ -138,7 +142,7 @@ def restart(service, check=None):
 def _wait_for_haproxy(service, left):
     """Wait until HAProxy answers, so that keepalived finds it well from the start."""
     monitor = __salt__["rabbit_topology.monitor_endpoint"]()
-    if not _within(TAKEOVER, lambda: _connects(monitor["address"], monitor["port"])):
+    if not _within(PATIENCE, lambda: _connects(monitor["address"], monitor["port"])):
         raise CommandExecutionError(
             f"{service} was restarted, but does not answer{left}. Next: journalctl -u {service}"
         )
@@ -151,8 +155,8 @@ def hand_over():
     Returns the list of addresses; empty when this host held none, or when there is
     no other load balancer, and then nothing was stopped.
 
-    Raises CommandExecutionError when no other one serves them within 10 s; keepalived
-    was started again then.
+    Raises CommandExecutionError when no other one serves them in the time that ``advert_int``
+    asks for (``rabbit_topology.seconds_to_take``); keepalived was started again then.
 
     CLI Example:
 
@@ -161,7 +165,7 @@ def hand_over():
         salt-call rabbit_failover.hand_over
     """
     settings = __salt__["rabbit_topology.settings"]()
-    keepalived = settings["keepalived"]["service"]
+    keepalived = _keepalived()
     held = held_addresses()
     others = set(__salt__["rabbit_topology.load_balancers"]()) - {__grains__["id"]}
     if not held or not others:
@@ -177,10 +181,11 @@ def hand_over():
             _connects(address, port) for address in held if address in served and _is_near(address)
         )
 
-    if not _within(TAKEOVER, served_elsewhere):
+    seconds = __salt__["rabbit_topology.seconds_to_take"]()
+    if not _within(seconds, served_elsewhere):
         __salt__["service.start"](keepalived)
         raise CommandExecutionError(
-            f"no other load balancer served {' '.join(held)} within {TAKEOVER} s, so it stays "
+            f"no other load balancer served {' '.join(held)} within {seconds} s, so it stays "
             "here. Next: salt-run rabbit_ha.status"
         )
     return held
@@ -210,10 +215,9 @@ def await_addresses(addresses, seconds=15):
         return __salt__["rabbit_host.held_addresses"](addresses)
 
     if not _within(seconds, lambda: held() == addresses):
-        service = __salt__["rabbit_topology.settings"]()["keepalived"]["service"]
         raise CommandExecutionError(
             f"holds {' '.join(held()) or 'none'} of {' '.join(addresses)} after "
-            f"{seconds} s. Next: journalctl -u {service}"
+            f"{seconds} s. Next: journalctl -u {_keepalived()}"
         )
     return addresses
 

@@ -176,7 +176,8 @@ def last_written(paths):
     paths
         List of files; a folder stands for itself and the files in it.
 
-    Returns seconds since 1970 (float), or None where none is there.
+    Returns seconds since 1970 (float), or None where none is there. Of a file that is dated
+    later than it came there, that counts.
 
     CLI Example:
 
@@ -185,10 +186,8 @@ def last_written(paths):
         salt-call rabbit_host.last_written '[/etc/haproxy/haproxy.cfg]'
     """
     inside = [entry for path in paths for entry in glob.glob(os.path.join(path, "*"))]
-    return max(
-        (os.stat(path).st_mtime for path in [*paths, *inside] if os.path.exists(path)),
-        default=None,
-    )
+    there = [os.stat(path) for path in [*paths, *inside] if os.path.exists(path)]
+    return max((min(status.st_mtime, status.st_ctime) for status in there), default=None)
 
 
 def holds_secret(path):

@@ -658,6 +658,24 @@ def keepalived():
     return view
 
 
+def balancing():
+    """
+    Tell what HAProxy and keepalived are set to be here, also on a host that balances nothing.
+
+    Returns a mapping with ``haproxy`` and ``keepalived``, mappings as :func:`settings` has
+    them, with what pillar says of this host's keepalived.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.balancing
+    """
+    shared = settings()
+    own = __utils__["rabbit_settings.keepalived_of"](shared, __grains__["id"])
+    return {"haproxy": shared["haproxy"], "keepalived": own}
+
+
 def keepalived_check(root=""):
     """
     Tell the command with which keepalived judges its configuration.

@@ -9,6 +9,7 @@ See https://www.rabbitmq.com/docs/man/rabbitmqctl.8.
 """
 
 import contextlib
+import html
 import itertools
 import json
 import os
@@ -39,6 +40,10 @@ QUEUE_TYPES = ("classic", "quorum", "stream")
 
 _NODE_NAME = re.compile(r"[\w-]+@[\w.-]+")
 _WITH_VALUES = ("parameters", "global_parameters")
+# Of a command's options: what comes after it is a name, also one that begins with a dash.
+_END = "--"
+# So much is told of what a failed tool printed.
+_CHARACTERS = 600
 # A pattern of all names could be longer than an argument may be.
 _NAMES_IN_A_PATTERN = 200
 # In an expression each byte of a name takes four.
@@ -94,12 +99,17 @@ def _checked(arguments, step, secret=False, **kwargs):
 
 def _said(answer):
     """Shorten what a failed tool printed to its telling lines."""
+    return _all_said(answer)[:_CHARACTERS]
+
+
+def _all_said(answer):
+    """Join the telling lines of what a failed tool printed."""
     lines = [
         line.strip()
         for line in _found_out(answer).splitlines()
         if line.strip() and "warning" not in line.lower()
     ]
-    return " ".join(lines)[:600]
+    return " ".join(lines)
 
 
 def _found_out(answer):
@@ -783,7 +793,7 @@ def import_definitions(definitions):
         if answer["retcode"] != 0:
             raise CommandExecutionError(
                 f"{__grains__['id']}: writing the definitions failed: import_definitions exited "
-                f"with {answer['retcode']}: {_refused(_said(answer), definitions)}"
+                f"with {answer['retcode']}: {_refused(_all_said(answer), definitions)}"
             )
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
@@ -800,8 +810,10 @@ def _refused(said, definitions):
     Shorten why an import failed by the secrets in it: RabbitMQ repeats what it refuses.
 
     Of a parameter, whose value may be told in parts (of a URI for instance), only which one.
+    The whole text is needed: which one stands at its end.
     """
-    said = said.replace('\\"', '"')
+    # RabbitMQ up to 4.0 writes for HTML.
+    said = html.unescape(said.replace('\\"', '"'))
     for item in definitions.get("parameters", []):
         vhost, component, name = item["vhost"], item["component"], item["name"]
         # RabbitMQ up to 4.0, and later.
@@ -809,8 +821,8 @@ def _refused(said, definitions):
             f"({vhost}/{component}/{name})",
             f'(vhost: "{vhost}" / component: "{component}" / key: "{name}")',
         )
-        if any(place in said for place in places):
-            if f"component {component} not found" in said:
+        if any(html.unescape(place) in said for place in places):
+            if f"component {html.unescape(component)} not found" in said:
                 return (
                     f"component {component} not found, for the parameter {name} in {vhost}: a "
                     "plugin brings it (rabbit_ha:rabbitmq:plugins)"
@@ -819,14 +831,17 @@ def _refused(said, definitions):
                 f"the parameter {component} {name} in {vhost} was refused. What RabbitMQ says of "
                 "it may repeat its value and is not shown"
             )
+    values = [item["value"] for kind in _WITH_VALUES for item in definitions.get(kind, [])]
+    if any(map(__utils__["rabbit_settings.texts"], values)):
+        return (
+            "what RabbitMQ says does not name a parameter, but may repeat the value of one, and is "
+            "not shown. Next: to see it, deploy once without parameters and global_parameters in "
+            "pillar (those that are there stay)"
+        )
     secrets = [user.get("password_hash", "") for user in definitions.get("users", [])]
-    for kind in _WITH_VALUES:
-        for item in definitions.get(kind, []):
-            secrets += __utils__["rabbit_settings.texts"](item["value"])
-    for secret in sorted(secrets, key=len, reverse=True):
-        # Shorter ones are in any other text too.
-        said = said.replace(secret, "…") if len(secret) > 3 else said
-    return said
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        said = said.replace(secret, "…")
+    return said[:_CHARACTERS]
 
 
 def import_file():
@@ -860,7 +875,7 @@ def delete_user(name):
 
         salt-call rabbitmqctl.delete_user guest
     """
-    _checked(["delete_user", name], f"deleting user {name}")
+    _checked(["delete_user", _END, name], f"deleting user {name}")
     _written()
 
 
@@ -879,7 +894,7 @@ def delete_vhost(name):
 
         salt-call rabbitmqctl.delete_vhost orders
     """
-    _checked(["delete_vhost", name], f"deleting vhost {name}")
+    _checked(["delete_vhost", _END, name], f"deleting vhost {name}")
     _written()
 
 
@@ -901,7 +916,8 @@ def clear_permissions(user, vhost="/"):
         salt-call rabbitmqctl.clear_permissions orders vhost=/
     """
     _checked(
-        ["clear_permissions", "--vhost", vhost, user], f"clearing permissions of {user} in {vhost}"
+        ["clear_permissions", f"--vhost={vhost}", _END, user],
+        f"clearing permissions of {user} in {vhost}",
     )
     _written()
 
@@ -923,7 +939,7 @@ def clear_policy(name, vhost="/"):
 
         salt-call rabbitmqctl.clear_policy ha-all vhost=/
     """
-    _checked(["clear_policy", "--vhost", vhost, name], f"clearing policy {name} in {vhost}")
+    _checked(["clear_policy", f"--vhost={vhost}", _END, name], f"clearing policy {name} in {vhost}")
     _written()
 
 
@@ -949,7 +965,7 @@ def clear_topic_permissions(user, vhost="/", exchange=""):
         salt-call rabbitmqctl.clear_topic_permissions orders / amq.topic
     """
     _checked(
-        ["clear_topic_permissions", "--vhost", vhost, user, exchange],
+        ["clear_topic_permissions", f"--vhost={vhost}", _END, user, exchange],
         f"clearing topic permissions of {user} on exchange '{exchange}' in {vhost}",
     )
     _written()
@@ -977,7 +993,7 @@ def clear_parameter(component, name, vhost="/"):
         salt-call rabbitmqctl.clear_parameter shovel orders vhost=/
     """
     _checked(
-        ["clear_parameter", "--vhost", vhost, component, name],
+        ["clear_parameter", f"--vhost={vhost}", _END, component, name],
         f"clearing parameter {component} {name} in {vhost}",
     )
     _written()
@@ -1000,7 +1016,7 @@ def clear_global_parameter(name):
 
         salt-call rabbitmqctl.clear_global_parameter mqtt_default_vhosts
     """
-    _checked(["clear_global_parameter", name], f"clearing global parameter {name}")
+    _checked(["clear_global_parameter", _END, name], f"clearing global parameter {name}")
     _written()
 
 
@@ -1021,7 +1037,7 @@ def clear_vhost_limits(vhost="/"):
 
         salt-call rabbitmqctl.clear_vhost_limits orders
     """
-    _checked(["clear_vhost_limits", "--vhost", vhost], f"clearing limits of vhost {vhost}")
+    _checked(["clear_vhost_limits", f"--vhost={vhost}"], f"clearing limits of vhost {vhost}")
     _written()
 
 
@@ -1042,7 +1058,7 @@ def clear_user_limits(user):
 
         salt-call rabbitmqctl.clear_user_limits orders
     """
-    _checked(["clear_user_limits", user, "all"], f"clearing limits of user {user}")
+    _checked(["clear_user_limits", _END, user, "all"], f"clearing limits of user {user}")
     _written()
 
 
@@ -1071,7 +1087,7 @@ def set_default_queue_type(vhost, queue_type):
         )
     step = f"setting the default queue type of vhost {vhost}"
     command = "update_vhost_metadata"
-    answer = _run([command, vhost, "--default-queue-type", queue_type])
+    answer = _run([command, "--default-queue-type", queue_type, _END, vhost])
     if f"'{command}' not found" in answer["stderr"] + answer["stdout"]:
         # RabbitMQ 3.10 has the setting, and no command for it once the vhost is there.
         change = f'fun(M) -> M#{{default_queue_type => <<"{queue_type}">>}} end'
@@ -1106,7 +1122,7 @@ def list_queues(vhost="/", at=None, columns=("name", "messages")):
 
         salt-call rabbitmqctl.list_queues vhost=/
     """
-    arguments = ["list_queues", "--vhost", vhost, "--formatter", "json", *columns]
+    arguments = ["list_queues", f"--vhost={vhost}", "--formatter", "json", *columns]
     return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 

@@ -148,6 +148,12 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
                 for key, said in settings["rabbitmq"][kind].items()
                 if __utils__["rabbit_definitions.is_like_text"](said.get("value"))
             },
+            "not_json": {
+                (kind, key): fault
+                for kind in ("parameters", "global_parameters")
+                for key, said in settings["rabbitmq"][kind].items()
+                if (fault := __utils__["rabbit_definitions.not_json"](said.get("value")))
+            },
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}
         found += __utils__["rabbit_pillar_checks.findings"](settings, topology, wrong, host, grains)

@@ -147,17 +147,17 @@ def configuration_in_use(name, files, workers=False):
         if loaded is None:
             if not __opts__["test"]:
                 raise CommandExecutionError(f"it no longer runs. Next: journalctl -u {name}")
-            ret["comment"] = f"{name} does not run and will start with its configuration"
-            return ret
+            return _would_be_started(ret)
         if not _written_since(loaded, files):
             ret["comment"] = f"{name} has already read its configuration"
             return ret
         if __opts__["test"]:
             return _would_be_reloaded(ret)
         ret["changes"] = {"service": "reloaded"}
+        asked = time.time()
         if not __salt__["service.reload"](name):
             raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
-        if not _loads(name, files, workers):
+        if not _loads(name, files, workers, asked):
             raise CommandExecutionError(
                 f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"
             )
@@ -169,13 +169,16 @@ def configuration_in_use(name, files, workers=False):
     return ret
 
 
-def _loads(name, files, workers):
-    """Wait until a service has read its configuration; tell whether it did in time."""
+def _loads(name, files, workers, asked):
+    """Wait until a service has read its configuration since then; tell whether it did in time."""
     deadline = time.monotonic() + (PATIENCE if workers else 0)
     while True:
         loaded = __salt__["rabbit_host.service_load_time"](name, workers)
-        if loaded is None or not _written_since(loaded, files):
-            return loaded is not None
+        if loaded is None:
+            return False
+        # What is dated in the future is read as well.
+        if loaded >= asked or not _written_since(loaded, files):
+            return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.2)
@@ -203,10 +206,20 @@ def mod_watch(name, sfun=None, files=(), workers=False, **kwargs):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun != "configuration_in_use":
         ret.update(result=False, comment=f"watch does nothing for rabbit_failover.{sfun}")
-    elif __opts__["test"]:
-        return _would_be_reloaded(ret)
-    else:
+        return ret
+    if not __opts__["test"]:
         return configuration_in_use(name, files, workers)
+    try:
+        loaded = __salt__["rabbit_host.service_load_time"](name, workers)
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=f"{__grains__['id']}: {name}: {err}")
+        return ret
+    return _would_be_started(ret) if loaded is None else _would_be_reloaded(ret)
+
+
+def _would_be_started(ret):
+    """Fill a return for test mode where the service does not run."""
+    ret["comment"] = f"{ret['name']} does not run and will start with its configuration"
     return ret
 
 
@@ -223,7 +236,7 @@ def _would_be_reloaded(ret):
 def _written_since(loaded, files):
     """Tell whether a file is newer than what a service has read."""
     written = __salt__["rabbit_host.last_written"](files)
-    return written is not None and written > loaded
+    return written is not None and min(written, time.time()) > loaded
 
 
 def addresses_held(name, addresses, seconds=15):

@@ -38,16 +38,16 @@ _HASHES = {
 # Limits of a vhost are a parameter of this component, with this name.
 VHOST_LIMITS = "vhost-limits"
 _LIMITS = "limits"
-# In the order in which they are told; what is in others goes before them.
+# By what they are known, and how they are told, in this order; what is in others goes before them.
 _KEYS = {
-    "vhosts": "{name}",
-    "vhost_limits": "{vhost}",
-    "users": "{name}",
-    "permissions": "{user} in {vhost}",
-    "topic_permissions": "{user} to exchange '{exchange}' in {vhost}",
-    "policies": "{name} in {vhost}",
-    "parameters": "{component} {name} in {vhost}",
-    "global_parameters": "{name}",
+    "vhosts": (("name",), "{}"),
+    "vhost_limits": (("vhost",), "{}"),
+    "users": (("name",), "{}"),
+    "permissions": (("user", "vhost"), "{} in {}"),
+    "topic_permissions": (("user", "exchange", "vhost"), "{} to exchange '{}' in {}"),
+    "policies": (("name", "vhost"), "{} in {}"),
+    "parameters": (("component", "name", "vhost"), "{} {} in {}"),
+    "global_parameters": (("name",), "{}"),
 }
 _REMOVALS = {
     "vhosts": ("delete_vhost", "name"),
@@ -109,7 +109,8 @@ def wanted(described, current, ha="auto"):
         _add(items, "parameters", _parameter(key, said, version), said)
     for name, said in described["global_parameters"].items():
         item = {"name": name, "value": said.get("value")}
-        _refuse_lists_like_text(f"global parameter {name}", item["value"], version)
+        if not said.get("absent"):
+            _refuse_values(f"global parameter {name}", item["value"], version)
         _add(items, "global_parameters", item, said)
     return {"items": items, "notes": notes}
 
@@ -162,7 +163,7 @@ def difference(current, items):
             else:
                 _write(kind, item, old, current, writes, commands)
                 new = {"old": _shown(old, item), "new": _shown(item, old)}
-            changes.setdefault(kind, {})[key] = new
+            changes.setdefault(kind, {})[_called(kind, key)] = new
     # What is in others is removed before them, and told after them.
     told = {kind: changes[kind] for kind in _KEYS if kind in changes}
     return {"writes": writes, "commands": commands, "changes": told}
@@ -268,13 +269,28 @@ def mirrors(policy):
 
 
 def _key(kind, item):
-    """Tell by what an item is known among those of its kind."""
-    return _KEYS[kind].format(**item)
+    """Tell by what an item is known among those of its kind: its name, or a tuple with others."""
+    names, _ = _KEYS[kind]
+    return tuple(item[name] for name in names) if len(names) > 1 else item[names[0]]
+
+
+def _called(kind, key):
+    """Tell people which item that is."""
+    if not isinstance(key, tuple):
+        return key
+    # In quotes, or a name could read as another one in another vhost.
+    names = (repr(name) if " " in name else name for name in key)
+    return _KEYS[kind][1].format(*names)
 
 
 def _major(version):
     """Tell the first number of a version."""
     return int(version.split(".", 1)[0])
+
+
+def _series(version):
+    """Tell the first two numbers of a version."""
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def _add(items, kind, item, said):
@@ -294,10 +310,16 @@ def _found_vhost(vhost):
         "description": metadata.get("description", ""),
         # RabbitMQ 3.10 has "" for none.
         "tags": metadata.get("tags") or [],
-        "default_queue_type": metadata.get("default_queue_type")
-        or vhost.get("default_queue_type")
-        or "classic",
+        "default_queue_type": _named_type(metadata) or _named_type(vhost) or "classic",
     }
+
+
+def _named_type(metadata):
+    """Tell a vhost's default queue type; None where it has none."""
+    named = metadata.get("default_queue_type")
+    # So RabbitMQ 3.11 to 3.13 may say that there is none; after an import of that word, clients
+    # could declare no queue there.
+    return None if named == "undefined" else named
 
 
 def _vhost(name, said, old, queues, quorum):
@@ -341,33 +363,36 @@ def _counted(names):
 
 def _add_vhost_limits(items, there, name, said):
     """Add a vhost's limits to the wanted items; those that pillar does not name stay."""
-    limits = said.get("limits", {})
-    if not limits or said.get("absent"):
+    if said.get("absent") or not said.get("limits"):
         return
-    old = there["vhost_limits"].get(name, {}).get("limits", {})
-    items["vhost_limits"][name] = (
-        None if limits.get("absent") else {"vhost": name, "limits": {**old, **limits}}
-    )
+    limits = _wanted_limits(said, there["vhost_limits"].get(name, {}).get("limits", {}))
+    items["vhost_limits"][name] = {"vhost": name, "limits": limits} if limits else None
+
+
+def _wanted_limits(said, old):
+    """Tell what limits there are to be; those that pillar does not name stay."""
+    limits = said.get("limits", {})
+    named = {key: limit for key, limit in limits.items() if key != "absent"}
+    return {} if limits.get("absent") else {**old, **named}
 
 
 # Users
 
 
 def _found_user(user):
-    """Bring a user into one form: tags were one string once."""
+    """Bring a user into one form: tags were one string once, and limits unknown before 3.8.10."""
     tags = user["tags"]
     tags = tags.split(",") if isinstance(tags, str) else tags
-    return {**user, "tags": sorted(tag for tag in tags if tag)}
+    return {"limits": {}, **user, "tags": sorted(tag for tag in tags if tag)}
 
 
 def _user(name, said, old):
     """Describe a user with the hash it has where that fits, else with another one."""
     password, given = said.get("password"), said.get("password_hash")
-    limits = said.get("limits", {})
     item = {
         **(old or {"name": name}),
         "tags": sorted(said.get("tags", (old or {}).get("tags", []))),
-        "limits": {} if limits.get("absent") else {**(old or {}).get("limits", {}), **limits},
+        "limits": _wanted_limits(said, (old or {}).get("limits", {})),
     }
     if given:
         return {**item, "password_hash": given, "hashing_algorithm": _algorithm(given)}
@@ -424,7 +449,7 @@ def _policy(key, said, version):
     """Describe a policy as it is to be."""
     item = {"name": key, "vhost": "/", **said}
     speaks_of_mirrors = any(name.startswith("ha-") for name in item.get("definition", {}))
-    if speaks_of_mirrors and _major(version) >= 4:
+    if speaks_of_mirrors and _major(version) >= 4 and not said.get("absent"):
         raise SaltInvocationError(
             f"policy {item['name']} is to mirror queues, which RabbitMQ {version} no longer has; "
             "leave it out: with rabbit_ha:rabbitmq:ha: quorum or auto queues are quorum queues"
@@ -476,18 +501,18 @@ def _add_mirroring(items, vhosts, there, current, quorum):
                 items[key] = left.pop(key)
             else:
                 notes.append(
-                    f"policy {key} is not added: {mirrored[vhost]}, which pillar does not name, "
-                    "mirrors all queues there already"
+                    f"policy {_called('policies', key)} is not added: {mirrored[vhost]}, which "
+                    "pillar does not name, mirrors all queues there already"
                 )
     _refuse_ties([item for item in items.values() if item is not None])
     for key, item in left.items():
-        old = there["policies"].get(key)
+        old, name = there["policies"].get(key), _called("policies", key)
         needed = _classic(current, item["vhost"]) if key in made else []
         if old and not _same(old, item):
-            notes.append(f"policy {key} stays: it is not as rabbit_ha:rabbitmq:ha makes it")
+            notes.append(f"policy {name} stays: it is not as rabbit_ha:rabbitmq:ha makes it")
         elif old and needed:
             notes.append(
-                f"policy {key} stays, as classic queues have their mirrors from it "
+                f"policy {name} stays, as classic queues have their mirrors from it "
                 f"({_counted(needed)}). It goes by itself once these are deleted; at once, with "
                 "their mirrors, where rabbit_ha:rabbitmq:policies has it as absent"
             )
@@ -521,8 +546,9 @@ def _others_in_the_way(items, there):
     others = [policy for key, policy in there.items() if key not in items]
     found = ties([*wanted_ones, *others])
     return [
-        f"policy {_key('policies', other)}, which pillar does not name, has the priority "
-        f"{other['priority']} as {one['name']} has: RabbitMQ leaves open which one it applies"
+        f"policy {_called('policies', _key('policies', other))}, which pillar does not name, has "
+        f"the priority {other['priority']} as {one['name']} has: RabbitMQ leaves open which one it "
+        "applies"
         for one, other in found
         if _key("policies", one) in ours and _key("policies", other) not in ours
     ]
@@ -531,19 +557,24 @@ def _others_in_the_way(items, there):
 def _parameter(key, said, version):
     """Describe a parameter as it is to be."""
     item = {"name": key, "vhost": "/", **said}
+    if said.get("absent"):
+        return item
     if isinstance(item.get("value"), list) and _major(version) < 4:
         raise SaltInvocationError(
             f"parameter {item['name']} of {item['component']} is a list, with which RabbitMQ "
             f"{version} can no longer export its definitions: there it has to be set by hand"
         )
     what = f"parameter {item['name']} of {item['component']}"
-    _refuse_lists_like_text(what, item.get("value"), version)
+    _refuse_values(what, item.get("value"), version)
     return item
 
 
-def _refuse_lists_like_text(what, value, version):
-    """Refuse a value that RabbitMQ 4.3 makes something else of, or cannot export any more."""
-    if is_like_text(value) and tuple(map(int, version.split(".")[:2])) >= (4, 3):
+def _refuse_values(what, value, version):
+    """Refuse what is no JSON, and what RabbitMQ 4.3 makes something else of or cannot export."""
+    fault = not_json(value)
+    if fault:
+        raise SaltInvocationError(f"the value of {what} has {fault}: put that in quotes in pillar")
+    if is_like_text(value) and _series(version) >= (4, 3):
         raise SaltInvocationError(
             f"the value of {what} has a list with a number up to 255 or a list in it, which "
             f"RabbitMQ {version} takes for text and may not be able to export: there it has to "
@@ -571,6 +602,27 @@ def is_like_text(value):
     listed = value if isinstance(value, list) else ()
     found = any(is_byte(one) or isinstance(one, list) for one in listed)
     return found or any(map(is_like_text, below))
+
+
+def not_json(value):
+    """
+    Tell what of a parameter's value is none in JSON, in which RabbitMQ is given it.
+
+    value
+        Anything that YAML can hold.
+
+    Returns a few words without anything of the value; None where all of it is JSON.
+    """
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            return "a key that is no text"
+        value = list(value.values())
+    if isinstance(value, list):
+        return next(filter(None, map(not_json, value)), None)
+    plain = value is None or isinstance(value, str | int)
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return None
+    return "a date, binary data or the like"
 
 
 def _lowers_replicas(policies, old, new):
@@ -616,11 +668,18 @@ def _same(old, item):
 
 
 def _equal(old, new):
-    """Compare two values; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
+    """Compare two values as JSON has them; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
     if isinstance(new, dict) and isinstance(old, list):
-        pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in old)
-        return pairs and dict(old) == new
-    return old == new
+        pairs = all(
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in old
+        )
+        return pairs and _equal(dict(old), new)
+    if isinstance(new, dict) and isinstance(old, dict):
+        return set(old) == set(new) and all(_equal(old[key], new[key]) for key in new)
+    if isinstance(new, list) and isinstance(old, list):
+        return len(old) == len(new) and all(map(_equal, old, new))
+    # For Python, True is 1.
+    return isinstance(old, bool) == isinstance(new, bool) and old == new
 
 
 def _write(kind, item, old, current, writes, commands):
@@ -630,6 +689,8 @@ def _write(kind, item, old, current, writes, commands):
     elif kind == "vhost_limits":
         limits = {"vhost": item["vhost"], "component": VHOST_LIMITS, "name": _LIMITS}
         writes.setdefault("parameters", []).append({**limits, "value": item["limits"]})
+    elif kind == "users" and not item["limits"]:
+        writes.setdefault(kind, []).append({key: item[key] for key in item if key != "limits"})
     else:
         writes.setdefault(kind, []).append(item)
     if kind == "users" and set((old or {}).get("limits", {})) - set(item["limits"]):
@@ -650,6 +711,11 @@ def _write_vhost(item, old, current, writes, commands):
             if vhost["name"] == item["name"]:
                 metadata |= vhost.get("metadata", {})
         metadata |= {key: item[key] for key in item if key != "name"}
+        if not _named_type(metadata):
+            metadata.pop("default_queue_type", None)
+            if old and (3, 11) <= _series(current["rabbitmq_version"]) < (4, 0):
+                # Of a vhost that is there they keep the word undefined, which exports then have.
+                metadata["default_queue_type"] = old["default_queue_type"]
         writes.setdefault("vhosts", []).append({"name": item["name"], "metadata": metadata})
     if by_command and not _same(old, by_command):
         commands.append(("set_default_queue_type", [item["name"], item["default_queue_type"]]))

@@ -138,7 +138,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
         ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret;
         ``like_text``, a set of the kinds and keys of parameters whose value
-        ``rabbit_definitions.is_like_text``; and
+        ``rabbit_definitions.is_like_text``; ``not_json``, a mapping from these to what
+        ``rabbit_definitions.not_json`` tells of a value; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -200,7 +201,7 @@ class _View:
         self.builds = topology["builds"]
         self.left_out = topology["left_out"]
         self.secret_lines = topology["secret_lines"]
-        self.like_text = topology["like_text"]
+        self.like_text, self.not_json = topology["like_text"], topology["not_json"]
         self.ties, self.without_mirrors = topology["ties"], topology["without_mirrors"]
         self._vrrp = topology["keepalived"]
         described = [host["instances"] for host in self._vrrp.values()]
@@ -1377,7 +1378,8 @@ def _parameters(view):
         if component == "vhost-limits":
             expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
             yield _error(f"{path}:component", component, expected)
-        if view.is_before(4, 0) and isinstance(parameter.get("value"), list):
+        listed = isinstance(parameter.get("value"), list) and not parameter.get("absent")
+        if listed and view.is_before(4, 0):
             found = _Said("a list")
             why = f"with which RabbitMQ {_version(view)} can no longer export its definitions"
             yield _error(f"{path}:value", found, "a mapping, or a parameter set by hand", why)
@@ -1393,6 +1395,9 @@ def _parameters(view):
                 found = _Said("a list with a number up to 255 or a list in it")
                 why = f"which RabbitMQ {_version(view)} takes for text"
                 yield _error(path, found, "another value, such as the number as text", why)
+            if (kind, key) in view.not_json and not parameter.get("absent"):
+                found = _Said(view.not_json[kind, key])
+                yield _error(path, found, "it in quotes", "which JSON does not have")
             missing = parameter.get("value") is None and not parameter.get("absent")
             # Values may be among the secrets, which only brokers get.
             if missing and view.host in view.brokers and view.is_sound(path):

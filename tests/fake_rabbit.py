@@ -264,23 +264,28 @@ class Rabbitmqctl(Breakable):
         self._app_runs()
         if not self._takes("import_definitions", definitions):
             return
-        for kind, items in definitions.items():
+        # What travels is JSON.
+        for kind, items in json.loads(json.dumps(definitions, allow_nan=False)).items():
             for item in items:
-                self._import(kind, copy.deepcopy(item))
+                self._import(kind, item)
 
     def _import(self, kind, item):
         """Put an item in the place of the one that is there, as RabbitMQ does."""
         there = self._node.definitions[kind]
         which = {key: item[key] for key in _SAME[kind]}
         [old] = [one for one in there if which.items() <= one.items()] or [None]
-        major = int(self._node.definitions["rabbitmq_version"].split(".", 1)[0])
+        version = self._node.definitions["rabbitmq_version"]
+        major = int(version.split(".", 1)[0])
         if kind == "vhosts":
             metadata = item.setdefault("metadata", {})
-            if old and major < 4:
+            series = tuple(map(int, version.split(".")[:2]))
+            if old and series < (3, 11):
                 # What type of queues an old vhost has by default stays as it is.
                 metadata.pop("default_queue_type", None)
                 before = old.get("metadata", {})
                 metadata |= {key: before[key] for key in before if key == "default_queue_type"}
+            elif old and major < 4:
+                metadata.setdefault("default_queue_type", "undefined")
         if kind == "users":
             item["limits"] = {**(old or {}).get("limits", {}), **item.get("limits", {})}
         if kind in ("parameters", "global_parameters") and isinstance(item["value"], dict):

@@ -353,6 +353,17 @@ def test_a_host_that_is_no_load_balancer_any_more_stops_what_made_it_one_first(
     assert ids.index(ended[-1]["__id__"]) < ids.index("RabbitMQ is installed")
 
 
+def test_a_keepalived_that_the_host_had_of_its_own_is_stopped_too(tmp_path):
+    pillar = pillar_of()
+    own = {"config_file": "/srv/ka/own.conf", "service": "keepalived-of-its-own"}
+    pillar["rabbit_ha"]["hosts"]["rabbitmq-node1"]["keepalived"] = own
+    host = Compiled(tmp_path, "rabbitmq-node1", pillar, "Debian")
+    written = ("/srv/ka/own.conf", "Written by Salt: pillar rabbit_ha:keepalived")
+    host.functions["file.contains"] = lambda path, text: (path, text) == written
+    [ended] = [chunk for chunk in host.low() if chunk["__sls__"] == NO_BALANCER]
+    assert (ended["name"], ended["fun"]) == ("keepalived-of-its-own", "dead")
+
+
 @pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1"])
 def test_what_others_balance_with_on_a_broker_and_a_load_balancer_go_on(tmp_path, minion):
     host = Compiled(tmp_path, minion, pillar_of(), "Debian")

@@ -5,15 +5,18 @@ What the article configures is copied here; what differs from it on purpose is
 beside it, with the reason.
 """
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 
 import pytest
 from salt.utils import yaml
 
 from tests.sls.conftest import BOTH, CASES, FQDN, SECRETS, numbered, pillar_of
-from tests.support import ROOT
+from tests.support import ROOT, load
 
 # The article's haproxy.cfg: section, keyword, and the rest of each line.
 ARTICLE_HAPROXY = {
@@ -407,6 +410,26 @@ def test_an_old_program_judges_a_copy_whose_scripts_are_root_s(compiled, tmp_pat
     assert f"    script_user {user or 'keepalived_script'}" in judged
     assert f"    user {user or 'nobody'}" in judged
     assert "script_user keepalived_script" in main.read_text()
+
+
+def test_a_copy_that_a_killed_judge_left_is_discarded_by_the_next_run(tmp_path, monkeypatch):
+    main, temporary, program = (tmp_path / name for name in ("main.conf", "tmp", "program"))
+    main.write_text("auth_pass SECRET\n")
+    temporary.mkdir()
+    program.write_text(
+        "#!/bin/sh\n[ $1 != --version ] || { echo 'Keepalived v2.0.19 (01/01)'; exit; }\n"
+        "kill -9 $PPID\n"
+    )
+    program.chmod(0o755)
+    script = ROOT / "salt/rabbit_ha/keepalived/files/check_configuration.sh"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = ["sh", script, main, tmp_path / "conf", program]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    [left] = temporary.iterdir()
+    assert "SECRET" in (left / str(main)[1:]).read_text()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    load("_modules/rabbit_configuration.py")._discard_what_killed_runs_left()
+    assert not left.exists()
 
 
 def test_the_article_s_own_script_settings_can_be_had_from_pillar(compiled):

@@ -176,6 +176,18 @@ def test_snippets_come_from_pillar_and_from_a_folder_of_the_file_server(host):
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+@pytest.mark.parametrize("spelling", ["{}/", "{}//", "{}/.", "{}/../conf"])
+def test_a_snippet_stays_however_the_folder_is_spelt(host, spelling):
+    host.pillar = {"one": "a"}
+    folder, main = spelling.format(host.folder), f"{host.main.parent}//{host.main.name}"
+    for changes in ({str(host.main): "created", f"{host.folder}/one.cfg": "created"}, {}, {}):
+        staged = host.module.stage(main, "salt://main.j2", folder, ".cfg", PILLAR)
+        assert host.module.differences(staged) == changes
+        host.module.install(staged)
+        host.module.discard(staged)
+        assert sorted(host.texts()) == ["main.cfg", "one.cfg"]
+
+
 @pytest.mark.parametrize(
     ("pillar", "file", "expected"),
     [({}, False, False), ({"a": "x"}, False, True), ({}, True, True)],

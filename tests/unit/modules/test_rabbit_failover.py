@@ -1,5 +1,6 @@
 """rabbit_failover: the address goes to another load balancer before a service is restarted."""
 
+import copy
 import os
 from types import SimpleNamespace
 
@@ -35,7 +36,7 @@ class Service(Breakable):
 
     def _does(self, name, service):
         done = self._takes(name, service)
-        if done and service == "keepalived":
+        if done and service in ("keepalived", "own"):
             self._world.keepalived_runs = name != "stop"
             self._world.holds = self._world.holds and self._world.keepalived_runs
         return done
@@ -117,10 +118,12 @@ class Host:
         self.module = load(
             "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils
         )
-        clock = iter(range(10_000))
-        self.module.time = SimpleNamespace(
-            monotonic=lambda: next(clock), sleep=lambda seconds: None
-        )
+        self.waited = 0
+        self.module.time = SimpleNamespace(monotonic=self._now, sleep=lambda seconds: None)
+
+    def _now(self):
+        self.waited += 1
+        return self.waited
 
 
 @pytest.fixture
@@ -161,6 +164,14 @@ def test_keepalived_itself_is_stopped_until_the_other_one_serves(host):
     assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
 
 
+def test_a_keepalived_that_the_host_calls_otherwise_is_the_one_that_stops(host):
+    pillar = copy.deepcopy(TOPOLOGY)
+    pillar["hosts"][HOLDER]["keepalived"]["service"] = "own"
+    here = host(pillar=pillar)
+    here.module.restart("haproxy")
+    assert here.service.writes == [("stop", "own"), ("restart", "haproxy"), ("start", "own")]
+
+
 @pytest.mark.parametrize("service", ["haproxy", "keepalived"])
 def test_a_backup_just_restarts(host, service):
     here = host(world=World(holds=False), minion=STANDBY)
@@ -185,6 +196,15 @@ def test_when_no_other_one_takes_the_address_it_stays_and_nothing_is_restarted(h
     with pytest.raises(CommandExecutionError, match=f"no other load balancer served {ADDRESS}"):
         here.module.restart(service)
     assert here.service.writes == [("stop", "keepalived"), ("start", "keepalived")]
+
+
+@pytest.mark.parametrize(("advert_int", "seconds"), [(1, 19), (40, 175)])
+def test_a_backup_is_given_the_time_that_its_advertisements_take(host, advert_int, seconds):
+    pillar = {**TOPOLOGY, "keepalived": {"version": 3, "advert_int": advert_int}}
+    here = host(world=World(takes_over=False), pillar=pillar)
+    with pytest.raises(CommandExecutionError, match=f"served {ADDRESS} within {seconds} s"):
+        here.module.restart("haproxy")
+    assert here.waited >= seconds
 
 
 def test_an_address_of_another_network_is_not_asked_as_there_may_be_no_way_to_it(host):

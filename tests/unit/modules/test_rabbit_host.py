@@ -130,6 +130,9 @@ def test_the_newest_of_files_and_of_what_is_in_folders_counts(rabbit_host, tmp_p
     os.utime(tmp_path / "conf" / "one.cfg", (0, 2000))
     assert rabbit_host.last_written(files) == 2000
     assert rabbit_host.last_written([files[2]]) is None
+    ahead = time.time() + 3600
+    os.utime(tmp_path / "conf" / "one.cfg", (0, ahead))
+    assert rabbit_host.last_written(files) < ahead - 1800
 
 
 def unit_as_read(reload="no", drop_ins="", load="loaded"):

@@ -1,6 +1,7 @@
 """rabbitmqctl: what its tools are asked, and what is read out of their recorded answers."""
 
 import getpass
+import html
 import json
 import pathlib
 import stat
@@ -304,7 +305,9 @@ def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing,
     assert seen == []
 
 
-URI = "amqp://name:pass-in-a-uri@192.0.2.1"
+URI = "amqp://name:pass-in-a-uri@192.0.2.1?cacertfile=/ca.pem&verify=verify_peer"
+NOT_SHOWN = "does not name a parameter, but may repeat the value of one, and is not shown"
+LIMITS = {"vhost": "v", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 1}}
 UPSTREAM = {"vhost": "v", "component": "federation-upstream", "name": "up", "value": {"uri": URI}}
 
 
@@ -326,9 +329,20 @@ UPSTREAM = {"vhost": "v", "component": "federation-upstream", "name": "up", "val
             ' (vhost: "v" / component: "federation-upstream" / key: "up")',
             "component federation-upstream not found, for the parameter up in v: a plugin",
         ),
-        ('Error:\n{:not_base64, "s3cretHash"}', '{:not_base64, "…"}'),
-        (f"Error:\nsomething else about {URI}", "something else about …"),
-        ("Error:\nValidation failed\n (v/p)", "Validation failed (v/p)"),
+        # Which one it is stands behind what is too long to be told.
+        (
+            f"Error:\nValidation failed\n\n{20 * URI} not a valid URI\n (v/federation-upstream/up)",
+            "the parameter federation-upstream up in v was refused",
+        ),
+        # RabbitMQ up to 4.0 writes for HTML.
+        (
+            f"Error:\nValidation failed\n\n{html.escape(URI)} not a valid URI\n"
+            " (v/federation-upstream/a-&gt;b)",
+            "the parameter federation-upstream a->b in v was refused",
+        ),
+        ('Error:\n{:not_base64, "s3cretHash"}', NOT_SHOWN),
+        (f"Error:\nsomething else about {URI}", NOT_SHOWN),
+        (f"Error:\nsomething about a part of it, {URI[15:]}", NOT_SHOWN),
     ],
 )
 def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing, run, said, told):
@@ -337,7 +351,7 @@ def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing,
     run.return_value = {**DONE, "retcode": 69, "stderr": said}
     definitions = {
         "users": [{"name": "u", "password_hash": "s3cretHash"}, {"name": "w", "password_hash": ""}],
-        "parameters": [{"vhost": "v", "component": "c", "name": "p", "value": [1, True]}, UPSTREAM],
+        "parameters": [LIMITS, UPSTREAM, {**UPSTREAM, "name": "a->b"}],
         "global_parameters": [{"name": "g", "value": "up"}],
     }
     with pytest.raises(CommandExecutionError) as caught:
@@ -345,6 +359,28 @@ def test_what_rabbitmq_refuses_is_told_without_the_secrets_it_repeats(importing,
     assert told in str(caught.value)
     assert "import_definitions exited with 69" in str(caught.value)
     assert "pass-in-a-uri" not in str(caught.value) and "s3cretHash" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Error:\n{:not_base64, "s3cretHash"}', '{:not_base64, "…"}'),
+        ("Error:\nValidation failed\n (v/p)", "Validation failed (v/p)"),
+        (f"Error:\n{590 * 'x'} s3cretHash", f"{590 * 'x'} …"),
+        (f"Error:\n{800 * 'x'}", f"{590 * 'x'}"),
+    ],
+)
+def test_where_no_text_of_a_parameter_was_written_it_is_told_without_hashes(
+    importing, run, said, told
+):
+    rabbitmqctl, _ = importing()
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 69, "stderr": said}
+    users = [{"name": "u", "password_hash": "s3cretHash"}, {"name": "w", "password_hash": ""}]
+    with pytest.raises(CommandExecutionError) as caught:
+        rabbitmqctl.import_definitions({"users": users, "parameters": [LIMITS]})
+    assert told in str(caught.value)
+    assert "s3cret" not in str(caught.value) and 601 * "x" not in str(caught.value)
 
 
 def test_a_default_queue_type_is_set_where_the_tool_has_no_command_for_it(rabbitmqctl, run):
@@ -394,23 +430,25 @@ def test_queues_are_told_with_their_messages(rabbitmqctl, run, version):
         ("join_cluster", [PEER, True], ["join_cluster", PEER, "--ram"]),
         ("forget_cluster_node", [PEER], ["forget_cluster_node", PEER]),
         ("set_cluster_name", ["orders"], ["set_cluster_name", "orders"]),
-        ("delete_user", ["guest"], ["delete_user", "guest"]),
-        ("delete_vhost", ["orders"], ["delete_vhost", "orders"]),
-        ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost", "v", "u"]),
-        ("clear_policy", ["p", "v"], ["clear_policy", "--vhost", "v", "p"]),
+        ("delete_user", ["guest"], ["delete_user", "--", "guest"]),
+        ("delete_user", ["-old"], ["delete_user", "--", "-old"]),
+        ("clear_policy", ["-p", "-v"], ["clear_policy", "--vhost=-v", "--", "-p"]),
+        ("delete_vhost", ["orders"], ["delete_vhost", "--", "orders"]),
+        ("clear_permissions", ["u", "v"], ["clear_permissions", "--vhost=v", "--", "u"]),
+        ("clear_policy", ["p", "v"], ["clear_policy", "--vhost=v", "--", "p"]),
         (
             "clear_topic_permissions",
             ["u", "v", "x"],
-            ["clear_topic_permissions", "--vhost", "v", "u", "x"],
+            ["clear_topic_permissions", "--vhost=v", "--", "u", "x"],
         ),
-        ("clear_parameter", ["c", "p", "v"], ["clear_parameter", "--vhost", "v", "c", "p"]),
-        ("clear_global_parameter", ["p"], ["clear_global_parameter", "p"]),
-        ("clear_vhost_limits", ["v"], ["clear_vhost_limits", "--vhost", "v"]),
-        ("clear_user_limits", ["u"], ["clear_user_limits", "u", "all"]),
+        ("clear_parameter", ["c", "p", "v"], ["clear_parameter", "--vhost=v", "--", "c", "p"]),
+        ("clear_global_parameter", ["p"], ["clear_global_parameter", "--", "p"]),
+        ("clear_vhost_limits", ["v"], ["clear_vhost_limits", "--vhost=v"]),
+        ("clear_user_limits", ["u"], ["clear_user_limits", "--", "u", "all"]),
         (
             "set_default_queue_type",
             ["v", "quorum"],
-            ["update_vhost_metadata", "v", "--default-queue-type", "quorum"],
+            ["update_vhost_metadata", "--default-queue-type", "quorum", "--", "v"],
         ),
     ],
 )
@@ -556,8 +594,8 @@ def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqct
         {"vhost": "/", "name": "a", "members": ["rabbit@b", "rabbit@a"], "online": ["rabbit@a"]},
         {"vhost": "/", "name": "d", "members": ["rabbit@a"], "online": ["rabbit@a"]},
     ]
-    asked = [c[c.index("--vhost") + 1] for c in commands(run) if "--vhost" in c]
-    assert asked == ["/"] * 2
+    asked = [one for command in commands(run) for one in command if one.startswith("--vhost")]
+    assert asked == ["--vhost=/"] * 2
     assert rabbitmqctl.streams_on("rabbit@b", "rabbit@a") == [{"vhost": "/", "name": "s"}]
     assert rabbitmqctl.streams_on("rabbit@a", "rabbit@a") == []
 

@@ -378,6 +378,22 @@ def test_a_policy_may_have_the_name_of_another_vhost_s(broker):
     ]
 
 
+def test_a_policy_is_another_one_than_that_whose_name_reads_alike(broker):
+    vhosts = {"c": {}, "b in c": {}}
+    plain = {"pattern": "^", "definition": PLAIN}
+    policies = {
+        "one": {**plain, "name": "x", "vhost": "b in c"},
+        "other": {**plain, "name": "x in b", "vhost": "c"},
+    }
+    state, _, node = broker()
+    ret = present(state, vhosts, policies=policies, ha="quorum")
+    assert list(ret["changes"]["policies"]) == ["x in 'b in c'", "'x in b' in c"]
+    assert [(p["name"], p["vhost"]) for p in node.definitions["policies"]] == [
+        ("x", "b in c"),
+        ("x in b", "c"),
+    ]
+
+
 HA_TWO = {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"}
 TWO_VHOSTS = {"/": {}, "orders": {}, "gone": {"absent": True}}
 
@@ -832,6 +848,34 @@ def test_limits_that_pillar_does_not_name_stay(described):
     assert clerk["limits"] == {"max-connections": 3, "max-channels": 7}
 
 
+def test_where_rabbitmq_knows_no_limits_of_users_none_are_written(described):
+    node = described(EVERYTHING)[2]
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    del clerk["limits"]
+    what = copy.deepcopy(EVERYTHING)
+    del what["users"]["clerk"]["limits"]
+    ret, rabbitmqctl, _ = described(what, node=node)
+    assert (ret["result"], ret["changes"], rabbitmqctl.writes) == (True, {}, [])
+    what["users"]["clerk"]["tags"] = ["monitoring"]
+    _, rabbitmqctl, _ = described(what, node=node)
+    [(_, written)] = rabbitmqctl.writes
+    assert "limits" not in written["users"][0]
+
+
+def test_limits_that_are_said_not_to_be_absent_are_no_limit_of_that_name(described):
+    what = copy.deepcopy(EVERYTHING)
+    what["vhosts"]["orders"]["limits"]["absent"] = what["users"]["clerk"]["limits"]["absent"] = (
+        False
+    )
+    what["vhosts"]["none"] = {"limits": {"absent": False}}
+    ret, _, node = described(what)
+    assert ret["result"] is True
+    limits = [one for one in node.definitions["parameters"] if one["component"] == "vhost-limits"]
+    assert [one["value"] for one in limits] == [{"max-queues": 9}]
+    [clerk] = [user for user in node.definitions["users"] if user["name"] == "clerk"]
+    assert clerk["limits"] == {"max-connections": 3}
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_what_pillar_does_not_name_of_a_vhost_stays_when_the_rest_is_written(described, version):
     node = described(EVERYTHING, version=version)[2]
@@ -916,6 +960,41 @@ def test_a_default_queue_type_that_pillar_names_is_refused_where_queues_are_in_i
     assert rabbitmqctl.writes == []
 
 
+@pytest.mark.parametrize("version", ["3.11.0-rc.1", "3.11.28", "3.12.1", "3.13.7"])
+@pytest.mark.parametrize("unset", ["undefined", None, ""])
+def test_no_default_queue_type_is_not_imported_as_the_word_for_it(broker, version, unset):
+    state, rabbitmqctl, node = broker(version=version)
+    [vhost] = node.definitions["vhosts"]
+    vhost["metadata"] = {"description": "", "tags": [], "default_queue_type": unset}
+    node.definitions["queues"] = [CLASSIC]
+    vhosts = {"/": {"description": "Shop", "default_queue_type": "classic"}, "new": {}}
+    ret = present(state, vhosts=vhosts)
+    assert ret["result"] is True, ret["comment"]
+    [(_, written), *_] = rabbitmqctl.writes
+    types = {one["name"]: one["metadata"].get("default_queue_type") for one in written["vhosts"]}
+    # What it has by default is RabbitMQ's own for a new vhost.
+    assert types == {"/": "classic", "new": None}
+    assert present(broker(node=node)[0], vhosts=vhosts)["changes"] == {}
+    # Another type is set as where the vhost has one.
+    node.definitions["queues"] = []
+    assert present(broker(node=node)[0], vhosts=vhosts, ha="quorum")["result"] is True
+    found = {
+        one["name"]: one["metadata"]["default_queue_type"] for one in node.definitions["vhosts"]
+    }
+    assert found["new"] == "quorum"
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_where_rabbitmq_keeps_no_word_for_it_no_default_queue_type_is_imported(broker, version):
+    state, rabbitmqctl, _ = broker(version=version)
+    assert present(state, vhosts={"new": {}}, ha="mirrored" if version < "4" else "quorum")[
+        "result"
+    ]
+    [(_, written), *_] = rabbitmqctl.writes
+    [vhost] = written["vhosts"]
+    assert ("default_queue_type" in vhost["metadata"]) is (version >= "4")
+
+
 def test_a_default_queue_type_in_pillar_comes_before_ha(broker):
     state, _, node = broker(version="4.3.6")
     vhosts = {"/": {"default_queue_type": "classic"}, "new": {"default_queue_type": "stream"}}
@@ -969,3 +1048,43 @@ def test_a_list_that_rabbitmq_4_3_takes_for_text_is_refused(described, value, re
     if not result:
         assert "takes for text" in ret["comment"]
         assert described(EVERYTHING, version="4.0.5", value=value)[0]["result"] is True
+
+
+@pytest.mark.parametrize("value", [{"x": {1883: "orders"}}, {"x": b"y"}, {"x": [float("nan")]}])
+def test_a_value_that_is_no_json_is_refused_before_anything_is_written(described, value):
+    ret, rabbitmqctl, _ = described(EVERYTHING, value=value)
+    assert (ret["result"], rabbitmqctl.writes) == (False, [])
+    assert "the value of parameter upstream of federation-upstream has a" in ret["comment"]
+    assert "put that in quotes" in ret["comment"] and "orders" not in ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        (True, 1, False),
+        (1, True, False),
+        (0, False, False),
+        (1, 1.0, True),
+        (5.0, 5, True),
+        ([True], [1], False),
+        ({"y": {"z": 1}}, {"y": {"z": True}}, False),
+        ([1], [1, 2], False),
+        ([["a", "b"]], {"a": "b"}, True),
+    ],
+)
+def test_a_value_is_another_one_as_json_tells_them_apart(described, old, new, same):
+    node = described(EVERYTHING, value={"x": old})[2]
+    ret, rabbitmqctl, _ = described(EVERYTHING, node=node, value={"x": new})
+    assert (ret["result"], bool(rabbitmqctl.writes)) == (True, not same)
+    assert described(EVERYTHING, node=node, value={"x": new})[1].writes == []
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize("value", [[{"upstream": "x"}], {"x": [1, 2]}, {1: "x"}])
+def test_the_value_beside_absent_is_in_nobody_s_way(broker, version, value):
+    state, rabbitmqctl, _ = broker(version=version)
+    said = {"up": {**PARAMETERS["up"], **ABSENT, "value": value}}
+    policies = {"mirrored": {**policy(ALL)["p"], **ABSENT}}
+    globals_ = {"g": {**ABSENT, "value": value}}
+    ret = state.present("as described", {}, {}, policies, said, globals_, "quorum")
+    assert (ret["result"], rabbitmqctl.writes) == (True, []), ret["comment"]

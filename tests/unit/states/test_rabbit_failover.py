@@ -1,5 +1,8 @@
 """rabbit_failover, the states: unit read, program restarted, addresses awaited."""
 
+import time
+from unittest.mock import Mock
+
 import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
@@ -71,10 +74,11 @@ class Systemd(Breakable):
     def __init__(self, failover, files):
         super().__init__()
         self._failover, self._files = failover, files
+        self.reloaded_at = lambda: self._files._written + 1
 
     def reload_(self, name, no_block=False, unmask=False, unmask_runtime=False):
         if self._takes("reload", name):
-            self._files._loaded = self._files._written + 1
+            self._files._loaded = self.reloaded_at()
         return "refused" not in self.lost
 
     def systemctl_reload(self):
@@ -307,9 +311,32 @@ def test_a_reload_that_is_refused_is_told(host):
     assert "did not reload. Next: journalctl -u haproxy" in ret["comment"]
 
 
+def test_a_file_that_is_dated_in_the_future_is_read_as_well(host):
+    ahead = time.time() + 3600
+    here = host(loaded=100.0, written=ahead)
+    here.systemd.reloaded_at = time.time
+    ret = here.loaded()
+    assert (ret["result"], ret["comment"]) == (True, "haproxy has been reloaded")
+    here = host(loaded=100.0, written=ahead)
+    here.systemd.lost.add("reload")
+    assert here.loaded()["result"] is False
+
+
+def test_in_test_mode_no_reload_is_foreseen_where_the_service_does_not_run(host):
+    here = host(test=True, written=100.0)
+    ret = here.states.mod_watch("haproxy", sfun="configuration_in_use", files=FILES)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert ret["comment"] == "haproxy does not run and will start with its configuration"
+    fails = CommandExecutionError("still reloading")
+    here.states.__salt__["rabbit_host.service_load_time"] = Mock(side_effect=fails)
+    ret = here.states.mod_watch("haproxy", sfun="configuration_in_use", files=FILES)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == "rabbitmq-node2: haproxy: still reloading"
+
+
 def test_what_would_be_written_would_be_read(host):
     watched = {"sfun": "configuration_in_use", "files": FILES}
-    predicted = host(test=True).states.mod_watch("haproxy", **watched)
+    predicted = host(test=True, loaded=100.0, written=99.0).states.mod_watch("haproxy", **watched)
     assert (predicted["result"], predicted["name"]) == (None, "haproxy")
     assert predicted["changes"]
     real = host(loaded=100.0, written=99.0).states.mod_watch("haproxy", **watched)

@@ -9,7 +9,8 @@ if [ "$(printf '%s\n' 2.2.8 "$version" | sort --version-sort | head -n 1)" = 2.2
 fi
 # Older ones kill themselves while they test a file whose scripts run as another
 # user than root, so they are shown a copy with root.
-copy=$(mktemp -d)
+# Named so that what is left of a killed one is discarded by rabbit_configuration.stage.
+copy=$(mktemp -d --tmpdir "rabbit_ha.$$.XXXXXX")
 trap 'rm -rf "$copy"' EXIT
 cp --parents "$1" "$copy"
 [ ! -d "$2" ] || cp --recursive --parents "$2" "$copy"
