@@ -1143,7 +1143,8 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
     """
     try:
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
-            return re.findall(r"\w+", handle.read())
+            text = re.sub(r"%.*", "", handle.read())
+            return [name.strip("'") for name in re.findall(r"'[^']+'|\w+", text)]
     except FileNotFoundError:
         return []
 
@@ -1167,15 +1168,17 @@ def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
 
         salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
     """
-    before = enabled_plugins(path)
-    # "enable" lists none that another one has brought along already.
-    wanted = sorted({*before, *names})
+    before, mode = enabled_plugins(path), ["--offline"] if offline else []
     try:
-        mode = ["--offline"] if offline else []
-        _checked(["set", *mode, *wanted], "enabling plugins", tool="rabbitmq-plugins")
+        _checked(["enable", *mode, *names], "enabling plugins", tool="rabbitmq-plugins")
+        if not {*names} <= {*enabled_plugins(path)}:
+            # That lists none that another one has brought along already.
+            wanted = sorted({*before, *names})
+            _checked(["set", *mode, *wanted], "enabling plugins", tool="rabbitmq-plugins")
     except CommandExecutionError:
         # They are listed before they are started: the next run is to try again.
-        _run(["set", "--offline", *before], tool="rabbitmq-plugins")
+        if enabled_plugins(path) != before:
+            _run(["set", "--offline", *before], tool="rabbitmq-plugins")
         raise
     if not offline:
         _written()

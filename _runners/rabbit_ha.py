@@ -32,8 +32,8 @@ SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "l
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # What the plan calls the step that carries the cookie; the ID of the state that receives it.
 COOKIE_STATE = "The Erlang cookie is the cluster's"
-# The ID of the state that has a broker join.
-JOINED_STATE = "RabbitMQ is a member of the cluster"
+# The IDs of the states that change where a broker is new: the second restarts an empty one only.
+NEW_STATES = {"RabbitMQ is installed", "RabbitMQ runs with its configuration"}
 # The state of a broker whose minion does not answer; others are rabbitmqctl's words.
 AWAY = "away"
 HANGS = "unreachable"
@@ -508,7 +508,7 @@ def plan(are_ready=False, in_detail=True):
         Whether :func:`ready` has just found pillar and the hosts to be.
     in_detail : True
         Whether the step that carries the cookie is asked also where all brokers but the
-        seed are yet to join, and so get it anyway.
+        seed are new: without RabbitMQ, or alone and empty. They get it anyway.
 
     Returns a mapping with ``data`` (``verdict``, and ``changes``: a mapping from
     host to a mapping from each state that would change something to what it would
@@ -532,8 +532,8 @@ def plan(are_ready=False, in_detail=True):
         warnings = [*warnings, *told]
         brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
         seed = __utils__["rabbit_settings.seed_host"](settings)
-        joins = [host for host in brokers if JOINED_STATE in changes.get(host, {})]
-        asked = in_detail or not {*brokers} - {seed} <= {*joins}
+        new = {host for host in brokers if not NEW_STATES.isdisjoint(changes.get(host, {}))}
+        asked = in_detail or not {*brokers} - {seed} <= new
         if asked and not problems and not changes.keys().isdisjoint(brokers):
             carried = _carried_cookie("rabbit_ha.rabbitmq.cookie", test=True)
             problems = carried["problems"]
@@ -570,7 +570,7 @@ def sync_cookie(patience=90, interval=3):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
-    The seed has it; after the seed was installed anew, the others have. That broker
+    The seed has it; where that is new, or was installed anew, the others have. That broker
     seals it for each minion's public key, which the master holds; on the way nobody
     can read it. A broker that has it already goes on running, unless it stands alone,
     holds nothing and has not read its configuration: nodes that start again, that one

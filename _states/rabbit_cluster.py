@@ -277,11 +277,15 @@ def _start_app(found, wanted, changes):
         known = __salt__["rabbitmqctl.known_members"]()
         is_member = found["verdict"] == "app stopped, member"
         if is_member or found["contact"] not in known:
-            way_out = is_member and _waits_for_members_away(wanted["service"], known)
-            way_out = way_out or (
+            way_out = (
                 f"It may only be slow (rabbit_ha:rabbitmq:join_timeout is {wanted['timeout']} s). "
                 f"Next: journalctl -u {wanted['service']}, then run again"
             )
+            # What the others say, if they cannot be judged, is not why the app did not start.
+            with contextlib.suppress(CommandExecutionError):
+                way_out = (
+                    is_member and _waits_for_members_away(wanted["service"], known)
+                ) or way_out
             raise CommandExecutionError(f"{found['verdict']}: {err}. {way_out}") from err
         forgotten = __salt__["rabbit_membership.forgotten_by"](found["contact"], found["members"])
         if forgotten["content"] and not wanted["may_discard"]:
@@ -591,17 +595,21 @@ def _return_replicas(ret, wanted):
     queues, streams = _by_type(noted)
     _return_replicas_of_quorum_queues(queues)
     silent = _return_replicas_of_streams(streams, wanted)
-    __salt__["rabbit_notes.delete"]("replicas_to_return")
     if silent:
+        # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
+        __salt__["rabbit_notes.write"]("replicas_to_return", _as_streams(silent))
         ret.setdefault("warnings", []).append(
-            f"of {', '.join(silent)} the replica here does not run yet; RabbitMQ starts it by "
-            "itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online"
+            f"of {', '.join(_names(silent))} the replica here does not run yet; RabbitMQ starts it "
+            "by itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online, then "
+            "run again"
         )
-    running = [name for name in _names(streams) if name not in silent]
+    else:
+        __salt__["rabbit_notes.delete"]("replicas_to_return")
+    running = [stream for stream in streams if stream not in silent]
     ret["changes"] |= {
-        kind: names
-        for kind, names in (("quorum_queues", _names(queues)), ("streams", running))
-        if names
+        kind: _names(returned)
+        for kind, returned in (("quorum_queues", queues), ("streams", running))
+        if returned
     }
 
 
@@ -628,7 +636,7 @@ def _return_replicas_of_streams(streams, wanted):
 
     Those that do, as before RabbitMQ 4, get it back by themselves.
 
-    Returns the names of those whose replica does not run yet.
+    Returns those whose replica does not run yet.
     """
     said = ""
     # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
@@ -646,7 +654,7 @@ def _return_replicas_of_streams(streams, wanted):
                 "online) and have caught up, then run again"
             )
         if wait is None or not (without or silent):
-            return _names(silent)
+            return silent
         time.sleep(wait)
     return []
 
@@ -661,6 +669,8 @@ def _streams_without_replica(streams, wanted):
     defined = {
         (queue["vhost"], queue["name"])
         for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
+        # Nor does one that was declared anew as another type.
+        if queue.get("type", "stream") == "stream"
     }
     without, silent = [], []
     for stream in streams:

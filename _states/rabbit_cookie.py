@@ -23,7 +23,7 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
     sealed : None
         With ``seed``, what ``rabbit_cookie.seal`` made on the seed for this
         minion; without it nothing is changed. With ``self`` likewise, made on
-        another member for a seed that was installed anew.
+        a member of the cluster that a new seed, or one installed anew, joins.
     discard_local_data : False
         Whether a node that holds anything may be stopped: it has transient messages
         to lose. Allows nothing once it was used up, see ``rabbit_cluster.joined``.

@@ -41,6 +41,6 @@ RabbitMQ knows its plugins before its first start:
     - contents: '[{{ salt['rabbit_topology.plugins']() | join(',') }}].'
     - makedirs: true
     - mode: '0644'
-    # An existing list is not replaced but added to, online, further on.
+    # An existing list is not replaced but added to further on.
     - replace: false
 {%- endif %}

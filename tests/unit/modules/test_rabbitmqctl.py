@@ -472,31 +472,47 @@ def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
 
 
 @pytest.fixture
-def plugins_file(tmp_path):
-    """A list of plugins, of which the first brings rabbitmq_management along."""
-    path = tmp_path / "enabled_plugins"
+def plugins_tool(rabbitmqctl, run, tmp_path):
+    """RabbitMQ's tool for plugins, over a list that has one which brings others along."""
+    path, brought = tmp_path / "enabled_plugins", {"rabbitmq_management", "rabbitmq_web_dispatch"}
     path.write_text("[rabbitmq_shovel_management,rabbitmq_web_mqtt].\n")
+
+    def answer(command, **_):
+        _, _, verb, *names = [word for word in command if word != "--offline"]
+        if "rabbitmq_tpyo" in names:
+            return {**DONE, "retcode": 65, "stderr": "plugins were not found: rabbitmq_tpyo"}
+        if verb == "enable":
+            names = {*rabbitmqctl.enabled_plugins(str(path)), *names} - brought
+        path.write_text(f"[{','.join(sorted(names))}].\n")
+        failure = {**DONE, "retcode": 70, "stderr": "eaddrinuse"}
+        return failure if "rabbitmq_stomp" in names else DONE
+
+    run.side_effect = answer
     return str(path)
 
 
 @pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("name", ["rabbitmq_management", "rabbitmq_prometheus"])
 def test_plugins_are_enabled_beside_others_by_their_own_tool(
-    rabbitmqctl, run, plugins_file, offline
+    rabbitmqctl, run, plugins_tool, offline, name
 ):
-    rabbitmqctl.enable_plugins(["rabbitmq_management"], plugins_file, offline)
-    [command] = commands(run)
-    assert command[0] == "rabbitmq-plugins"
-    # With "enable" it changes nothing where another plugin has brought one along.
-    listed = ["rabbitmq_management", "rabbitmq_shovel_management", "rabbitmq_web_mqtt"]
-    assert command[2:] == ["set", *(["--offline"] if offline else []), *listed]
+    before = rabbitmqctl.enabled_plugins(plugins_tool)
+    rabbitmqctl.enable_plugins([name], plugins_tool, offline)
+    assert rabbitmqctl.enabled_plugins(plugins_tool) == sorted([name, *before])
+    verbs = ["enable", "set"] if name == "rabbitmq_management" else ["enable"]
+    assert [command[2] for command in commands(run)] == verbs
+    assert all(command[0] == "rabbitmq-plugins" for command in commands(run))
+    assert all(("--offline" in command) is offline for command in commands(run))
 
 
-def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(rabbitmqctl, run, plugins_file):
-    run.side_effect = [{**DONE, "retcode": 65, "stderr": "plugins were not found: a"}, DONE]
-    with pytest.raises(CommandExecutionError, match="enabling plugins failed.*not found: a"):
-        rabbitmqctl.enable_plugins(["a", "rabbitmq_web_mqtt"], plugins_file)
-    before = ["rabbitmq_shovel_management", "rabbitmq_web_mqtt"]
-    assert commands(run)[1][2:] == ["set", "--offline", *before]
+@pytest.mark.parametrize("names", [["rabbitmq_tpyo", "rabbitmq_mqtt"], ["rabbitmq_stomp"]])
+def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(
+    rabbitmqctl, run, plugins_tool, names
+):
+    before = rabbitmqctl.enabled_plugins(plugins_tool)
+    with pytest.raises(CommandExecutionError, match="enabling plugins failed"):
+        rabbitmqctl.enable_plugins(names, plugins_tool)
+    assert rabbitmqctl.enabled_plugins(plugins_tool) == before
 
 
 @pytest.mark.parametrize(
@@ -505,6 +521,7 @@ def test_plugins_that_could_not_be_enabled_leave_the_list_as_it_was(rabbitmqctl,
         ("[rabbitmq_management].\n", ["rabbitmq_management"]),
         ("[rabbitmq_management,\n rabbitmq_shovel].", ["rabbitmq_management", "rabbitmq_shovel"]),
         ("[].\n", []),
+        ("% Managed by others\n[a, % and why\n 'b-c'].", ["a", "b-c"]),
     ],
 )
 def test_enabled_plugins_are_read_from_their_file(rabbitmqctl, run, tmp_path, text, plugins):

@@ -713,18 +713,22 @@ def test_where_a_broker_would_change_a_plan_carries_the_cookie_in_test_mode(worl
         assert {host for host, states in told.items() if COOKIE_STATE in states} == {*BROKERS[1:]}
 
 
-@pytest.mark.parametrize("joining", [BROKERS[1:], BROKERS[2:]])
-def test_a_hurried_plan_asks_for_the_cookie_where_a_broker_is_a_member_already(
-    world, keys, joining
+@pytest.mark.parametrize("new", [BROKERS[1:], BROKERS[2:]])
+@pytest.mark.parametrize(
+    "state_id", ["RabbitMQ is installed", "RabbitMQ runs with its configuration", "Another one"]
+)
+def test_a_hurried_plan_asks_for_the_cookie_unless_all_brokers_that_get_it_are_new(
+    world, keys, new, state_id
 ):
     world.answers("rabbit_cookie.seal", {})
-    joins = state_return(None, {"cluster": "joined"})
-    [state] = joins.values()
-    state["__id__"] = "RabbitMQ is a member of the cluster"
-    world.answers("state.apply", lambda host: joins if host in joining else state_return(True))
+    changed = state_return(None, {"x": "y"})
+    [state] = changed.values()
+    state["__id__"] = state_id
+    world.answers("state.apply", lambda host: changed if host in new else state_return(True))
     found = world.runner.plan(are_ready=True, in_detail=False)["data"]["changes"]
-    assert {*found} == {*joining}
-    assert bool(world.calls("rabbit_cookie.seal")) is (joining != BROKERS[1:])
+    assert {*found} == {*new}
+    all_new = new == BROKERS[1:] and state_id != "Another one"
+    assert bool(world.calls("rabbit_cookie.seal")) is not all_new
 
 
 def test_a_plan_of_a_wrong_pillar_asks_no_host(world):

@@ -527,6 +527,11 @@ def test_a_stream_whose_replica_does_not_run_yet_is_told_and_no_failure(broker):
     assert "of events in / the replica here does not run yet" in warning
     assert "rabbitmqctl list_queues --vhost VHOST" in warning
     assert slept == [1, 2, 4, 8, 16]
+    # It may have been the old one, which RabbitMQ takes out only then.
+    host.rabbits.streams[0]["members"].remove(ME)
+    ret = host.joined()
+    assert (ret["changes"], "warnings" in ret) == ({"streams": ["events in /"]}, False)
+    assert host.joined()["changes"] == {}
 
 
 def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
@@ -576,6 +581,15 @@ def test_a_stream_that_is_not_listed_and_not_deleted_keeps_its_note(broker):
     assert "streams got no replica back: events in /" in ret["comment"]
     host.states.__salt__["rabbitmqctl.streams"] = host.rabbitmqctl.streams
     assert host.joined()["changes"]["streams"] == ["events in /"]
+
+
+def test_a_stream_that_was_declared_anew_as_another_type_needs_no_replica(broker):
+    rabbits = ghost_with_stream()
+    host = broker(rabbits)
+    rabbits[SEED].definitions["queues"] = [{"name": "events", "vhost": "/", "type": "classic"}]
+    host.states.__salt__["rabbitmqctl.streams"] = lambda at=None: []
+    assert host.joined()["result"] is True
+    assert "add_replicas" not in [write[0] for write in host.writes]
 
 
 def test_a_note_of_an_older_version_names_quorum_queues(broker):
@@ -1244,6 +1258,23 @@ def test_where_no_file_names_the_members_no_one_can_be_forgotten_offline(broker)
     assert f"It waits for {ME}, of which none runs" in ret["comment"]
     assert "it needs a majority of the members" in ret["comment"]
     assert "member_absent" not in ret["comment"]
+
+
+def test_what_the_others_say_is_not_told_in_place_of_why_the_app_did_not_start(broker):
+    host = last_of_a_pair(broker, vm=False)
+    ask = host.states.__salt__["rabbitmqctl.node_state"]
+
+    def node_state(node=None):
+        if node == ME and "start_app" not in host.rabbitmqctl.fails:
+            raise CommandExecutionError("cluster_status of another one said what nobody knows")
+        return ask(node)
+
+    def start_app(timeout=330):
+        raise host.rabbitmqctl.fails.pop("start_app")
+
+    host.states.__salt__["rabbitmqctl.node_state"] = node_state
+    host.states.__salt__["rabbitmqctl.start_app"] = start_app
+    assert "start_app: timed out. It may only be slow" in host.joined()["comment"]
 
 
 @pytest.mark.parametrize("away", [{"app": False}, {"cookie": "OTHER"}])
