@@ -212,16 +212,22 @@ def plugins_listed(name, plugins, config, service):
     config
         Path of ``rabbitmq.conf``.
     service
-        Name of RabbitMQ's service.
+        Name of RabbitMQ's service. With ``watch`` on the state that writes the
+        configuration, test mode predicts what comes of that.
 
     See https://www.rabbitmq.com/docs/plugins.
     """
+    return _listed(name, plugins, config, service)
+
+
+def _listed(name, plugins, config, service, written=False):
+    """Do what :func:`plugins_listed` does; ``written``: ``config`` would be written now."""
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         missing = _missing_plugins(name, plugins)
         if not missing:
             ret["comment"] = "The plugins are already enabled"
-        elif _starts_again(service, config):
+        elif _starts_again(service, config, written):
             _enable_plugins(ret, missing, offline=True)
         else:
             ret["comment"] = "The node does not start again by itself: they are enabled later on"
@@ -230,11 +236,12 @@ def plugins_listed(name, plugins, config, service):
     return ret
 
 
-def _starts_again(service, config):
+def _starts_again(service, config, written):
     """Tell whether :func:`configuration_loaded` is going to restart the node."""
     if not __salt__["rabbitmqctl.installed"]():
         return False
     late = __salt__["rabbit_host.runs_since_before"](service, config)
+    late = late or (written and __salt__["rabbit_host.service_start_time"](service) is not None)
     return late and _stands_alone_and_empty()
 
 
@@ -312,24 +319,29 @@ def unit_loaded(name):
     return ret
 
 
-def mod_watch(name, sfun=None, service=None, **kwargs):
+def mod_watch(name, sfun=None, service=None, plugins=(), config=None, **kwargs):
     """
     Predict what comes of a file that would be written; a real run looks once more.
 
-    Called by Salt for ``watch`` on :func:`unit_loaded` and :func:`configuration_loaded`.
+    Called by Salt for ``watch`` on :func:`unit_loaded`, :func:`configuration_loaded` and
+    :func:`plugins_listed`.
 
     name
         What that function was called with.
     sfun : None
         Name of the function that watches.
     service : None
-        What :func:`configuration_loaded` was called with.
+    plugins : ()
+    config : None
+        What that function was called with.
     kwargs
         The rest of it; not needed.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun == "configuration_loaded":
         return _loaded(name, service, written=__opts__["test"])
+    if sfun == "plugins_listed":
+        return _listed(name, plugins, config, service, written=__opts__["test"])
     if sfun != "unit_loaded":
         ret.update(result=False, comment=f"watch does nothing for rabbit_node.{sfun}")
     elif __opts__["test"] and not _units_are_foreseen() and __salt__["service.available"](name):

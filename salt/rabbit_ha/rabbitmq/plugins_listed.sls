@@ -11,3 +11,5 @@ RabbitMQ's plugins are listed where it starts again anyway:
     - service: {{ rabbitmq.service }}
     - require:
       - sls: rabbit_ha.rabbitmq.installed
+    - watch:
+      - file: RabbitMQ has its configuration

@@ -384,6 +384,22 @@ def test_only_a_node_that_is_restarted_for_its_configuration_has_plugins_listed(
     assert bool(here.states.configuration_loaded(CONF, SERVICE)["changes"]) is offline
 
 
+@pytest.mark.parametrize(
+    ("situation", "foretold"),
+    [({}, True), ({"started": None}, False), ({"clustered": [SEED, ME]}, False)],
+)
+def test_plugins_are_foretold_by_the_state_that_lists_them(host, situation, foretold):
+    here = host(written=None, test=True, **situation)
+    assert here.states.plugins_listed(*LISTED)["changes"] == {}
+    # What Salt calls where the state that writes the configuration has changes.
+    arguments = dict(zip(("name", "plugins", "config", "service"), LISTED, strict=True))
+    ret = here.states.mod_watch(sfun="plugins_listed", order=1, **arguments)
+    assert ret["result"] is (None if foretold else True)
+    rest = here.states.plugins_enabled(PLUGINS, ["rabbitmq_management"])
+    assert bool(rest["changes"]) is not foretold
+    assert here.writes == []
+
+
 def test_plugins_that_are_listed_already_are_not_listed_again(host):
     here = host(started=50.0)
     here.states.plugins_listed(*LISTED)
