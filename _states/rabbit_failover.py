@@ -147,7 +147,8 @@ def configuration_in_use(name, files, workers=False):
         if loaded is None:
             if not __opts__["test"]:
                 raise CommandExecutionError(f"it no longer runs. Next: journalctl -u {name}")
-            return _would_be_started(ret)
+            ret["comment"] = f"{name} does not run and will start with its configuration"
+            return ret
         if not _written_since(loaded, files):
             ret["comment"] = f"{name} has already read its configuration"
             return ret
@@ -206,20 +207,11 @@ def mod_watch(name, sfun=None, files=(), workers=False, **kwargs):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun != "configuration_in_use":
         ret.update(result=False, comment=f"watch does nothing for rabbit_failover.{sfun}")
-        return ret
-    if not __opts__["test"]:
+    elif __opts__["test"]:
+        # Also where it does not run: its package may start it before the file is written.
+        return _would_be_reloaded(ret)
+    else:
         return configuration_in_use(name, files, workers)
-    try:
-        loaded = __salt__["rabbit_host.service_load_time"](name, workers)
-    except CommandExecutionError as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: {name}: {err}")
-        return ret
-    return _would_be_started(ret) if loaded is None else _would_be_reloaded(ret)
-
-
-def _would_be_started(ret):
-    """Fill a return for test mode where the service does not run."""
-    ret["comment"] = f"{ret['name']} does not run and will start with its configuration"
     return ret
 
 
