@@ -662,7 +662,7 @@ def add_replicas(node, streams):
         # A warning may come before it.
         said += answer if answer[-1:] != ["[]"] else []
     _written()
-    return " ".join(said)[:600]
+    return " ".join(said)[:_CHARACTERS]
 
 
 def _binary(text):
