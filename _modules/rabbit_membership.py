@@ -472,6 +472,128 @@ def metadata_store():
     return " ".join(sorted(os.path.basename(path.rstrip("/")) for path in folders)) or None
 
 
+def forget_former_self(contact):
+    """
+    Have a member forget this node as it was before it lost its data.
+
+    Before that, who is to be joined and which replicas are to be returned here are noted: a run
+    that is killed then has to know it when it is run again. Neither this node nor its app may
+    run, as a member that runs is not forgotten.
+
+    contact
+        Erlang node name of the member.
+
+    Raises CommandExecutionError when this node is still a member, or a quorum queue still counts
+    on a replica here.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.forget_former_self rabbit@rabbitmq-node1
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
+    note_replicas(replicas_here(contact))
+    # A seed that nobody lists and that stands alone would otherwise take itself for the first.
+    __salt__["rabbit_notes.write"]("returns_to", [contact])
+    # Forgetting takes out what this leaves, from RabbitMQ 4 on, which needs the node for it.
+    not_shrunk = _shrink(me, contact)
+    forget(me, contact)
+    if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
+        raise not_shrunk
+
+
+def replicas_here(contact):
+    """
+    List what counts on a replica on this node.
+
+    contact
+        Erlang node name of the member that is asked.
+
+    Returns a list of mappings with ``vhost``, ``name``, and, for streams, ``type``: ``stream``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.replicas_here rabbit@rabbitmq-node1
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    streams = __salt__["rabbitmqctl.streams_on"](me, contact)
+    return __salt__["rabbitmqctl.quorum_queues_on"](me, contact) + _as_streams(streams)
+
+
+def _as_streams(queues):
+    """Mark queues as streams, as a note has them; those that it does not mark are quorum queues."""
+    return [{**queue, "type": "stream"} for queue in queues]
+
+
+def note_replicas(replicas):
+    """
+    Note which quorum queues and streams are to have a replica here.
+
+    replicas
+        List as :func:`replicas_here` returns it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.note_replicas '[{vhost: /, name: orders}]'
+    """
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    new = [replica for replica in replicas if replica not in noted]
+    if new:
+        __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
+
+
+def _shrink(me, contact):
+    """Take this node's replicas out; returns why that failed where the contact does not see it."""
+    try:
+        __salt__["rabbitmqctl.shrink"](me, contact)
+    except CommandExecutionError as err:
+        if "node_not_running" not in str(err):
+            raise
+        return err
+    return None
+
+
+def forget(name, at=None):
+    """
+    Have a member forget another one.
+
+    name
+        Erlang node name of the one to be forgotten.
+    at : the local node
+        Erlang node name of the member.
+
+    Returns None, or, in a sentence, why that failed where the other one is no member any more all
+    the same, as RabbitMQ 4.3 does it with one that has the only replica of a queue.
+
+    Raises CommandExecutionError when it is still a member.
+
+    See https://www.rabbitmq.com/docs/clustering#removing-nodes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.forget rabbit@rabbitmq-node3
+    """
+    try:
+        __salt__["rabbitmqctl.forget_cluster_node"](name, at)
+    except CommandExecutionError as err:
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        status = __salt__["rabbitmqctl.cluster_status"](at)
+        if name in listed_in(status):
+            raise
+        return str(err)
+    return None
+
+
 def set_data_aside(service):
     """
     Keep this node's data under another name, so that its next start is a first one.
@@ -645,8 +767,7 @@ def replicas_on_disk(contact):
     contact
         Erlang node name of the member that knows the cluster's queues.
 
-    Returns a mapping with ``quorum_queues`` and ``streams``, each a list of mappings with
-    ``vhost`` and ``name``.
+    Returns a list as :func:`replicas_here` does.
 
     Raises CommandExecutionError when the contact does not tell.
 
@@ -659,14 +780,12 @@ def replicas_on_disk(contact):
     queues, folders = quorum_queues_on_disk(), set(map(_without_timestamp, _stream_folders()))
     served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if queues else ()
     streams = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if folders else ()
-    return {
-        "quorum_queues": [q for q in queues if (q["vhost"], q["name"]) in served],
-        "streams": [
-            {"vhost": vhost, "name": name}
-            for vhost, name in sorted(streams)
-            if _stream_folder(vhost, name) in folders
-        ],
-    }
+    streams = [
+        {"vhost": vhost, "name": name}
+        for vhost, name in sorted(streams)
+        if _stream_folder(vhost, name) in folders
+    ]
+    return [q for q in queues if (q["vhost"], q["name"]) in served] + _as_streams(streams)
 
 
 def _served_elsewhere(queues):

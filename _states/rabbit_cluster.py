@@ -375,64 +375,11 @@ def _replace_ghost(found, wanted, changes):
 
 
 def _rejoin(contact, wanted):
-    """Have the contact forget this node and join it again; its replicas are noted before."""
-    me = __salt__["rabbit_topology.node_name"]()
-    # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
-    _note_replicas(
-        __salt__["rabbitmqctl.quorum_queues_on"](me, contact),
-        __salt__["rabbitmqctl.streams_on"](me, contact),
-    )
-    # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
-    not_shrunk = _shrink(me, contact)
-    # A seed that nobody lists and that stands alone would otherwise take itself for the first.
-    __salt__["rabbit_notes.write"]("returns_to", [contact])
+    """Have the contact forget this node as it was, and join it again."""
     # A member that runs is not forgotten.
     with _app_stopped():
-        _forget(me, contact)
-        if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
-            raise not_shrunk
+        __salt__["rabbit_membership.forget_former_self"](contact)
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
-
-
-def _note_replicas(queues, streams):
-    """
-    Note which quorum queues and streams are to have a replica here.
-
-    Before they are gone: a run that is killed then has to know them when it is run again.
-    """
-    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
-    new = [queue for queue in [*queues, *_as_streams(streams)] if queue not in noted]
-    if new:
-        __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
-
-
-def _forget(name, at=None):
-    """
-    Have a member forget another one, by default this one.
-
-    Returns why that failed where the other one is no member any more all the same, as RabbitMQ 4.3
-    does it with one that has the only replica of a queue.
-    """
-    try:
-        __salt__["rabbitmqctl.forget_cluster_node"](name, at)
-    except CommandExecutionError as err:
-        __salt__["rabbitmqctl.forget_cached_reads"]()
-        status = __salt__["rabbitmqctl.cluster_status"](at)
-        if name in __salt__["rabbit_membership.listed_in"](status):
-            raise
-        return err
-    return None
-
-
-def _shrink(me, contact):
-    """Take this node's replicas out; returns why that failed where the contact does not see it."""
-    try:
-        __salt__["rabbitmqctl.shrink"](me, contact)
-    except CommandExecutionError as err:
-        if "node_not_running" not in str(err):
-            raise
-        return err
-    return None
 
 
 def _set_aside(found, wanted, changes):
@@ -440,8 +387,8 @@ def _set_aside(found, wanted, changes):
     if __salt__["rabbitmqctl.is_running"]():
         changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
     # The cluster does not count them any more, so no one else knows of them.
-    here = __salt__["rabbit_membership.replicas_on_disk"](found["contact"])
-    _note_replicas(here["quorum_queues"], here["streams"])
+    replicas = __salt__["rabbit_membership.replicas_on_disk"](found["contact"])
+    __salt__["rabbit_membership.note_replicas"](replicas)
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
@@ -458,8 +405,7 @@ def _predict_the_rest(ret, wanted, renews):
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         ret["comment"] += f"; would have left the cluster and joined {contact} anew"
-        me = __salt__["rabbit_topology.node_name"]()
-        lost = [*lost, *_as_streams(__salt__["rabbitmqctl.streams_on"](me, contact))]
+        lost = __salt__["rabbit_membership.replicas_here"](contact)
     queues, streams = _by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or lost)
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
@@ -576,13 +522,8 @@ def _replace_member_without_replicas(ret, wanted):
         __salt__["rabbit_notes.write"]("replicas_seen_in", store)
 
 
-def _as_streams(queues):
-    """Mark queues as streams, as a note has them; those that it does not mark are quorum queues."""
-    return [{**queue, "type": "stream"} for queue in queues]
-
-
 def _by_type(noted):
-    """Split what was noted into quorum queues and streams."""
+    """Split what was noted into quorum queues and streams; only these are marked."""
     streams = [queue for queue in noted if queue.get("type") == "stream"]
     return [queue for queue in noted if queue not in streams], streams
 
@@ -597,7 +538,7 @@ def _return_replicas(ret, wanted):
     silent = _return_replicas_of_streams(streams, wanted)
     if silent:
         # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
-        __salt__["rabbit_notes.write"]("replicas_to_return", _as_streams(silent))
+        __salt__["rabbit_notes.write"]("replicas_to_return", silent)
         ret.setdefault("warnings", []).append(
             f"of {', '.join(_names(silent))} the replica here does not run yet; RabbitMQ starts it "
             "by itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online, then "
@@ -848,7 +789,7 @@ def member_absent(name, offline=False):
             ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"](
                 "before forgetting"
             )
-            failure = _forget(name)
+            failure = __salt__["rabbit_membership.forget"](name)
             if failure:
                 ret.setdefault("warnings", []).append(f"it is no member any more, yet: {failure}")
         is_gone = _forget_on_disk(name) if offline else name not in _listed(offline)

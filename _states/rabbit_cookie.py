@@ -28,7 +28,11 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         Whether a node that holds anything may be stopped: it has transient messages
         to lose. Allows nothing once it was used up, see ``rabbit_cluster.joined``.
 
-    Changes name the backup (``backup``, a path or None), never the cookie.
+    Where the cluster still lists this node, which was installed anew, it forgets it first.
+
+    Changes name the old cookie's backup (``backup``, a path or None), never the cookie, the member
+    that forgot this node (``forgotten_by``), if one did, and the file with the definitions from
+    before that (``definitions``).
 
     See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
     """
@@ -57,12 +61,16 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         _refuse_where_it_hurts(service, source, discard_local_data and not used)
         if __opts__["test"]:
             return _would_be_written(ret)
+        stood_alone = _stands_alone()
         # One that boots has read its cookie already.
         was_running = __salt__["rabbit_host.service_has_begun"](service)
         if was_running and not __salt__["service.stop"](service):
             raise CommandExecutionError(f"{service} could not be stopped")
         try:
             backup = __salt__["rabbit_cookie.write"](sealed)
+            __salt__["rabbitmqctl.forget_cached_reads"]()
+            if stood_alone:
+                _have_former_self_forgotten(ret["changes"])
         finally:
             # Started also after a failed write: a broker that ran goes on running.
             if was_running and not __salt__["service.start"](service):
@@ -72,12 +80,40 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if not __salt__["rabbit_cookie.matches"](sealed):
             raise CommandExecutionError("the cookie was written, yet reads differently")
-        ret["changes"] = {"erlang_cookie": "replaced by the cluster's", "backup": backup}
+        ret["changes"] |= {"erlang_cookie": "replaced by the cluster's", "backup": backup}
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
         comment = f"{__grains__['id']}: cookie sync: {err}"
         ret.update(result=False, changes={}, comment=comment)
     return ret
+
+
+def _stands_alone():
+    """Tell whether the local node runs and knows no other member."""
+    status = __salt__["rabbitmqctl.node_state"]()["status"]
+    me = __salt__["rabbit_topology.node_name"]()
+    return bool(status) and __salt__["rabbit_membership.listed_in"](status) == {me}
+
+
+def _have_former_self_forgotten(changes):
+    """
+    Have the cluster forget what this node was before its disk was replaced.
+
+    With Khepri the others would take the node that starts with their cookie for the one that
+    they know: it does not boot ("leader_saw_append_entries_rpc_in_same_term"), or votes without
+    knowing what it had confirmed.
+    """
+    if __salt__["rabbit_membership.metadata_store"]() is None:
+        return
+    me = __salt__["rabbit_topology.node_name"]()
+    for contact in __salt__["rabbit_topology.contacts"]():
+        status = _state_of(contact)["status"] if contact != me else None
+        if status and me in __salt__["rabbit_membership.listed_in"](status):
+            reason = "before forgetting"
+            changes["definitions"] = __salt__["rabbit_backup.write_definitions"](reason, contact)
+            __salt__["rabbit_membership.forget_former_self"](contact)
+            changes["forgotten_by"] = contact
+            return
 
 
 def _protected(ret):

@@ -453,8 +453,8 @@ def test_a_join_that_failed_uses_the_permission_to_discard_not_up(broker):
 
 # What a member that lost its data does, which had a replica of one queue.
 REJOINS = [
-    ("shrink", ME, SEED),
     ("stop_app",),
+    ("shrink", ME, SEED),
     ("forget_cluster_node", ME, SEED, False),
     ("join_cluster", SEED),
     ("start_app",),

@@ -11,6 +11,7 @@ from tests.support import Breakable, faked, load
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
 SERVICE = "rabbitmq-server"
+DEFINITIONS = "/var/backups/rabbit_ha/definitions.json"
 
 
 class Cookie(Breakable):
@@ -37,6 +38,7 @@ class Cookie(Breakable):
         if not self._takes("write"):
             return None
         self._current, self._mode_is_right = sealed or "PILLARS", True
+        self._node.cookie = "SAME"
         return "/var/lib/rabbitmq/.erlang.cookie.20261122T190000Z.bak"
 
 
@@ -52,6 +54,8 @@ class Broker:
         self.content = []
         membership = load("_modules/rabbit_membership.py")
         content = create_autospec(membership.local_content, side_effect=lambda: self.content)
+        self.forgets = create_autospec(membership.forget_former_self, side_effect=self._forgets)
+        self.store = None
         self.notes = {}
         notes = create_autospec(load("_modules/rabbit_notes.py"))
         notes.fetch.side_effect = lambda name: self.notes.get(name)
@@ -61,6 +65,11 @@ class Broker:
             | {
                 "rabbit_membership.local_content": content,
                 "rabbit_membership.listed_in": membership.listed_in,
+                "rabbit_membership.metadata_store": lambda: self.store,
+                "rabbit_membership.forget_former_self": self.forgets,
+                "rabbit_backup.write_definitions": create_autospec(
+                    load("_modules/rabbit_backup.py").write_definitions, return_value=DEFINITIONS
+                ),
                 "rabbit_notes.fetch": notes.fetch,
                 "rabbit_host.service_has_begun": lambda service: self.service.status(service),
             }
@@ -69,6 +78,15 @@ class Broker:
             | topology(),
             opts={"test": test},
         )
+
+    def _forgets(self, contact):
+        assert not self.node.vm, "a member that runs is not forgotten"
+        assert self.cookie.matches("SEEDS"), "the contact refuses the old cookie"
+
+    def installed_anew(self, store="rabbitmq_metadata"):
+        """Let the seed's cluster still list this node, which knows nothing of it."""
+        self.store = store
+        self.seed.members = {SEED, ME}
 
     def synced(self, source="seed", sealed="SEEDS", **kwargs):
         return self.state.synced("the cluster's", SERVICE, source, sealed, **kwargs)
@@ -96,6 +114,51 @@ def test_another_cookie_is_replaced_while_the_node_is_stopped(broker, source, se
     assert host.service.writes == [("stop", SERVICE), ("start", SERVICE)]
     assert host.node.vm
     assert ret["changes"]["backup"].endswith(".bak")
+
+
+def test_a_cluster_with_khepri_forgets_the_node_that_was_installed_anew_before_it_starts(broker):
+    host = broker()
+    host.installed_anew()
+    ret = host.synced()
+    assert ret["result"] is True
+    host.forgets.assert_called_once_with(SEED)
+    assert (ret["changes"]["forgotten_by"], ret["changes"]["definitions"]) == (SEED, DEFINITIONS)
+    assert host.node.vm
+
+
+@pytest.mark.parametrize(("listed", "store"), [(True, None), (False, "rabbitmq_metadata")])
+def test_nobody_forgets_a_node_with_mnesia_or_one_that_is_not_listed(broker, listed, store):
+    host = broker()
+    host.installed_anew(store)
+    if not listed:
+        host.seed.members = {SEED}
+    assert host.synced()["result"] is True
+    host.forgets.assert_not_called()
+
+
+def test_a_node_of_which_it_is_not_known_what_it_holds_is_not_forgotten(broker):
+    host = broker()
+    host.installed_anew()
+    host.node.app, host.node.cookie = False, "ANOTHER"
+    assert host.synced()["result"] is True
+    host.forgets.assert_not_called()
+
+
+def test_a_node_that_cannot_be_forgotten_starts_again_all_the_same(broker):
+    host = broker()
+    host.installed_anew()
+    host.forgets.side_effect = CommandExecutionError("shrinking failed")
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert "shrinking failed" in ret["comment"]
+    assert host.node.vm
+
+
+def test_in_test_mode_nobody_is_forgotten(broker):
+    host = broker(test=True)
+    host.installed_anew()
+    assert host.synced()["result"] is None
+    host.forgets.assert_not_called()
 
 
 def test_the_return_does_not_show_a_cookie(broker):
