@@ -452,10 +452,12 @@ def _is_virtual_address(value):
         return True
     first, *options = value.split() or [""]
     right = re.fullmatch(r"[^/%]+(/[0-9]+)?", first) and _parses(first, ipaddress.ip_interface)
+    known = {"dev": _is_word, **({} if ":" in first else _OPTIONS_OF_IPV4)}
     while right and options:
         option = options.pop(0)
         if option not in _FLAGS_OF_ADDRESSES:
-            fits = _OPTIONS_OF_ADDRESSES.get(option)
+            # Each once: keepalived refuses a second device.
+            fits = known.pop(option, None)
             right = fits and options and fits(options.pop(0))
     return bool(right) and not re.search(r"[\r\n]", value)
 
@@ -471,8 +473,7 @@ def _is_broadcast(value):
 
 
 _FLAGS_OF_ADDRESSES = ("-nodad", "home", "mngtmpaddr", "no_track", "noprefixroute")
-_OPTIONS_OF_ADDRESSES = {
-    "dev": _is_word,
+_OPTIONS_OF_IPV4 = {
     "label": _is_word,
     "scope": _is_word,
     "brd": _is_broadcast,
