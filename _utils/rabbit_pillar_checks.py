@@ -138,8 +138,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
         ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret;
         ``like_text``, a set of the kinds and keys of parameters whose value
-        ``rabbit_definitions.is_like_text``; ``not_json``, a mapping from these to what
-        ``rabbit_definitions.not_json`` tells of a value; and
+        ``rabbit_definitions.is_like_text``; ``not_json``, a mapping from these, and from those
+        of policies, to what ``rabbit_definitions.not_json`` tells of a value or a definition; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -1350,6 +1350,9 @@ def _policies(view):
         if single and view.is_before(3, 12):
             why = f"which RabbitMQ {_version(view)} does not know"
             yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
+        if ("policies", key) in view.not_json:
+            found = _Said(view.not_json["policies", key])
+            yield _error(f"{path}:definition", found, "it in quotes", "which JSON does not have")
         yield from _too_new(view, f"{path}:definition", policy["definition"])
         yield from _mirrors(view, path, said, policy["definition"])
 
