@@ -21,6 +21,8 @@ _SHOWN = 60
 _GONE = object()
 _PGP = "-----BEGIN PGP MESSAGE-----"
 _NACL = re.compile(r"^NACL\[.*\]$")
+# What YAML does not take as it is, or takes for an end of line: states are told names in YAML.
+_LOST = re.compile(r"[\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def findings(pillar, schema, fault):
@@ -45,7 +47,8 @@ def findings(pillar, schema, fault):
     """
     found = []
     sound = copy.deepcopy(pillar)
-    for where, one in [*_encrypted(pillar), *_compared(pillar, schema, fault)]:
+    lost = _lost(pillar, schema["properties"][ROOT], schema)
+    for where, one in [*_encrypted(pillar), *lost, *_compared(pillar, schema, fault)]:
         if one["severity"] == ERROR and "refused_by" not in one:
             sound = _without(sound, where)
         place = ":".join(map(str, [ROOT, *where]))
@@ -284,6 +287,35 @@ def _encrypted(data, where=()):
                 "found": "a PGP message" if _PGP in data else "a NaCl box",
                 "expected": "what is in it, decrypted on the master (see docs/secrets.md)",
                 "why": "which nothing decrypted",
+            },
+        )
+
+
+def _lost(data, node, schema, where=()):
+    """
+    Find names and texts that would not arrive as they are; secrets go another way.
+
+    Yields pairs as :func:`_compared` does.
+    """
+    node = _resolved(node, schema)
+    if node.get("writeOnly"):
+        return
+    if isinstance(data, dict):
+        for key, below in data.items():
+            yield from _lost(key, {}, schema, (*where, key))
+            described = node.get("properties", {}).get(key) or node.get("additionalProperties")
+            yield from _lost(below, described or {}, schema, (*where, key))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _lost(item, node.get("items", {}), schema, (*where, index))
+    elif isinstance(data, str) and _LOST.search(data):
+        yield (
+            [*where],
+            {
+                "severity": ERROR,
+                "found": "a control character",
+                "expected": "a text without it",
+                "why": "",
             },
         )
 

@@ -188,6 +188,21 @@ def test_erlang_node_names_are_made_of_short_host_names(compiled):
     assert state["contacts"] == [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
 
 
+def test_names_and_texts_in_any_writing_arrive_as_they_are(compiled):
+    text = "ü 🐰:\n\t'\"\\ # {{ x }} ${x} %2f \xa0"
+    vhosts = {text: {"description": text, "tags": [f"a{text}b"]}}
+    policies = {text: {"vhost": text, "pattern": text, "definition": {"overflow": text}}}
+    pillar = pillar_of(
+        rabbitmq={"cluster_name": text, "vhosts": vhosts, "policies": policies, "users": {text: {}}}
+    )
+    host = compiled("rabbitmq-node1", pillar)
+    assert host.state(NAMED)["name"] == text
+    written = host.state(DEFINED)
+    assert written["vhosts"] == {"/": {}, **vhosts}
+    assert text in written["users"]
+    assert written["policies"][text].items() >= policies[text].items()
+
+
 @pytest.mark.parametrize("address", ["2001:1:2:3:4:5:6:7", "2001:db8:0:1::"])
 def test_an_address_that_yaml_would_take_for_something_else_stays_one(compiled, address):
     pillar = pillar_of(numbered(1, 2))
