@@ -87,6 +87,8 @@ DEFINED_FROM = {
 }
 # Global parameters that are RabbitMQ's own.
 OWN_PARAMETERS = ("cluster_name", "internal_cluster_id")
+# Components whose parameters pillar says elsewhere; RabbitMQ takes no policy as a parameter.
+NO_PARAMETERS = {"policy": "policies", "vhost-limits": "vhosts:NAME:limits"}
 # Components of parameters that a plugin brings, and what its name has in it.
 COMPONENTS = {
     "shovel": "shovel",
@@ -1378,8 +1380,8 @@ def _parameters(view):
             why = f"as rabbit_ha:rabbitmq:parameters:{keys[place]} is the same one"
             yield _error(path, place[1], "each parameter once", why)
         keys.setdefault(place, key)
-        if component == "vhost-limits":
-            expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
+        if component in NO_PARAMETERS:
+            expected = f"{ROOT}:rabbitmq:{NO_PARAMETERS[component]} in place of it"
             yield _error(f"{path}:component", component, expected)
         listed = isinstance(parameter.get("value"), list) and not parameter.get("absent")
         if listed and view.is_before(4, 0):
