@@ -19,6 +19,8 @@ HEARTBEAT = 60
 # Where the Erlang distribution listens: so much above the AMQP port.
 DISTRIBUTION = 20000
 EPMD = 4369
+# The first port that Linux lets everyone listen on.
+UNPRIVILEGED = 1024
 # What the distributions' archives hold. On others the version is not known here.
 PACKAGED = {
     "bullseye": (3, 8),
@@ -494,7 +496,7 @@ def _networks(view, owners):
 
 
 def _ports(view):
-    """No two things on a broker want the same port."""
+    """No two things on a broker want the same port, and none one that is root's."""
     ports = _ports_of_a_broker(view)
     for position, (port, address, path, _) in enumerate(ports):
         whose = [
@@ -509,6 +511,10 @@ def _ports(view):
             yield _error(path, _Said("a second listener"), expected, f"on {whose[0]}{stops}")
         elif whose and path:
             yield _error(path, port, "another port", whose[0])
+        elif path and port < UNPRIVILEGED:
+            why = "which only root may open by default"
+            expected = "a higher one, or brokers whose net.ipv4.ip_unprivileged_port_start is lower"
+            yield _warning(path, _Said(f"a port below {UNPRIVILEGED}"), expected, why)
     amqp = view.rabbitmq["amqp_port"]
     if amqp + DISTRIBUTION > 65535:
         why = f"with which the Erlang distribution would listen on {amqp + DISTRIBUTION}"
