@@ -484,7 +484,7 @@ def _is_virtual_address(value):
         return True
     first, *options = value.split() or [""]
     right = re.fullmatch(r"[^/%]+(/[0-9]+)?", first) and _parses(first, ipaddress.ip_interface)
-    known = {"dev": _is_word, **({} if ":" in first else _OPTIONS_OF_IPV4)}
+    known = {"dev": _is_interface, **({} if ":" in first else _OPTIONS_OF_IPV4)}
     while right and options:
         option = options.pop(0)
         if option not in _FLAGS_OF_ADDRESSES:
@@ -497,6 +497,11 @@ def _is_virtual_address(value):
 def _is_word(value):
     """A word that keepalived takes as it is; names of interfaces and labels have 15 characters."""
     return bool(re.fullmatch(r"[^#!{}\"]{1,15}", value))
+
+
+def _is_interface(value):
+    """The name of an interface; one with a colon is a label."""
+    return _is_word(value) and ":" not in value
 
 
 def _is_broadcast(value):
