@@ -707,7 +707,7 @@ def set_cluster_name(name):
 
         salt-call rabbitmqctl.set_cluster_name rabbitmq_cluster1
     """
-    _checked(["set_cluster_name", name], "naming the cluster")
+    _checked(["set_cluster_name", _END, name], "naming the cluster")
     _written()
 
 

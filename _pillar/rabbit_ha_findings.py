@@ -150,9 +150,13 @@ def findings(pillar, defaults, schema, source_builds, host=None, grains=None):
             },
             "not_json": {
                 (kind, key): fault
-                for kind in ("parameters", "global_parameters")
+                for kind, part in (
+                    ("parameters", "value"),
+                    ("global_parameters", "value"),
+                    ("policies", "definition"),
+                )
                 for key, said in settings["rabbitmq"][kind].items()
-                if (fault := __utils__["rabbit_definitions.not_json"](said.get("value")))
+                if (fault := __utils__["rabbit_definitions.not_json"](said.get(part)))
             },
         }
         wrong = {one["place"] for one in found if one["severity"] == "error"}

@@ -19,6 +19,8 @@ HEARTBEAT = 60
 # Where the Erlang distribution listens: so much above the AMQP port.
 DISTRIBUTION = 20000
 EPMD = 4369
+# The first port that Linux lets everyone listen on.
+UNPRIVILEGED = 1024
 # What the distributions' archives hold. On others the version is not known here.
 PACKAGED = {
     "bullseye": (3, 8),
@@ -87,6 +89,8 @@ DEFINED_FROM = {
 }
 # Global parameters that are RabbitMQ's own.
 OWN_PARAMETERS = ("cluster_name", "internal_cluster_id")
+# Components whose parameters pillar says elsewhere; RabbitMQ takes no policy as a parameter.
+NO_PARAMETERS = {"policy": "policies", "vhost-limits": "vhosts:NAME:limits"}
 # Components of parameters that a plugin brings, and what its name has in it.
 COMPONENTS = {
     "shovel": "shovel",
@@ -138,8 +142,8 @@ def findings(settings, topology, wrong, host=None, grains=None):
         the findings of ``rabbit_pillar_shape`` that only some versions of Erlang make;
         ``secret_lines``, a set of the keys of ``rabbitmq:config`` with a secret;
         ``like_text``, a set of the kinds and keys of parameters whose value
-        ``rabbit_definitions.is_like_text``; ``not_json``, a mapping from these to what
-        ``rabbit_definitions.not_json`` tells of a value; and
+        ``rabbit_definitions.is_like_text``; ``not_json``, a mapping from these, and from those
+        of policies, to what ``rabbit_definitions.not_json`` tells of a value or a definition; and
         ``builds``, a mapping from the places of what is built from source to mappings with
         ``version`` (a tuple), ``options`` and ``faults``, as ``source_build.faults`` returns
         them.
@@ -492,7 +496,7 @@ def _networks(view, owners):
 
 
 def _ports(view):
-    """No two things on a broker want the same port."""
+    """No two things on a broker want the same port, and none one that is root's."""
     ports = _ports_of_a_broker(view)
     for position, (port, address, path, _) in enumerate(ports):
         whose = [
@@ -507,6 +511,10 @@ def _ports(view):
             yield _error(path, _Said("a second listener"), expected, f"on {whose[0]}{stops}")
         elif whose and path:
             yield _error(path, port, "another port", whose[0])
+        elif path and port < UNPRIVILEGED:
+            why = "which only root may open by default"
+            expected = "a higher one, or brokers whose net.ipv4.ip_unprivileged_port_start is lower"
+            yield _warning(path, _Said(f"a port below {UNPRIVILEGED}"), expected, why)
     amqp = view.rabbitmq["amqp_port"]
     if amqp + DISTRIBUTION > 65535:
         why = f"with which the Erlang distribution would listen on {amqp + DISTRIBUTION}"
@@ -1350,6 +1358,9 @@ def _policies(view):
         if single and view.is_before(3, 12):
             why = f"which RabbitMQ {_version(view)} does not know"
             yield _error(f"{path}:apply-to", policy["apply-to"], "queues", why)
+        if ("policies", key) in view.not_json:
+            found = _Said(view.not_json["policies", key])
+            yield _error(f"{path}:definition", found, "it in quotes", "which JSON does not have")
         yield from _too_new(view, f"{path}:definition", policy["definition"])
         yield from _mirrors(view, path, said, policy["definition"])
 
@@ -1375,8 +1386,8 @@ def _parameters(view):
             why = f"as rabbit_ha:rabbitmq:parameters:{keys[place]} is the same one"
             yield _error(path, place[1], "each parameter once", why)
         keys.setdefault(place, key)
-        if component == "vhost-limits":
-            expected = "rabbit_ha:rabbitmq:vhosts:NAME:limits in place of it"
+        if component in NO_PARAMETERS:
+            expected = f"{ROOT}:rabbitmq:{NO_PARAMETERS[component]} in place of it"
             yield _error(f"{path}:component", component, expected)
         listed = isinstance(parameter.get("value"), list) and not parameter.get("absent")
         if listed and view.is_before(4, 0):

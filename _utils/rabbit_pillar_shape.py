@@ -21,6 +21,8 @@ _SHOWN = 60
 _GONE = object()
 _PGP = "-----BEGIN PGP MESSAGE-----"
 _NACL = re.compile(r"^NACL\[.*\]$")
+# What YAML does not take as it is, or takes for an end of line: states are told names in YAML.
+_LOST = re.compile(r"[\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 def findings(pillar, schema, fault):
@@ -45,7 +47,8 @@ def findings(pillar, schema, fault):
     """
     found = []
     sound = copy.deepcopy(pillar)
-    for where, one in [*_encrypted(pillar), *_compared(pillar, schema, fault)]:
+    lost = _lost(pillar, schema["properties"][ROOT], schema)
+    for where, one in [*_encrypted(pillar), *lost, *_compared(pillar, schema, fault)]:
         if one["severity"] == ERROR and "refused_by" not in one:
             sound = _without(sound, where)
         place = ":".join(map(str, [ROOT, *where]))
@@ -288,6 +291,35 @@ def _encrypted(data, where=()):
         )
 
 
+def _lost(data, node, schema, where=()):
+    """
+    Find names and texts that would not arrive as they are; secrets go another way.
+
+    Yields pairs as :func:`_compared` does.
+    """
+    node = _resolved(node, schema)
+    if node.get("writeOnly"):
+        return
+    if isinstance(data, dict):
+        for key, below in data.items():
+            yield from _lost(key, {}, schema, (*where, key))
+            described = node.get("properties", {}).get(key) or node.get("additionalProperties")
+            yield from _lost(below, described or {}, schema, (*where, key))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _lost(item, node.get("items", {}), schema, (*where, index))
+    elif isinstance(data, str) and _LOST.search(data):
+        yield (
+            [*where],
+            {
+                "severity": ERROR,
+                "found": "a control character",
+                "expected": "a text without it",
+                "why": "",
+            },
+        )
+
+
 def _is_encrypted(value):
     """Tell whether a value is what Salt's renderers ``gpg`` and ``nacl`` decrypt."""
     return isinstance(value, str) and (_PGP in value or bool(_NACL.search(value)))
@@ -452,10 +484,12 @@ def _is_virtual_address(value):
         return True
     first, *options = value.split() or [""]
     right = re.fullmatch(r"[^/%]+(/[0-9]+)?", first) and _parses(first, ipaddress.ip_interface)
+    known = {"dev": _is_interface, **({} if ":" in first else _OPTIONS_OF_IPV4)}
     while right and options:
         option = options.pop(0)
         if option not in _FLAGS_OF_ADDRESSES:
-            fits = _OPTIONS_OF_ADDRESSES.get(option)
+            # Each once: keepalived refuses a second device.
+            fits = known.pop(option, None)
             right = fits and options and fits(options.pop(0))
     return bool(right) and not re.search(r"[\r\n]", value)
 
@@ -465,14 +499,18 @@ def _is_word(value):
     return bool(re.fullmatch(r"[^#!{}\"]{1,15}", value))
 
 
+def _is_interface(value):
+    """The name of an interface; one with a colon is a label."""
+    return _is_word(value) and ":" not in value
+
+
 def _is_broadcast(value):
     """An address of IPv4, or one of the words for the one that the network has."""
     return value in ("+", "-") or _parses(value, ipaddress.IPv4Address)
 
 
 _FLAGS_OF_ADDRESSES = ("-nodad", "home", "mngtmpaddr", "no_track", "noprefixroute")
-_OPTIONS_OF_ADDRESSES = {
-    "dev": _is_word,
+_OPTIONS_OF_IPV4 = {
     "label": _is_word,
     "scope": _is_word,
     "brd": _is_broadcast,

@@ -172,8 +172,12 @@ def _options_faults(program, options):
         if not re.fullmatch(pattern, str(name)):
             yield _fault(f"options:{name}", value, "", called)
     place = options.get(prefix)
-    if place and not re.fullmatch(r"(/[^\s/]+)+/*", str(place)):
-        expected = f"an absolute path below /, such as /usr/local/{program}"
+    # Of what make and a shell leave as it is.
+    if place and not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+/*", str(place)):
+        expected = (
+            f"an absolute path below /, such as /usr/local/{program}, of letters, digits and "
+            ". _ / @ + -"
+        )
         yield _fault(f"options:{prefix}", place, "", expected)
 
 

@@ -136,7 +136,7 @@ def test_a_check_of_pillar_that_breaks_tells_no_value(tmp_path, compiled, caplog
         pillar, verdict = compiled(broker(SECRET), file_roots={"base": [str(served)]})
     assert "_errors" not in pillar
     for [error] in (pillar["rabbit_ha_findings"]["errors"], verdict["problems"]):
-        assert error.startswith("rabbit_ha: pillar cannot be checked: AttributeError, and where")
+        assert error.startswith("rabbit_ha: pillar cannot be checked: TypeError, and where")
     assert "in ext_pillar\n    found = findings(" in caplog.text
     assert SECRET not in caplog.text
 

@@ -188,6 +188,36 @@ def test_erlang_node_names_are_made_of_short_host_names(compiled):
     assert state["contacts"] == [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
 
 
+def test_names_and_texts_in_any_writing_arrive_as_they_are(compiled):
+    text = "ü 🐰:\n\t'\"\\ # {{ x }} ${x} %2f \xa0"
+    vhosts = {text: {"description": text, "tags": [f"a{text}b"]}}
+    policies = {text: {"vhost": text, "pattern": text, "definition": {"overflow": text}}}
+    pillar = pillar_of(
+        rabbitmq={"cluster_name": text, "vhosts": vhosts, "policies": policies, "users": {text: {}}}
+    )
+    host = compiled("rabbitmq-node1", pillar)
+    assert host.state(NAMED)["name"] == text
+    written = host.state(DEFINED)
+    assert written["vhosts"] == {"/": {}, **vhosts}
+    assert text in written["users"]
+    assert written["policies"][text].items() >= policies[text].items()
+
+
+@pytest.mark.parametrize("address", ["2001:1:2:3:4:5:6:7", "2001:db8:0:1::"])
+def test_an_address_that_yaml_would_take_for_something_else_stays_one(compiled, address):
+    pillar = pillar_of(numbered(1, 2))
+    pillar["rabbit_ha"]["hosts"]["balancer2"]["address"] = address
+    state = compiled("broker1", pillar).state("balancer2 has its address on this host")
+    assert state["ip"] == address
+
+
+def test_a_unit_and_a_group_that_yaml_would_take_for_something_else_stay_names(compiled):
+    pillar = pillar_of(rabbitmq={"service": "5672", "service_group": "no"})
+    low = compiled("rabbitmq-node1", pillar).low()
+    assert {chunk["service"] for chunk in low if "service" in chunk} == {"5672"}
+    assert {chunk["group"] for chunk in low if "group" in chunk} == {"no"}
+
+
 def test_each_host_is_known_by_its_full_and_its_short_name(compiled):
     low = compiled("rabbitmq-node1.example.org", pillar_of(FQDN)).low("rabbit_ha.hosts")
     names = {chunk["ip"]: chunk["names"] for chunk in low if chunk.get("names")}
