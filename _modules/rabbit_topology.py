@@ -59,7 +59,8 @@ def settings():
             lines = "\n".join(errors)
             raise SaltInvocationError(
                 f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
-                f"rabbit_ha.validate):\n{lines}"
+                "rabbit_ha.validate; where that finds nothing, the minion has an older pillar: "
+                f"salt {__grains__['id']} saltutil.refresh_pillar):\n{lines}"
             )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())
     return __context__[key]

@@ -608,9 +608,9 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
     brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
     if len(brokers) < 2 or _settings(seed)["rabbitmq"]["erlang_cookie"]:
         return {"problems": [], "changes": {}}
-    giver, hang = _cookie_giver(brokers, seed, patience, interval)
-    if hang:
-        return {"problems": [] if test else hang, "changes": {}}
+    giver, failed, hang = _cookie_giver(brokers, seed, patience, interval)
+    if failed or hang:
+        return {"problems": failed + ([] if test else hang), "changes": {}}
     joining = [host for host in brokers if host != giver]
     with salt.key.get_key(__opts__) as keys:
         public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
@@ -640,7 +640,8 @@ def _cookie_giver(brokers, seed, patience, interval):
     It is the seed, unless that stands alone and others form a cluster: one that was
     installed anew, which they count as one of them, or is new joins theirs.
 
-    Returns its name, and a list of problems: brokers that could not be asked.
+    Returns its name, and two lists of problems: brokers that answered with an error, and
+    those that run and do not answer.
     """
     node = __utils__["rabbit_settings.node_name"](seed)
     started = time.monotonic()
@@ -655,12 +656,18 @@ def _cookie_giver(brokers, seed, patience, interval):
     others = [host for host in members if host != seed and len(members[host]) > 1]
     # Of two clusters the one that it was in.
     others.sort(key=lambda host: node not in members[host])
-    problems = [
+    failed = [
+        f"{host}: looking for the broker that has the cluster's Erlang cookie: {answer['return']}"
+        for host, answer in answers.items()
+        if not answer["ok"] and answer["return"] is not None
+    ]
+    hanging = [
         f"{host}: the broker runs and does not answer, so it is not known whose Erlang cookie is "
         f"the cluster's. Next, on {host}: rabbitmq-diagnostics ping"
         for host in hang
     ]
-    return (others[0] if others and members.get(seed) == [node] else seed), problems
+    giver = others[0] if others and members.get(seed) == [node] else seed
+    return giver, failed, hanging
 
 
 # What is there now

@@ -284,6 +284,7 @@ def test_no_setting_is_told_of_a_pillar_with_errors(findings, said):
         functions("rabbit_topology", module)["rabbit_topology.settings"]()
     assert str(caught.value).startswith("rabbitmq-node2: nothing was done, pillar is wrong")
     assert said in str(caught.value)
+    assert "salt rabbitmq-node2 saltutil.refresh_pillar" in str(caught.value)
 
 
 def test_secrets_are_blanked_out_of_a_text(topology):

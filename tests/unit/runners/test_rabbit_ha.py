@@ -821,6 +821,25 @@ def test_a_broker_that_goes_on_hanging_keeps_all_cookies_as_they_are(world, keys
     assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
 
 
+@pytest.mark.parametrize("function", ["sync_cookie", "plan"])
+def test_a_broker_that_cannot_tell_its_cluster_keeps_all_cookies_as_they_are(world, keys, function):
+    cannot = CommandExecutionError("pillar is wrong")
+    alone = clustered({})
+    world.answers(
+        "rabbit_report.broker", lambda host: cannot if host in BROKERS[1:] else alone(host)
+    )
+    world.answers("rabbit_host.readiness", ready_host(world))
+    world.answers("state.apply", state_return(None, {"new": "x"}))
+    found = getattr(world.runner, function)()
+    problems = found["problems"] if function == "sync_cookie" else verdict(found)["problems"]
+    assert problems == [
+        f"{host}: looking for the broker that has the cluster's Erlang cookie: "
+        "ERROR: pillar is wrong"
+        for host in BROKERS[1:]
+    ]
+    assert world.calls("rabbit_cookie.seal") == []
+
+
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
     sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
     world.answers("rabbit_cookie.seal", sealed)
