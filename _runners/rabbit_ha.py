@@ -20,6 +20,7 @@ import salt.client
 import salt.fileclient
 import salt.key
 import salt.utils.files
+import salt.utils.hashutils
 import salt.utils.yaml
 import yaml
 from salt.exceptions import CommandExecutionError
@@ -30,6 +31,11 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # In which file a secret is, by the part of pillar that it belongs to: one a role.
 SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "load_balancer"}
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
+# This project's own among the module files that a master serves.
+OWN = re.compile(
+    r"_(modules|states|utils)/"
+    r"(rabbit_\w+|rabbitmqctl|haproxy_build|keepalived_build|source_builds?)\.py"
+)
 # What the plan calls the step that carries the cookie; the ID of the state that receives it.
 COOKIE_STATE = "The Erlang cookie is the cluster's"
 # The IDs of the states that change where a broker is new: the second restarts an empty one only.
@@ -431,9 +437,10 @@ def _bring_modules(hosts, served, jobs, patience, interval):
         lacking = [host for host in lacking if host not in jobs]
         if time.monotonic() - started >= patience:
             problems = [
-                f"{host}: the modules were brought there, yet they are not what the master serves. "
-                f"Next, on {host}: df /var/cache/salt; then salt {host} saltutil.clear_cache, and "
-                "run again"
+                f"{host}: the modules were brought there, yet they are not what the master serves: "
+                f"{_differing(answers[host], served)}. Next, on {host}: df /var/cache/salt; "
+                "salt-call config.get extmod_whitelist, and extmod_blacklist; then "
+                f"salt {host} saltutil.clear_cache, and run again"
                 for host in lacking
             ]
         elif lacking:
@@ -485,14 +492,28 @@ def _in_the_way(jobs):
 
 
 def _served_modules():
-    """Map the module files that minions get to the digests of what the file server has."""
+    """Map this project's module files to the SHA-256 digests of what the file server has."""
     with _file_client() as client:
+        # Not the file server's own digests, which are of the master's hash_type.
         return {
-            path.removeprefix("_"): client.hash_file(f"salt://{path}")["hsum"]
+            path.removeprefix("_"): salt.utils.hashutils.get_hash(
+                client.cache_file(f"salt://{path}"), "sha256"
+            )
             for folder in ("_modules", "_states", "_utils")
             for path in client.file_list(prefix=folder)
-            if path.endswith(".py")
+            if OWN.fullmatch(path)
         }
+
+
+def _differing(answer, served):
+    """Tell how the module files that a host has differ from those that are served."""
+    if not answer["ok"]:
+        return answer["return"] or "the minion did not answer"
+    there = answer["return"]["modules"]
+    lacking = [name for name in served if there.get(name) is None]
+    other = [name for name in served if name not in lacking and there[name] != served[name]]
+    found = {"not there": lacking, "with other content": other}
+    return "; ".join(f"{', '.join(names)} {how}" for how, names in found.items() if names)
 
 
 def plan(are_ready=False, in_detail=True):

@@ -501,6 +501,26 @@ def test_modules_go_only_to_the_hosts_that_lack_them(world):
     assert world.calls("saltutil.running") == []
 
 
+@pytest.mark.parametrize("hash_type", ["md5", "sha512"])
+def test_the_master_s_kind_of_digest_is_of_no_account(world, hash_type):
+    world.opts["hash_type"] = hash_type
+    world.answers("rabbit_host.readiness", ready_host(world))
+    assert world.runner.ready()["problems"] == []
+    assert world.calls(SYNC) == []
+
+
+def test_minions_may_do_without_the_modules_of_others(world, tmp_path):
+    for name in ("_modules/other.py", "_modules_old/rabbitmqctl.py", "_utils/other/rabbit_x.py"):
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    world.opts["file_roots"] = {"base": [str(tmp_path / "site"), str(ROOT / "salt")]}
+    world.answers("rabbit_host.readiness", ready_host(world))
+    assert world.runner.ready()["problems"] == []
+    [(_, [names], _)] = world.calls("rabbit_host.readiness")
+    assert sorted(names) == sorted(served_digests(world))
+
+
 def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
     fresh = ready_host(world)
     stale = {**fresh, "modules": {**fresh["modules"], "modules/rabbitmqctl.py": "0" * 64}}
@@ -511,6 +531,7 @@ def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
         world.answers(function, [])
     [problem] = world.runner.ready(patience=0)["problems"]
     assert problem.startswith("rabbitmq-node2: the modules were brought there, yet they are not")
+    assert ": modules/rabbitmqctl.py with other content. Next" in problem
     assert "salt rabbitmq-node2 saltutil.clear_cache" in problem
 
 
