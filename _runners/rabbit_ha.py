@@ -6,6 +6,7 @@ The steps of the deployment that take more than one host at once are here too;
 """
 
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -23,7 +24,7 @@ import salt.utils.files
 import salt.utils.hashutils
 import salt.utils.yaml
 import yaml
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltException
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,29 @@ ASKED_AFTER = 15
 PUBLISHERS = 2
 # Seconds that verify waits for the next confirm, as of a queue without a majority.
 UNCONFIRMED = 30
+
+
+def _told(answer):
+    """
+    Have a public function tell in a sentence what Salt raises, and salt-run exit with 1 then.
+
+    answer
+        Function that makes a list of problems into what the decorated one returns.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def telling(*args, **kwargs):
+            try:
+                found = function(*args, **kwargs)
+            except SaltException as err:
+                found = answer([str(err)])
+            # Elsewhere this is in the data that goes to the outputter.
+            return {**found, "retcode": 1} if found.get("problems") else found
+
+        return telling
+
+    return decorate
 
 
 # What pillar says
@@ -87,7 +111,7 @@ def _settings(host=None):
         defaults = salt.utils.yaml.safe_load(handle)
     pillar = _pillar(host or __opts__["id"])
     if pillar.get("_errors"):
-        raise CommandExecutionError(f"pillar of {host or 'the master'}: {pillar['_errors']}")
+        raise CommandExecutionError("; ".join(_errors_of(host or __opts__["id"])))
     return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
 
 
@@ -100,16 +124,22 @@ def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     """
     if not hosts:
         return {}
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        answers = client.cmd(
-            hosts,
-            function,
-            arg=arguments,
-            tgt_type="list",
-            timeout=timeout,
-            full_return=True,
-            **kwargs,
-        )
+    try:
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            answers = client.cmd(
+                hosts,
+                function,
+                arg=arguments,
+                tgt_type="list",
+                timeout=timeout,
+                full_return=True,
+                **kwargs,
+            )
+    except SaltClientError as err:
+        raise CommandExecutionError(
+            f"{', '.join(hosts)}: the master took no job for them: {err}. Next, on the master: "
+            "systemctl status salt-master"
+        ) from err
     found = {}
     for host in hosts:
         answer = answers.get(host)
@@ -123,6 +153,7 @@ def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     return found
 
 
+@_told(lambda problems: _answer(problems, ""))
 def validate():
     """
     Check pillar for everything that a deployment needs, without touching a host.
@@ -156,25 +187,34 @@ def _pillar_findings():
 
     Returns two lists of sentences, each once: errors and warnings.
     """
-    pillars = _pillars()
     errors, warnings, failures = set(), set(), {}
-    for host, pillar in pillars.items():
+    for host, pillar in _pillars().items():
         for failure in pillar.get("_errors", []):
             failures.setdefault(failure, host)
-        errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
-        if "rabbit_ha" not in pillar and "_errors" not in pillar and len(pillars) > 1:
-            errors.add(
-                f"rabbit_ha: found nothing in the pillar of {host}; expected the topology, which "
-                "pillar's top.sls has to give to it"
-            )
+        errors.update(_errors_in(host, pillar))
         warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
     errors.update(f"pillar of {host}: {_located(said)}" for said, host in failures.items())
-    if len(pillars) == 1 and not errors:
-        errors.add(
-            f"rabbit_ha:hosts: found nothing in the pillar of {__opts__['id']}; expected the "
-            "topology, which pillar's top.sls has to give to the master too"
-        )
     return sorted(errors), sorted(warnings)
+
+
+def _errors_in(host, pillar):
+    """List what is wrong in a host's pillar as far as it compiled, each a sentence."""
+    if "rabbit_ha" in pillar or "_errors" in pillar:
+        return __utils__["rabbit_settings.pillar_errors"](pillar)
+    key, whom = (
+        ("rabbit_ha:hosts", "the master too") if host == __opts__["id"] else ("rabbit_ha", "it")
+    )
+    return [
+        f"{key}: found nothing in the pillar of {host}; expected the topology, which pillar's "
+        f"top.sls has to give to {whom}"
+    ]
+
+
+def _errors_of(host):
+    """List all that is wrong in the pillar of the master or of a host, each a sentence."""
+    pillar = _pillar(host)
+    failures = [f"pillar of {host}: {_located(said)}" for said in pillar.get("_errors", [])]
+    return failures + _errors_in(host, pillar)
 
 
 def _located(failure):
@@ -220,6 +260,7 @@ def _answer(problems, good, warnings=(), **tables):
 # Secrets
 
 
+@_told(lambda problems: _answer(problems, ""))
 def secrets():
     """
     Create random secrets for what pillar lacks, where only the master's user can read them.
@@ -311,6 +352,7 @@ def _missing_secrets():
 # Steps of the deployment
 
 
+@_told(lambda problems: {"problems": problems})
 def keep_others_out():
     """
     Require that no other deployment is under way on this master, and let none begin.
@@ -333,6 +375,7 @@ def keep_others_out():
     return {"problems": []}
 
 
+@_told(lambda problems: {"problems": problems, "warnings": [], "hosts": []})
 def ready(patience=300, interval=2):
     """
     Tell whether a deployment can begin: pillar is complete, all hosts answer and are free.
@@ -516,6 +559,7 @@ def _differing(answer, served):
     return "; ".join(f"{', '.join(names)} {how}" for how, names in found.items() if names)
 
 
+@_told(lambda problems: _answer(problems, "", changes={}))
 def plan(are_ready=False, in_detail=True):
     """
     Tell host by host what a deployment would change; changes nothing.
@@ -587,6 +631,7 @@ def _state_results(answers, step):
     return problems, changes, warnings
 
 
+@_told(lambda problems: {"problems": problems, "changes": {}})
 def sync_cookie(patience=90, interval=3):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
@@ -694,6 +739,7 @@ def _cookie_giver(brokers, seed, patience, interval):
 # What is there now
 
 
+@_told(lambda problems: _answer(problems, "", brokers={}, load_balancers={}))
 def status(patience=0):
     """
     Show all brokers and load balancers, and who holds the address.
@@ -713,16 +759,11 @@ def status(patience=0):
 
         salt-run rabbit_ha.status
     """
-    errors = _own_errors()
+    errors = _errors_of(__opts__["id"])
     if errors:
         return _answer(errors, "", brokers={}, load_balancers={})
     problems, tables = _looked(_settings(), patience)
     return _answer(problems, "all is well", _waiting(tables), **tables)
-
-
-def _own_errors():
-    """List what is wrong in the master's own pillar, with which hosts cannot be asked."""
-    return __utils__["rabbit_settings.pillar_errors"](_pillar(__opts__["id"]))
 
 
 def _looked(settings, patience):
@@ -751,11 +792,14 @@ def _reports(settings):
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
             answer = answers[host]
-            if answer["ok"]:
+            if answer["ok"] and role in answer["return"]:
                 seen = answer["return"][role]
             elif answer["return"] is None:
                 why = f"the minion does not answer. Next: on {host}, systemctl status salt-minion"
                 seen = {"error": why, "state": AWAY}
+            elif answer["ok"]:
+                why = "its own pillar does not say so. Next: salt-run rabbit_ha.validate"
+                seen = {"error": why, "state": None}
             else:
                 seen = {"error": str(answer["return"]), "state": None}
             tables[table][host] = seen
@@ -855,6 +899,7 @@ def _load_balancer_problems(host, seen, brokers):
     ]
 
 
+@_told(lambda problems: _answer(problems, "", messages=[], brokers={}, load_balancers={}))
 def verify(messages=1000, patience=30):
     """
     Send messages through each virtual address and look at every part.
@@ -881,19 +926,20 @@ def verify(messages=1000, patience=30):
 
         salt-run rabbit_ha.verify
     """
-    errors = _own_errors()
+    errors = _errors_of(__opts__["id"])
     if errors:
         return _answer(errors, "", messages=[], brokers={}, load_balancers={})
     settings = _settings()
     problems, tables = _looked(settings, patience)
     counted, warnings = [], _waiting(tables)
-    of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
-    if _has_hashes_only(of_broker):
-        warnings.append(
-            "no messages were sent: of the administrators pillar has hashes only, and no password"
-        )
-        return _answer(problems, "all is well", warnings, messages=[], **tables)
     try:
+        of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
+        if _has_hashes_only(of_broker):
+            warnings.append(
+                "no messages were sent: of the administrators pillar has hashes only, and no "
+                "password"
+            )
+            return _answer(problems, "all is well", warnings, messages=[], **tables)
         account = _administrator(of_broker)
     except CommandExecutionError as err:
         return _answer([*problems, str(err)], "", warnings, messages=[], **tables)

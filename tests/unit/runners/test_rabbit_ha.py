@@ -10,7 +10,7 @@ import re
 import stat
 import threading
 from types import SimpleNamespace
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pika
 import pika.exceptions
@@ -21,7 +21,7 @@ import salt.key
 import salt.runners.pillar
 import salt.utils.dictupdate
 from pika.adapters.blocking_connection import BlockingChannel
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltClientError
 from salt.utils import yaml
 
 from tests.support import ROOT, TOPOLOGY, functions, load, validator
@@ -261,8 +261,45 @@ def test_a_master_without_the_topology_is_told_so(world):
 
 def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
     world.opts["file_roots"] = {"base": [str(tmp_path / "nothing")]}
-    with pytest.raises(CommandExecutionError, match="is not served; file_roots of the master"):
-        world.runner.status()
+    [problem] = verdict(world.runner.status())["problems"]
+    assert "is not served; file_roots of the master" in problem
+
+
+PUBLIC = [
+    name.removeprefix("rabbit_ha.")
+    for name in functions("rabbit_ha", load("_runners/rabbit_ha.py"))
+    if name not in ("rabbit_ha.keep_others_out", "rabbit_ha.sync_cookie")
+]
+
+
+def problems_of(answer):
+    """List the problems in what a public function returned; salt-run exits with 1."""
+    data = answer.get("data", answer)
+    assert data["retcode"] == 1
+    return data.get("verdict", data)["problems"]
+
+
+@pytest.mark.parametrize("function", PUBLIC)
+@pytest.mark.parametrize(
+    ("pillar", "says"),
+    [
+        ({"other": "pillar"}, "rabbit_ha:hosts: found nothing in the pillar of lab_master"),
+        ({"_errors": ["Rendering SLS 'x' failed"]}, "pillar of lab_master: Rendering SLS 'x' f"),
+    ],
+)
+def test_every_function_tells_what_keeps_it_from_the_topology(world, function, pillar, says):
+    shows(world, pillar)
+    [problem] = problems_of(getattr(world.runner, function)())
+    assert problem.startswith(says)
+    assert world.minions._calls == []
+
+
+@pytest.mark.parametrize("function", ["ready", "plan", "sync_cookie", "status", "verify"])
+def test_a_master_that_does_not_run_is_told_with_the_next_command(world, monkeypatch, function):
+    refused = SaltClientError("Salt request timed out. The master is not responding.")
+    monkeypatch.setattr(salt.client, "get_local_client", Mock(side_effect=refused))
+    [problem] = problems_of(getattr(world.runner, function)())
+    assert "The master is not responding.. Next, on the master: systemctl status" in problem
 
 
 # Secrets
@@ -1035,6 +1072,13 @@ def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):
     )
 
 
+def test_a_host_whose_own_pillar_does_not_give_it_its_role_is_told(world):
+    answer = reports()
+    world.answers("rabbit_report.host", lambda host: {} if host == BROKERS[1] else answer(host))
+    [problem] = verdict(world.runner.status())["problems"]
+    assert problem.startswith("rabbitmq-node2: broker: its own pillar does not say so. Next: ")
+
+
 def test_what_others_saw_before_a_silent_host_was_waited_for_is_asked_anew(world):
     asked = []
 
@@ -1206,6 +1250,15 @@ def test_verify_sends_through_the_virtual_address_as_the_administrator(world, br
 
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+def test_verify_tells_what_is_wrong_in_the_pillar_of_the_broker_it_sends_as(world, broker):
+    whole = world.runner.__salt__["pillar.show_pillar"]
+    only = {BROKERS[0]: {"_errors": ["Rendering SLS 'x' failed"]}}
+    world.runner.__salt__["pillar.show_pillar"] = lambda minion: only.get(minion) or whole(minion)
+    answer = world.runner.verify()
+    assert problems_of(answer) == ["pillar of rabbitmq-node1: Rendering SLS 'x' failed"]
+    assert list(answer["data"]["brokers"]) == BROKERS
 
 
 @pytest.mark.parametrize("admin", [{}, {"permissions": {"/": {"absent": True}}}])
