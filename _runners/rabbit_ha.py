@@ -632,7 +632,7 @@ def _state_results(answers, step):
 
 
 @_told(lambda problems: {"problems": problems, "changes": {}})
-def sync_cookie(patience=90, interval=3):
+def sync_cookie(patience=90, interval=3, are_ready=False):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
@@ -640,13 +640,16 @@ def sync_cookie(patience=90, interval=3):
     seals it for each minion's public key, which the master holds; on the way nobody
     can read it. A broker that has it already goes on running, unless it stands alone,
     holds nothing and has not read its configuration: nodes that start again, that one
-    too, do it at the same time.
+    too, do it at the same time. Before, no other deployment may be under way, and pillar and
+    the hosts are found to be ready, see :func:`keep_others_out` and :func:`ready`.
 
     patience : 90
         Seconds to wait for brokers that run and do not answer, as for a minute after
         another one lost its power: they may know that the seed was installed anew.
     interval : 3
         Seconds between two looks at them.
+    are_ready : False
+        Whether both have just been seen to.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to a mapping from state to its changes).
@@ -657,6 +660,10 @@ def sync_cookie(patience=90, interval=3):
 
         salt-run rabbit_ha.sync_cookie
     """
+    if not are_ready:
+        problems = keep_others_out()["problems"] or ready()["problems"]
+        if problems:
+            return {"problems": problems, "changes": {}}
     return _carried_cookie("rabbit_ha.rabbitmq.configuration_loaded", patience, interval)
 
 

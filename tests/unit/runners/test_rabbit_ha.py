@@ -1,6 +1,7 @@
 """The runner rabbit_ha: minions, pillar and RabbitMQ in memory; files and keys are real."""
 
 import copy
+import fcntl
 import functools
 import hashlib
 import inspect
@@ -131,7 +132,8 @@ class World:
             "_runners/rabbit_ha.py",
             salt={"pillar.show_pillar": show_pillar},
             utils=functions("rabbit_settings", load("_utils/rabbit_settings.py"))
-            | functions("rabbit_secret_files", load("_utils/rabbit_secret_files.py")),
+            | functions("rabbit_secret_files", load("_utils/rabbit_secret_files.py"))
+            | functions("rabbit_run_lock", load("_utils/rabbit_run_lock.py")),
             opts=self.opts,
         )
         monkeypatch.setattr(
@@ -268,7 +270,7 @@ def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
 PUBLIC = [
     name.removeprefix("rabbit_ha.")
     for name in functions("rabbit_ha", load("_runners/rabbit_ha.py"))
-    if name not in ("rabbit_ha.keep_others_out", "rabbit_ha.sync_cookie")
+    if name != "rabbit_ha.keep_others_out"
 ]
 
 
@@ -288,6 +290,7 @@ def problems_of(answer):
     ],
 )
 def test_every_function_tells_what_keeps_it_from_the_topology(world, function, pillar, says):
+    os.makedirs(world.opts["cachedir"])
     shows(world, pillar)
     [problem] = problems_of(getattr(world.runner, function)())
     assert problem.startswith(says)
@@ -296,6 +299,7 @@ def test_every_function_tells_what_keeps_it_from_the_topology(world, function, p
 
 @pytest.mark.parametrize("function", ["ready", "plan", "sync_cookie", "status", "verify"])
 def test_a_master_that_does_not_run_is_told_with_the_next_command(world, monkeypatch, function):
+    os.makedirs(world.opts["cachedir"])
     refused = SaltClientError("Salt request timed out. The master is not responding.")
     monkeypatch.setattr(salt.client, "get_local_client", Mock(side_effect=refused))
     [problem] = problems_of(getattr(world.runner, function)())
@@ -818,6 +822,11 @@ def keys(world):
     return accepted
 
 
+def carried(world, **options):
+    """Carry the cookie to hosts which were found to be ready just before, as an orchestration."""
+    return world.runner.sync_cookie(are_ready=True, **options)
+
+
 def clustered(members):
     """Answer ``rabbit_report.broker`` from a mapping of host to the hosts it lists."""
     return lambda host: {
@@ -832,7 +841,7 @@ def test_a_seed_that_is_new_gets_the_cookie_of_the_cluster_that_others_form(worl
     world.answers("rabbit_report.broker", clustered(old))
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
     assert asked == ["rabbitmq-node2"]
     assert list(public) == ["rabbitmq-node1", "rabbitmq-node3"]
@@ -850,7 +859,7 @@ def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
     world.answers("rabbit_report.broker", clustered(members))
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    world.runner.sync_cookie()
+    carried(world)
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node1"]
 
 
@@ -866,14 +875,14 @@ def test_brokers_that_hang_are_waited_for_before_anyone_gives_a_cookie(world, ke
     )
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    assert world.runner.sync_cookie()["problems"] == []
+    assert carried(world)["problems"] == []
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node2"]
     assert slept == [3, 3]
 
 
 def test_a_broker_that_goes_on_hanging_keeps_all_cookies_as_they_are(world, keys):
     world.answers("rabbit_report.broker", {"error": "unreachable", "state": "unreachable"})
-    problems = world.runner.sync_cookie(patience=0)["problems"]
+    problems = carried(world, patience=0)["problems"]
     assert len(problems) == 3
     assert problems[1].startswith("rabbitmq-node2: the broker runs and does not answer")
     assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
@@ -886,9 +895,8 @@ def test_a_broker_that_cannot_tell_its_cluster_keeps_all_cookies_as_they_are(wor
     world.answers(
         "rabbit_report.broker", lambda host: cannot if host in BROKERS[1:] else alone(host)
     )
-    world.answers("rabbit_host.readiness", ready_host(world))
     world.answers("state.apply", state_return(None, {"new": "x"}))
-    found = getattr(world.runner, function)()
+    found = getattr(world.runner, function)(are_ready=True)
     problems = found["problems"] if function == "sync_cookie" else verdict(found)["problems"]
     assert problems == [
         f"{host}: looking for the broker that has the cluster's Erlang cookie: "
@@ -898,11 +906,30 @@ def test_a_broker_that_cannot_tell_its_cluster_keeps_all_cookies_as_they_are(wor
     assert world.calls("rabbit_cookie.seal") == []
 
 
+def test_the_cookie_is_carried_by_hand_as_carefully_as_in_an_orchestration(world, keys):
+    world.answers("rabbit_host.readiness", ready_host(world))
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    lock = pathlib.Path(world.opts["cachedir"], "rabbit_ha.lock")
+    lock.parent.mkdir()
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        [problem] = problems_of(world.runner.sync_cookie())
+    assert "another run is under way on this master" in problem
+    assert world.minions._calls == []
+
+    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert world.minions._calls[0][:2] == (BROKERS + BALANCERS, "rabbit_host.readiness")
+    world.silence("rabbitmq-node3")
+    [problem] = problems_of(world.runner.sync_cookie())
+    assert problem.startswith("rabbitmq-node3: the minion does not answer; no host was touched.")
+
+
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
     sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
     world.answers("rabbit_cookie.seal", sealed)
     world.answers("state.apply", state_return(True))
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
     assert asked == ["rabbitmq-node1"]
     assert {host: key.strip() for host, key in public.items()} == {
@@ -918,21 +945,21 @@ def test_brokers_whose_cookie_changed_are_told(world, keys):
     world.answers("rabbit_cookie.seal", {})
     changed = state_return(True, {"erlang_cookie": "replaced"})
     world.answers("state.apply", lambda host: changed if host == "rabbitmq-node3" else {})
-    assert world.runner.sync_cookie()["changes"] == {
+    assert carried(world)["changes"] == {
         "rabbitmq-node3": {"RabbitMQ is installed": {"erlang_cookie": "replaced"}}
     }
 
 
 def test_a_broker_whose_key_is_not_accepted_is_told_and_nothing_is_sealed(world, keys):
     os.remove(os.path.join(world.opts["pki_dir"], "minions", "rabbitmq-node3"))
-    found = world.runner.sync_cookie()
+    found = carried(world)
     assert found["problems"] == ["rabbitmq-node3: the master has no accepted key"]
     assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
 
 
 def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
     world.answers("rabbit_cookie.seal", CommandExecutionError(".erlang.cookie is not there"))
-    [problem] = world.runner.sync_cookie()["problems"]
+    [problem] = carried(world)["problems"]
     assert problem.startswith("rabbitmq-node1: sealing the cookie: ")
     assert world.calls("state.apply") == []
 
@@ -941,7 +968,7 @@ def test_a_host_that_lost_its_job_is_found_out_soon(world, keys):
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
     world.runner.plan(are_ready=True)
-    world.runner.sync_cookie()
+    carried(world)
     assert max(world.minions.asked_after) <= 15
 
 
@@ -950,7 +977,7 @@ def test_brokers_that_fail_or_fall_silent_are_each_a_problem(world, keys):
     failure = state_return(False, comment="did not start")
     world.answers("state.apply", lambda host: failure if host == "rabbitmq-node2" else {})
     world.silence("rabbitmq-node3")
-    failed, silent = world.runner.sync_cookie()["problems"]
+    failed, silent = carried(world)["problems"]
     assert failed == "rabbitmq-node2: RabbitMQ is installed: did not start"
     assert silent.startswith("rabbitmq-node3: ") and "did not answer" in silent
 
@@ -961,7 +988,7 @@ def test_no_cookie_travels_where_pillar_has_it_or_nobody_needs_it(world, case):
         world.pillar["hosts"] = {"rabbitmq-node1": TOPOLOGY["hosts"]["rabbitmq-node1"]}
     else:
         world.pillar["rabbitmq"] = {"erlang_cookie": "C"}
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     assert world.minions._calls == []
 
 
