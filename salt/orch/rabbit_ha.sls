@@ -30,7 +30,7 @@ Every broker has the Erlang cookie of {{ seed }}:
 {% for broker in salt['rabbit_topology.brokers_in_join_order']() %}
 {{ broker }} is a member of the cluster:
   salt.state:
-    - tgt: {{ broker }}
+    - tgt: {{ broker | json }}
     - tgt_type: list
     - sls: rabbit_ha.rabbitmq.clustered
     - pillar: {rabbit_ha_orchestrated: true}
@@ -40,7 +40,7 @@ Every broker has the Erlang cookie of {{ seed }}:
 {% endfor %}
 The cluster has its name, users and policies:
   salt.state:
-    - tgt: {{ seed }}
+    - tgt: {{ seed | json }}
     - tgt_type: list
     - sls: rabbit_ha.rabbitmq.policies
     - pillar: {rabbit_ha_orchestrated: true}

@@ -142,6 +142,20 @@ def test_a_load_balancer_s_check_is_there_before_keepalived_runs(compiled):
     assert [name for name in ids if name in order] == order
 
 
+def test_a_service_is_called_by_its_name_whatever_yaml_makes_of_that(compiled):
+    low = compiled(
+        "rabbitmq-node2", pillar_of(rabbitmq={"service": "no", "service_group": "on"})
+    ).low()
+    services = [chunk["service"] for chunk in low if "service" in chunk]
+    assert set(services) == {"no"}
+    [group] = {
+        chunk["group"]
+        for chunk in low
+        if "rabbitmq.conf" in str(chunk["name"]) and "group" in chunk
+    }
+    assert group == "on"
+
+
 @pytest.mark.parametrize(
     ("case", "minion", "source"),
     [

@@ -5,7 +5,7 @@ This host has its name in the topology:
 {% for host in salt['rabbit_topology.host_addresses']() %}
 {{ host.names[0] }} has its address on this host:
   host.present:
-    - ip: {{ host.address }}
+    - ip: {{ host.address | json }}
     - names: {{ host.names | json }}
     - clean: true
 {% endfor %}

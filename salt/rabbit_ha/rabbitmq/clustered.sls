@@ -9,7 +9,7 @@ RabbitMQ is a member of the cluster:
   rabbit_cluster.joined:
     - name: {{ salt['rabbit_topology.seed_node']() }}
     - contacts: {{ salt['rabbit_topology.contacts']() | json }}
-    - service: {{ rabbitmq.service }}
+    - service: {{ rabbitmq.service | json }}
     - timeout: {{ rabbitmq.join_timeout }}
     - cookie_is_carried: {{ carried and not pillar.get('rabbit_ha_orchestrated', false) }}
     - node_type: {{ node_type }}

@@ -16,7 +16,7 @@ RabbitMQ's plugins are enabled:
 RabbitMQ runs with its configuration:
   rabbit_node.configuration_loaded:
     - name: {{ rabbitmq.config_dir }}/rabbitmq.conf
-    - service: {{ rabbitmq.service }}
+    - service: {{ rabbitmq.service | json }}
     - require:
       - sls: rabbit_ha.rabbitmq.running
     - watch:

@@ -10,7 +10,7 @@ RabbitMQ has a group that may read its configuration:
 RabbitMQ's clients reach it as it expects them:
   rabbit_node.proxy_protocol_settled:
     - name: {{ path }}
-    - service: {{ rabbitmq.service }}
+    - service: {{ rabbitmq.service | json }}
     - expected: {{ salt['rabbit_topology.proxy_protocol']() is not none }}
 
 A configuration of RabbitMQ that others wrote is kept:
@@ -24,7 +24,7 @@ RabbitMQ has its configuration:
     - template: jinja
     - makedirs: true
     - user: root
-    - group: {{ rabbitmq.service_group }}
+    - group: {{ rabbitmq.service_group | json }}
     - mode: '0640'
     # With a secret in the old file or in the new one, the difference would show it.
     - show_changes: {{ not (secret or salt['rabbit_host.holds_secret'](path)) }}

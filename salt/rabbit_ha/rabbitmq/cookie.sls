@@ -6,7 +6,7 @@ include:
 
 The Erlang cookie is the cluster's:
   rabbit_cookie.synced:
-    - service: {{ rabbitmq.service }}
+    - service: {{ rabbitmq.service | json }}
     - source: {{ salt['rabbit_topology.erlang_cookie_source']() }}
     - sealed: {{ pillar.get('rabbit_ha_sealed_cookies', {}).get(grains['id']) | json }}
     - discard_local_data: {{ salt['rabbit_topology.host']().get('discard_local_data', false) }}

@@ -8,7 +8,7 @@ RabbitMQ's plugins are listed where it starts again anyway:
     - name: {{ rabbitmq.config_dir }}/enabled_plugins
     - plugins: {{ salt['rabbit_topology.plugins']() | json }}
     - config: {{ rabbitmq.config_dir }}/rabbitmq.conf
-    - service: {{ rabbitmq.service }}
+    - service: {{ rabbitmq.service | json }}
     - require:
       - sls: rabbit_ha.rabbitmq.installed
     - watch:
