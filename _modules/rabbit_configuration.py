@@ -119,11 +119,13 @@ def _snippets(pillar, suffix):
     """Collect the snippets of pillar and of the file server: a mapping from file to content."""
     described = __salt__["pillar.get"](pillar, {}, unmask=True) if pillar else {}
     texts = described.get("text", {})
-    found = {f"{name}{suffix}": text.encode() for name, text in texts.items()}
+    ours = {f"{name}{suffix}": text.encode() for name, text in texts.items()}
+    found = dict(ours)
     source = described.get("source")
     for path in _served(source, suffix) if source else []:
         if path.name in found:
-            raise SaltInvocationError(f"{path.name} is at {pillar}:text and at {source}")
+            both = f"at {pillar}:text and at" if path.name in ours else "in two folders below"
+            raise SaltInvocationError(f"{path.name} is {both} {source}")
         found[path.name] = path.read_bytes()
     return {file: content.rstrip(b"\n") + b"\n" + MARK for file, content in found.items()}
 

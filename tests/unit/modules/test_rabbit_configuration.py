@@ -126,6 +126,7 @@ class _Cp:
     ):
         assert path == SOURCE
         for name, content in self._host.served.items():
+            (self._host._made / name).parent.mkdir(exist_ok=True)
             (self._host._made / name).write_bytes(content)
         return [str(self._host._made / name) for name in self._host.served]
 
@@ -243,6 +244,12 @@ def test_another_content_or_mode_is_a_change(host):
 def test_a_snippet_given_twice_is_refused(host):
     host.source, host.pillar, host.served = SOURCE, {"one": "a"}, {"one.cfg": b"b"}
     with pytest.raises(SaltInvocationError, match=f"one.cfg is at {PILLAR}:text and at {SOURCE}"):
+        host.stage()
+
+
+def test_a_snippet_that_two_folders_have_is_refused(host):
+    host.source, host.served = SOURCE, {"a/one.cfg": b"a", "b/one.cfg": b"b"}
+    with pytest.raises(SaltInvocationError, match=f"one.cfg is in two folders below {SOURCE}"):
         host.stage()
 
 
