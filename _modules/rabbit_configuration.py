@@ -258,8 +258,7 @@ def refusal(command):
     command
         List of a command and its arguments: ``[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]``.
 
-    Returns None where it is content, else what it said, without the secrets of pillar
-    (``rabbit_topology.redacted``).
+    Returns None where it is content, else what it said, without the secrets of pillar.
 
     CLI Example:
 
@@ -277,7 +276,10 @@ def refusal(command):
     )
     if done["retcode"] == 0:
         return None
-    said = __salt__["rabbit_topology.redacted"](done["stdout"])
+    # No function of a module's tells them, nor whether a text has one.
+    pillar = __salt__["pillar.get"]("rabbit_ha", {}, unmask=True)
+    settings = __utils__["rabbit_settings.merged"](__salt__["rabbit_topology.settings"](), pillar)
+    said = __utils__["rabbit_settings.redacted"](done["stdout"], settings)
     return said or f"exit code {done['retcode']}"
 
 
