@@ -23,9 +23,9 @@ _PASSWORD_IN_URL = re.compile(r"://[^\s@/]*:[^\s@]*@")
 # long line a part, between "...".
 _WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
 UNCHECKED = (
-    "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]` in the "
-    "master's configuration and the module rabbit_ha_findings on the master. Next, on the "
-    "master: salt-run saltutil.sync_all (see docs/validation.md)"
+    "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]`, and no "
+    "`ext_pillar_first: true`, in the master's configuration and the module rabbit_ha_findings on "
+    "the master. Next, on the master: salt-run saltutil.sync_all (see docs/validation.md)"
 )
 
 

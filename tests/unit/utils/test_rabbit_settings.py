@@ -149,6 +149,7 @@ def test_a_pillar_has_the_errors_that_its_check_found(rabbit_settings):
 def test_a_pillar_that_nothing_checked_has_an_error_that_says_how(rabbit_settings):
     [error] = rabbit_settings.pillar_errors({"rabbit_ha": {}})
     assert "was not checked" in error
+    assert "ext_pillar_first" in error
     assert "ext_pillar: [{rabbit_ha_findings: {}}]" in error
 
 
