@@ -415,6 +415,11 @@ def ready(patience=300, interval=2):
     return {"problems": problems, "warnings": warnings, "hosts": hosts}
 
 
+def _words(host, said):
+    """Give what a host said without its name, with which the sentence around it begins."""
+    return re.sub(rf"^(ERROR[^:]*: )?{re.escape(host)}: ", "", str(said))
+
+
 def _silent(answers):
     """List the hosts that did not answer, each a problem with its way out."""
     silent = [host for host, answer in answers.items() if answer["return"] is None]
@@ -469,7 +474,7 @@ def _bring_modules(hosts, served, jobs, patience, interval):
     # Less than sync_all, which asks the master for twenty kinds of modules.
     synced = _call(hosts, SYNC, [[] for _ in SYNC])
     problems = [
-        f"{host}: the modules could not be brought there: {answer['return']}"
+        f"{host}: the modules could not be brought there: {_words(host, answer['return'])}"
         for host, answer in synced.items()
         if not answer["ok"]
     ]
@@ -481,7 +486,7 @@ def _bring_modules(hosts, served, jobs, patience, interval):
         if time.monotonic() - started >= patience:
             problems = [
                 f"{host}: the modules were brought there, yet they are not what the master serves: "
-                f"{_differing(answers[host], served)}. Next, on {host}: df /var/cache/salt; "
+                f"{_differing(host, answers[host], served)}. Next, on {host}: df /var/cache/salt; "
                 "salt-call config.get extmod_whitelist, and extmod_blacklist; then "
                 f"salt {host} saltutil.clear_cache, and run again"
                 for host in lacking
@@ -548,10 +553,10 @@ def _served_modules():
         }
 
 
-def _differing(answer, served):
+def _differing(host, answer, served):
     """Tell how the module files that a host has differ from those that are served."""
     if not answer["ok"]:
-        return answer["return"] or "the minion did not answer"
+        return _words(host, answer["return"] or "the minion did not answer")
     there = answer["return"]["modules"]
     lacking = [name for name in served if there.get(name) is None]
     other = [name for name in served if name not in lacking and there[name] != served[name]]
@@ -620,14 +625,15 @@ def _state_results(answers, step):
     problems, changes, warnings = [], {}, []
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: {step}: {answer['return'] or 'the minion did not answer'}")
+            said = _words(host, answer["return"] or "the minion did not answer")
+            problems.append(f"{host}: {step}: {said}")
             continue
         for state in answer["return"].values():
             if state["result"] is False:
-                problems.append(f"{host}: {state['__id__']}: {state['comment']}")
+                problems.append(f"{host}: {state['__id__']}: {_words(host, state['comment'])}")
             elif state["result"] is None or state["changes"]:
                 changes.setdefault(host, {})[state["__id__"]] = state["changes"]
-            warnings += [f"{host}: {said}" for said in state.get("warnings", [])]
+            warnings += [f"{host}: {_words(host, said)}" for said in state.get("warnings", [])]
     return problems, changes, warnings
 
 
@@ -695,7 +701,8 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
         carried = {COOKIE_STATE: {"erlang_cookie": "replaced by the cluster's"}}
         return {"problems": [], "changes": dict.fromkeys(joining, carried)}
     if not sealed["ok"]:
-        return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
+        said = _words(giver, sealed["return"])
+        return {"problems": [f"{giver}: sealing the cookie: {said}"], "changes": {}}
     answers = _call(
         brokers,
         "state.apply",
@@ -730,7 +737,8 @@ def _cookie_giver(brokers, seed, patience, interval):
     # Of two clusters the one that it was in.
     others.sort(key=lambda host: node not in members[host])
     failed = [
-        f"{host}: looking for the broker that has the cluster's Erlang cookie: {answer['return']}"
+        f"{host}: looking for the broker that has the cluster's Erlang cookie: "
+        f"{_words(host, answer['return'])}"
         for host, answer in answers.items()
         if not answer["ok"] and answer["return"] is not None
     ]
@@ -808,7 +816,7 @@ def _reports(settings):
                 why = "its own pillar does not say so. Next: salt-run rabbit_ha.validate"
                 seen = {"error": why, "state": None}
             else:
-                seen = {"error": str(answer["return"]), "state": None}
+                seen = {"error": _words(host, answer["return"]), "state": None}
             tables[table][host] = seen
     return tables
 
@@ -861,7 +869,7 @@ def _broker_problems(host, seen, wanted, away):
             f"is gone ({', '.join(away)})"
         ]
     if seen.get("error"):
-        return [f"{host}: broker: {seen['error']}"]
+        return [f"{host}: broker: {_words(host, seen['error'])}"]
     problems = []
     unknown = sorted(set(seen["members"]) - wanted)
     if set(seen["members"]) != wanted:
@@ -888,7 +896,7 @@ def _broker_problems(host, seen, wanted, away):
 def _load_balancer_problems(host, seen, brokers):
     """List what is wrong in a load balancer's report; ``brokers`` are those HAProxy should see."""
     if seen.get("error"):
-        return [f"{host}: load balancer: {seen['error']}"]
+        return [f"{host}: load balancer: {_words(host, seen['error'])}"]
     if seen["haproxy"] == "running":
         views = {broker: seen["servers"].get(broker, "not configured") for broker in brokers}
         problems = [

@@ -741,6 +741,31 @@ def test_plan_names_the_host_whose_prediction_failed(world, answer, says):
     assert says in problem
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        state_return(False, comment="rabbitmq-node2: nothing was done"),
+        CommandExecutionError("rabbitmq-node2: nothing was done"),
+    ],
+)
+def test_a_problem_names_its_host_once(world, keys, answer):
+    world.answers(
+        "state.apply", lambda host: answer if host == "rabbitmq-node2" else state_return(True)
+    )
+    [problem] = verdict(planned(world))["problems"]
+    assert re.fullmatch("rabbitmq-node2: [^:]*: nothing was done", problem)
+
+    cannot = CommandExecutionError("rabbitmq-node1: is not there")
+    world.answers("rabbit_cookie.seal", cannot)
+    assert carried(world)["problems"] == ["rabbitmq-node1: sealing the cookie: is not there"]
+
+    error = {"error": "rabbitmq-node1: rabbitmqctl failed", "state": None}
+    world.answers("rabbit_report.host", reports(rabbitmq_node1=error))
+    assert verdict(world.runner.status())["problems"] == [
+        "rabbitmq-node1: broker: rabbitmqctl failed"
+    ]
+
+
 def test_a_plan_with_nothing_to_do_says_so(world):
     world.answers("state.apply", state_return(True))
     assert verdict(planned(world))["says"] == "nothing to do"
