@@ -15,7 +15,7 @@ from tests.sls.conftest import (
     numbered,
     pillar_of,
 )
-from tests.support import ROOT
+from tests.support import ROOT, load
 
 SLS = sorted(
     ".".join(path.relative_to(ROOT / "salt").with_suffix("").parts).removesuffix(".init")
@@ -97,6 +97,17 @@ def test_the_seed_has_its_type_before_members_that_are_gone_are_forgotten(compil
     assert host.state(order[2])["name"] == kind
     assert host.state(order[3])["name"] == "rabbit@old1"
     assert f"RabbitMQ is a {kind} node" not in host.ids()
+
+
+def test_a_plan_knows_a_broker_s_states_by_the_names_that_they_have(compiled):
+    runner = load("_runners/rabbit_ha.py")
+    low = compiled("rabbitmq-node2").low()
+    called = {chunk["__id__"]: f"{chunk['state']}.{chunk['fun']}" for chunk in low}
+    assert called[runner.COOKIE_STATE] == "rabbit_cookie.synced"
+    assert {called[name] for name in runner.NEW_STATES} == {
+        "pkg.installed",
+        "rabbit_node.configuration_loaded",
+    }
 
 
 def test_without_a_seed_in_pillar_the_first_broker_is_it(compiled):
