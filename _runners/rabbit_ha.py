@@ -487,6 +487,7 @@ def _bring_modules(hosts, served, jobs, patience, interval):
             problems = [
                 f"{host}: the modules were brought there, yet they are not what the master serves: "
                 f"{_differing(host, answers[host], served)}. Next, on {host}: df /var/cache/salt; "
+                "salt-call state.show_top, which has to name base (see docs/production.md); "
                 "salt-call config.get extmod_whitelist, and extmod_blacklist; then "
                 f"salt {host} saltutil.clear_cache, and run again"
                 for host in lacking

@@ -573,6 +573,7 @@ def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
     [problem] = world.runner.ready(patience=0)["problems"]
     assert problem.startswith("rabbitmq-node2: the modules were brought there, yet they are not")
     assert ": modules/rabbitmqctl.py with other content. Next" in problem
+    assert "salt-call state.show_top, which has to name base" in problem
     assert "salt rabbitmq-node2 saltutil.clear_cache" in problem
 
 
