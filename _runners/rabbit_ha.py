@@ -137,7 +137,7 @@ def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
             )
     except SaltClientError as err:
         raise CommandExecutionError(
-            f"{', '.join(hosts)}: the master took no job for them: {err}. Next, on the master: "
+            f"{', '.join(hosts)}: the master took no job for them ({err}). Next, on the master: "
             "systemctl status salt-master"
         ) from err
     found = {}
