@@ -47,7 +47,7 @@ def write_definitions(reason, at=None):
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     path = os.path.join(_folder(), f"{_PREFIX}{now}-{words}.json")
     try:
-        for last in list_definitions()[-1:]:
+        for last in _kept()[-1:]:
             if last.endswith(f"Z-{words}.json") and _read(last) == definitions:
                 return last
         with salt.utils.files.set_umask(0o077):
@@ -59,7 +59,7 @@ def write_definitions(reason, at=None):
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(half, path)
-        for old in list_definitions()[:-KEPT]:
+        for old in _kept()[:-KEPT]:
             os.remove(old)
     except OSError as err:
         raise CommandExecutionError(
@@ -80,6 +80,12 @@ def list_definitions():
 
         salt-call rabbit_backup.list_definitions
     """
+    __salt__["rabbit_topology.use_current_pillar"]()
+    return _kept()
+
+
+def _kept():
+    """Do what :func:`list_definitions` does, with the pillar this job works with."""
     try:
         names = sorted(name for name in os.listdir(_folder()) if name.startswith(_PREFIX))
     except FileNotFoundError:

@@ -119,11 +119,13 @@ def _snippets(pillar, suffix):
     """Collect the snippets of pillar and of the file server: a mapping from file to content."""
     described = __salt__["pillar.get"](pillar, {}, unmask=True) if pillar else {}
     texts = described.get("text", {})
-    found = {f"{name}{suffix}": text.encode() for name, text in texts.items()}
+    ours = {f"{name}{suffix}": text.encode() for name, text in texts.items()}
+    found = dict(ours)
     source = described.get("source")
     for path in _served(source, suffix) if source else []:
         if path.name in found:
-            raise SaltInvocationError(f"{path.name} is at {pillar}:text and at {source}")
+            both = f"at {pillar}:text and at" if path.name in ours else "in two folders below"
+            raise SaltInvocationError(f"{path.name} is {both} {source}")
         found[path.name] = path.read_bytes()
     return {file: content.rstrip(b"\n") + b"\n" + MARK for file, content in found.items()}
 
@@ -256,8 +258,7 @@ def refusal(command):
     command
         List of a command and its arguments: ``[haproxy, -c, -f, /etc/haproxy/haproxy.cfg]``.
 
-    Returns None where it is content, else what it said, without the secrets of pillar
-    (``rabbit_topology.redacted``).
+    Returns None where it is content, else what it said, without the secrets of pillar.
 
     CLI Example:
 
@@ -275,7 +276,10 @@ def refusal(command):
     )
     if done["retcode"] == 0:
         return None
-    said = __salt__["rabbit_topology.redacted"](done["stdout"])
+    # No function of a module's tells them, nor whether a text has one.
+    pillar = __salt__["pillar.get"]("rabbit_ha", {}, unmask=True)
+    settings = __utils__["rabbit_settings.merged"](__salt__["rabbit_topology.settings"](), pillar)
+    said = __utils__["rabbit_settings.redacted"](done["stdout"], settings)
     return said or f"exit code {done['retcode']}"
 
 

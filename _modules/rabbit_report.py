@@ -35,7 +35,7 @@ def host():
         salt '*' rabbit_report.host
     """
     __salt__["rabbit_topology.use_current_pillar"]()
-    reports = {"broker": broker, "load_balancer": load_balancer}
+    reports = {"broker": _broker, "load_balancer": load_balancer}
     return {role: reports[role]() for role in __salt__["rabbit_topology.roles"]()}
 
 
@@ -55,6 +55,12 @@ def broker():
 
         salt-call rabbit_report.broker
     """
+    __salt__["rabbit_topology.use_current_pillar"]()
+    return _broker()
+
+
+def _broker():
+    """Do what :func:`broker` does, with the pillar this job works with."""
     try:
         found = __salt__["rabbitmqctl.node_state"]()
     except CommandExecutionError as err:

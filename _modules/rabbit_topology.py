@@ -7,7 +7,6 @@ anything.
 
 import ipaddress
 import os
-import re
 
 import salt.utils.yaml
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -19,9 +18,6 @@ PROMETHEUS_PORT = 15692
 OPEN_FILES = 524288
 # What keepalived reads unless it is told otherwise.
 KEEPALIVED_CONF = "/etc/keepalived/keepalived.conf"
-# What a program may repeat of a file: a word, with more signs at its ends or without; of a
-# long line a part, between "...".
-_WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
 # What `listen rabbitmq_cluster` says of how HAProxy checks a broker.
 PROBES = {
     "connect": [],
@@ -59,7 +55,8 @@ def settings():
             lines = "\n".join(errors)
             raise SaltInvocationError(
                 f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
-                f"rabbit_ha.validate):\n{lines}"
+                "rabbit_ha.validate; where that finds nothing, the minion has an older pillar: "
+                f"salt {__grains__['id']} saltutil.refresh_pillar):\n{lines}"
             )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())
     return __context__[key]
@@ -74,34 +71,6 @@ def _merged():
     return __utils__["rabbit_settings.merged"](
         salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha"), __grains__.get("os_family")
     )
-
-
-def redacted(text):
-    """
-    Blank the secrets of this host's pillar out of a text.
-
-    text
-        What a program said of a file that holds them, for instance.
-
-    Returns the text with ``…`` in place of each secret, and of each word of four
-    characters and more that is in one: of a snippet, programs repeat single words.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call rabbit_topology.redacted 'parsing stats auth stats:…'
-    """
-    secrets = __utils__["rabbit_settings.secrets"](_merged())
-    for secret in secrets:
-        text = text.replace(secret, "…")
-
-    def blanked(found):
-        return "…" if any(found[0] in secret for secret in secrets) else found[0]
-
-    for words in _WORDS:
-        text = words.sub(blanked, text)
-    return text
 
 
 def _pillar():

@@ -6,6 +6,7 @@ The steps of the deployment that take more than one host at once are here too;
 """
 
 import contextlib
+import functools
 import logging
 import os
 import queue
@@ -20,9 +21,10 @@ import salt.client
 import salt.fileclient
 import salt.key
 import salt.utils.files
+import salt.utils.hashutils
 import salt.utils.yaml
 import yaml
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltException
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,11 @@ DEFAULTS = "salt://rabbit_ha/defaults.yaml"
 # In which file a secret is, by the part of pillar that it belongs to: one a role.
 SECRETS_OF = {"rabbitmq": "broker", "haproxy": "load_balancer", "keepalived": "load_balancer"}
 SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
+# This project's own among the module files that a master serves.
+OWN = re.compile(
+    r"_(modules|states|utils)/"
+    r"(rabbit_\w+|rabbitmqctl|haproxy_build|keepalived_build|source_builds?)\.py"
+)
 # What the plan calls the step that carries the cookie; the ID of the state that receives it.
 COOKIE_STATE = "The Erlang cookie is the cluster's"
 # The IDs of the states that change where a broker is new: the second restarts an empty one only.
@@ -46,6 +53,29 @@ ASKED_AFTER = 15
 PUBLISHERS = 2
 # Seconds that verify waits for the next confirm, as of a queue without a majority.
 UNCONFIRMED = 30
+
+
+def _told(answer):
+    """
+    Have a public function tell in a sentence what Salt raises, and salt-run exit with 1 then.
+
+    answer
+        Function that makes a list of problems into what the decorated one returns.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def telling(*args, **kwargs):
+            try:
+                found = function(*args, **kwargs)
+            except SaltException as err:
+                found = answer([str(err)])
+            # Elsewhere this is in the data that goes to the outputter.
+            return {**found, "retcode": 1} if found.get("problems") else found
+
+        return telling
+
+    return decorate
 
 
 # What pillar says
@@ -81,7 +111,7 @@ def _settings(host=None):
         defaults = salt.utils.yaml.safe_load(handle)
     pillar = _pillar(host or __opts__["id"])
     if pillar.get("_errors"):
-        raise CommandExecutionError(f"pillar of {host or 'the master'}: {pillar['_errors']}")
+        raise CommandExecutionError("; ".join(_errors_of(host or __opts__["id"])))
     return __utils__["rabbit_settings.merged"](defaults, pillar.get("rabbit_ha"))
 
 
@@ -94,16 +124,22 @@ def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     """
     if not hosts:
         return {}
-    with salt.client.get_local_client(mopts=__opts__) as client:
-        answers = client.cmd(
-            hosts,
-            function,
-            arg=arguments,
-            tgt_type="list",
-            timeout=timeout,
-            full_return=True,
-            **kwargs,
-        )
+    try:
+        with salt.client.get_local_client(mopts=__opts__) as client:
+            answers = client.cmd(
+                hosts,
+                function,
+                arg=arguments,
+                tgt_type="list",
+                timeout=timeout,
+                full_return=True,
+                **kwargs,
+            )
+    except SaltClientError as err:
+        raise CommandExecutionError(
+            f"{', '.join(hosts)}: the master took no job for them ({err}). Next, on the master: "
+            "systemctl status salt-master"
+        ) from err
     found = {}
     for host in hosts:
         answer = answers.get(host)
@@ -117,6 +153,7 @@ def _call(hosts, function, arguments=(), timeout=ASKED_AFTER, **kwargs):
     return found
 
 
+@_told(lambda problems: _answer(problems, ""))
 def validate():
     """
     Check pillar for everything that a deployment needs, without touching a host.
@@ -150,25 +187,34 @@ def _pillar_findings():
 
     Returns two lists of sentences, each once: errors and warnings.
     """
-    pillars = _pillars()
     errors, warnings, failures = set(), set(), {}
-    for host, pillar in pillars.items():
+    for host, pillar in _pillars().items():
         for failure in pillar.get("_errors", []):
             failures.setdefault(failure, host)
-        errors.update(__utils__["rabbit_settings.pillar_errors"](pillar))
-        if "rabbit_ha" not in pillar and "_errors" not in pillar and len(pillars) > 1:
-            errors.add(
-                f"rabbit_ha: found nothing in the pillar of {host}; expected the topology, which "
-                "pillar's top.sls has to give to it"
-            )
+        errors.update(_errors_in(host, pillar))
         warnings.update(pillar.get("rabbit_ha_findings", {}).get("warnings", []))
     errors.update(f"pillar of {host}: {_located(said)}" for said, host in failures.items())
-    if len(pillars) == 1 and not errors:
-        errors.add(
-            f"rabbit_ha:hosts: found nothing in the pillar of {__opts__['id']}; expected the "
-            "topology, which pillar's top.sls has to give to the master too"
-        )
     return sorted(errors), sorted(warnings)
+
+
+def _errors_in(host, pillar):
+    """List what is wrong in a host's pillar as far as it compiled, each a sentence."""
+    if "rabbit_ha" in pillar or "_errors" in pillar:
+        return __utils__["rabbit_settings.pillar_errors"](pillar)
+    key, whom = (
+        ("rabbit_ha:hosts", "the master too") if host == __opts__["id"] else ("rabbit_ha", "it")
+    )
+    return [
+        f"{key}: found nothing in the pillar of {host}; expected the topology, which pillar's "
+        f"top.sls has to give to {whom}"
+    ]
+
+
+def _errors_of(host):
+    """List all that is wrong in the pillar of the master or of a host, each a sentence."""
+    pillar = _pillar(host)
+    failures = [f"pillar of {host}: {_located(said)}" for said in pillar.get("_errors", [])]
+    return failures + _errors_in(host, pillar)
 
 
 def _located(failure):
@@ -214,6 +260,7 @@ def _answer(problems, good, warnings=(), **tables):
 # Secrets
 
 
+@_told(lambda problems: _answer(problems, ""))
 def secrets():
     """
     Create random secrets for what pillar lacks, where only the master's user can read them.
@@ -305,6 +352,7 @@ def _missing_secrets():
 # Steps of the deployment
 
 
+@_told(lambda problems: {"problems": problems})
 def keep_others_out():
     """
     Require that no other deployment is under way on this master, and let none begin.
@@ -327,6 +375,7 @@ def keep_others_out():
     return {"problems": []}
 
 
+@_told(lambda problems: {"problems": problems, "warnings": [], "hosts": []})
 def ready(patience=300, interval=2):
     """
     Tell whether a deployment can begin: pillar is complete, all hosts answer and are free.
@@ -364,6 +413,11 @@ def ready(patience=300, interval=2):
         problems, waited = _await_free(hosts, jobs, patience, interval)
         warnings = [*warnings, *waited]
     return {"problems": problems, "warnings": warnings, "hosts": hosts}
+
+
+def _words(host, said):
+    """Give what a host said without its name, with which the sentence around it begins."""
+    return re.sub(rf"^(ERROR[^:]*: )?{re.escape(host)}: ", "", str(said))
 
 
 def _silent(answers):
@@ -420,7 +474,7 @@ def _bring_modules(hosts, served, jobs, patience, interval):
     # Less than sync_all, which asks the master for twenty kinds of modules.
     synced = _call(hosts, SYNC, [[] for _ in SYNC])
     problems = [
-        f"{host}: the modules could not be brought there: {answer['return']}"
+        f"{host}: the modules could not be brought there: {_words(host, answer['return'])}"
         for host, answer in synced.items()
         if not answer["ok"]
     ]
@@ -431,9 +485,11 @@ def _bring_modules(hosts, served, jobs, patience, interval):
         lacking = [host for host in lacking if host not in jobs]
         if time.monotonic() - started >= patience:
             problems = [
-                f"{host}: the modules were brought there, yet they are not what the master serves. "
-                f"Next, on {host}: df /var/cache/salt; then salt {host} saltutil.clear_cache, and "
-                "run again"
+                f"{host}: the modules were brought there, yet they are not what the master serves: "
+                f"{_differing(host, answers[host], served)}. Next, on {host}: df /var/cache/salt; "
+                "salt-call state.show_top, which has to name base (see docs/production.md); "
+                "salt-call config.get extmod_whitelist, and extmod_blacklist; then "
+                f"salt {host} saltutil.clear_cache, and run again"
                 for host in lacking
             ]
         elif lacking:
@@ -485,16 +541,31 @@ def _in_the_way(jobs):
 
 
 def _served_modules():
-    """Map the module files that minions get to the digests of what the file server has."""
+    """Map this project's module files to the SHA-256 digests of what the file server has."""
     with _file_client() as client:
+        # Not the file server's own digests, which are of the master's hash_type.
         return {
-            path.removeprefix("_"): client.hash_file(f"salt://{path}")["hsum"]
+            path.removeprefix("_"): salt.utils.hashutils.get_hash(
+                client.cache_file(f"salt://{path}"), "sha256"
+            )
             for folder in ("_modules", "_states", "_utils")
             for path in client.file_list(prefix=folder)
-            if path.endswith(".py")
+            if OWN.fullmatch(path)
         }
 
 
+def _differing(host, answer, served):
+    """Tell how the module files that a host has differ from those that are served."""
+    if not answer["ok"]:
+        return _words(host, answer["return"] or "the minion did not answer")
+    there = answer["return"]["modules"]
+    lacking = [name for name in served if there.get(name) is None]
+    other = [name for name in served if name not in lacking and there[name] != served[name]]
+    found = {"not there": lacking, "with other content": other}
+    return "; ".join(f"{', '.join(names)} {how}" for how, names in found.items() if names)
+
+
+@_told(lambda problems: _answer(problems, "", changes={}))
 def plan(are_ready=False, in_detail=True):
     """
     Tell host by host what a deployment would change; changes nothing.
@@ -555,18 +626,20 @@ def _state_results(answers, step):
     problems, changes, warnings = [], {}, []
     for host, answer in answers.items():
         if not isinstance(answer["return"], dict):
-            problems.append(f"{host}: {step}: {answer['return'] or 'the minion did not answer'}")
+            said = _words(host, answer["return"] or "the minion did not answer")
+            problems.append(f"{host}: {step}: {said}")
             continue
         for state in answer["return"].values():
             if state["result"] is False:
-                problems.append(f"{host}: {state['__id__']}: {state['comment']}")
+                problems.append(f"{host}: {state['__id__']}: {_words(host, state['comment'])}")
             elif state["result"] is None or state["changes"]:
                 changes.setdefault(host, {})[state["__id__"]] = state["changes"]
-            warnings += [f"{host}: {said}" for said in state.get("warnings", [])]
+            warnings += [f"{host}: {_words(host, said)}" for said in state.get("warnings", [])]
     return problems, changes, warnings
 
 
-def sync_cookie(patience=90, interval=3):
+@_told(lambda problems: {"problems": problems, "changes": {}})
+def sync_cookie(patience=90, interval=3, are_ready=False):
     """
     Bring the cluster's Erlang cookie to the other brokers, sealed for each.
 
@@ -574,13 +647,16 @@ def sync_cookie(patience=90, interval=3):
     seals it for each minion's public key, which the master holds; on the way nobody
     can read it. A broker that has it already goes on running, unless it stands alone,
     holds nothing and has not read its configuration: nodes that start again, that one
-    too, do it at the same time.
+    too, do it at the same time. Before, no other deployment may be under way, and pillar and
+    the hosts are found to be ready, see :func:`keep_others_out` and :func:`ready`.
 
     patience : 90
         Seconds to wait for brokers that run and do not answer, as for a minute after
         another one lost its power: they may know that the seed was installed anew.
     interval : 3
         Seconds between two looks at them.
+    are_ready : False
+        Whether both have just been seen to.
 
     Returns a mapping with ``problems`` (a list of sentences) and ``changes``
     (mapping from host to a mapping from state to its changes).
@@ -591,6 +667,10 @@ def sync_cookie(patience=90, interval=3):
 
         salt-run rabbit_ha.sync_cookie
     """
+    if not are_ready:
+        problems = keep_others_out()["problems"] or ready()["problems"]
+        if problems:
+            return {"problems": problems, "changes": {}}
     return _carried_cookie("rabbit_ha.rabbitmq.configuration_loaded", patience, interval)
 
 
@@ -608,9 +688,9 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
     brokers = __utils__["rabbit_settings.hosts_with_role"](settings, "broker")
     if len(brokers) < 2 or _settings(seed)["rabbitmq"]["erlang_cookie"]:
         return {"problems": [], "changes": {}}
-    giver, hang = _cookie_giver(brokers, seed, patience, interval)
-    if hang:
-        return {"problems": [] if test else hang, "changes": {}}
+    giver, failed, hang = _cookie_giver(brokers, seed, patience, interval)
+    if failed or hang:
+        return {"problems": failed + ([] if test else hang), "changes": {}}
     joining = [host for host in brokers if host != giver]
     with salt.key.get_key(__opts__) as keys:
         public = {host: keys.key_str(host).get("minions", {}).get(host) for host in joining}
@@ -622,7 +702,8 @@ def _carried_cookie(sls, patience=0, interval=0, test=False):
         carried = {COOKIE_STATE: {"erlang_cookie": "replaced by the cluster's"}}
         return {"problems": [], "changes": dict.fromkeys(joining, carried)}
     if not sealed["ok"]:
-        return {"problems": [f"{giver}: sealing the cookie: {sealed['return']}"], "changes": {}}
+        said = _words(giver, sealed["return"])
+        return {"problems": [f"{giver}: sealing the cookie: {said}"], "changes": {}}
     answers = _call(
         brokers,
         "state.apply",
@@ -640,7 +721,8 @@ def _cookie_giver(brokers, seed, patience, interval):
     It is the seed, unless that stands alone and others form a cluster: one that was
     installed anew, which they count as one of them, or is new joins theirs.
 
-    Returns its name, and a list of problems: brokers that could not be asked.
+    Returns its name, and two lists of problems: brokers that answered with an error, and
+    those that run and do not answer.
     """
     node = __utils__["rabbit_settings.node_name"](seed)
     started = time.monotonic()
@@ -655,17 +737,25 @@ def _cookie_giver(brokers, seed, patience, interval):
     others = [host for host in members if host != seed and len(members[host]) > 1]
     # Of two clusters the one that it was in.
     others.sort(key=lambda host: node not in members[host])
-    problems = [
+    failed = [
+        f"{host}: looking for the broker that has the cluster's Erlang cookie: "
+        f"{_words(host, answer['return'])}"
+        for host, answer in answers.items()
+        if not answer["ok"] and answer["return"] is not None
+    ]
+    hanging = [
         f"{host}: the broker runs and does not answer, so it is not known whose Erlang cookie is "
         f"the cluster's. Next, on {host}: rabbitmq-diagnostics ping"
         for host in hang
     ]
-    return (others[0] if others and members.get(seed) == [node] else seed), problems
+    giver = others[0] if others and members.get(seed) == [node] else seed
+    return giver, failed, hanging
 
 
 # What is there now
 
 
+@_told(lambda problems: _answer(problems, "", brokers={}, load_balancers={}))
 def status(patience=0):
     """
     Show all brokers and load balancers, and who holds the address.
@@ -685,16 +775,11 @@ def status(patience=0):
 
         salt-run rabbit_ha.status
     """
-    errors = _own_errors()
+    errors = _errors_of(__opts__["id"])
     if errors:
         return _answer(errors, "", brokers={}, load_balancers={})
     problems, tables = _looked(_settings(), patience)
     return _answer(problems, "all is well", _waiting(tables), **tables)
-
-
-def _own_errors():
-    """List what is wrong in the master's own pillar, with which hosts cannot be asked."""
-    return __utils__["rabbit_settings.pillar_errors"](_pillar(__opts__["id"]))
 
 
 def _looked(settings, patience):
@@ -723,13 +808,16 @@ def _reports(settings):
     for table, role in (("brokers", "broker"), ("load_balancers", "load_balancer")):
         for host in __utils__["rabbit_settings.hosts_with_role"](settings, role):
             answer = answers[host]
-            if answer["ok"]:
+            if answer["ok"] and role in answer["return"]:
                 seen = answer["return"][role]
             elif answer["return"] is None:
                 why = f"the minion does not answer. Next: on {host}, systemctl status salt-minion"
                 seen = {"error": why, "state": AWAY}
+            elif answer["ok"]:
+                why = "its own pillar does not say so. Next: salt-run rabbit_ha.validate"
+                seen = {"error": why, "state": None}
             else:
-                seen = {"error": str(answer["return"]), "state": None}
+                seen = {"error": _words(host, answer["return"]), "state": None}
             tables[table][host] = seen
     return tables
 
@@ -782,7 +870,7 @@ def _broker_problems(host, seen, wanted, away):
             f"is gone ({', '.join(away)})"
         ]
     if seen.get("error"):
-        return [f"{host}: broker: {seen['error']}"]
+        return [f"{host}: broker: {_words(host, seen['error'])}"]
     problems = []
     unknown = sorted(set(seen["members"]) - wanted)
     if set(seen["members"]) != wanted:
@@ -809,7 +897,7 @@ def _broker_problems(host, seen, wanted, away):
 def _load_balancer_problems(host, seen, brokers):
     """List what is wrong in a load balancer's report; ``brokers`` are those HAProxy should see."""
     if seen.get("error"):
-        return [f"{host}: load balancer: {seen['error']}"]
+        return [f"{host}: load balancer: {_words(host, seen['error'])}"]
     if seen["haproxy"] == "running":
         views = {broker: seen["servers"].get(broker, "not configured") for broker in brokers}
         problems = [
@@ -827,6 +915,7 @@ def _load_balancer_problems(host, seen, brokers):
     ]
 
 
+@_told(lambda problems: _answer(problems, "", messages=[], brokers={}, load_balancers={}))
 def verify(messages=1000, patience=30):
     """
     Send messages through each virtual address and look at every part.
@@ -853,19 +942,20 @@ def verify(messages=1000, patience=30):
 
         salt-run rabbit_ha.verify
     """
-    errors = _own_errors()
+    errors = _errors_of(__opts__["id"])
     if errors:
         return _answer(errors, "", messages=[], brokers={}, load_balancers={})
     settings = _settings()
     problems, tables = _looked(settings, patience)
     counted, warnings = [], _waiting(tables)
-    of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
-    if _has_hashes_only(of_broker):
-        warnings.append(
-            "no messages were sent: of the administrators pillar has hashes only, and no password"
-        )
-        return _answer(problems, "all is well", warnings, messages=[], **tables)
     try:
+        of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
+        if _has_hashes_only(of_broker):
+            warnings.append(
+                "no messages were sent: of the administrators pillar has hashes only, and no "
+                "password"
+            )
+            return _answer(problems, "all is well", warnings, messages=[], **tables)
         account = _administrator(of_broker)
     except CommandExecutionError as err:
         return _answer([*problems, str(err)], "", warnings, messages=[], **tables)

@@ -66,7 +66,7 @@ def cookie_synced(name):
             "changes": {},
             "comment": "Compared, and where needed carried, when the run is a real one",
         }
-    found = __salt__["saltutil.runner"]("rabbit_ha.sync_cookie")
+    found = __salt__["saltutil.runner"]("rabbit_ha.sync_cookie", are_ready=True)
     return _result(name, found, "All brokers have the cluster's Erlang cookie")
 
 

@@ -19,10 +19,13 @@ LOAD_BALANCER = "load_balancer"
 _SECRET_KEY = re.compile(r"pass|secret|token|cookie", re.IGNORECASE)
 # As in amqp://name:password@host; one that was not encoded may hold a slash.
 _PASSWORD_IN_URL = re.compile(r"://[^\s@/]*:[^\s@]*@")
+# What a program may repeat of a file: a word, with more signs at its ends or without; of a
+# long line a part, between "...".
+_WORDS = (re.compile(r"""[^\s'"`]{4,}"""), re.compile(r"""[^\s'"`()\[\]{}<>,;:=!?.]{4,}"""))
 UNCHECKED = (
-    "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]` in the "
-    "master's configuration and the module rabbit_ha_findings on the master. Next, on the "
-    "master: salt-run saltutil.sync_all (see docs/validation.md)"
+    "rabbit_ha: pillar was not checked; expected `ext_pillar: [{rabbit_ha_findings: {}}]`, and no "
+    "`ext_pillar_first: true`, in the master's configuration and the module rabbit_ha_findings on "
+    "the master. Next, on the master: salt-run saltutil.sync_all (see docs/validation.md)"
 )
 
 
@@ -147,6 +150,30 @@ def secrets(settings):
     for parameter in _parameters(settings):
         found += [text for text in texts(parameter.get("value")) if len(text) > 3]
     return sorted(found, key=len, reverse=True)
+
+
+def redacted(text, settings):
+    """
+    Blank secrets out of a text.
+
+    text
+        What a program said of a file that holds them, for instance.
+    settings
+        Mapping as :func:`merged` returns it.
+
+    Returns the text with ``…`` in place of each secret, and of each word of four
+    characters and more that is in one: of a snippet, programs repeat single words.
+    """
+    hidden = secrets(settings)
+    for secret in hidden:
+        text = text.replace(secret, "…")
+
+    def blanked(found):
+        return "…" if any(found[0] in secret for secret in hidden) else found[0]
+
+    for words in _WORDS:
+        text = words.sub(blanked, text)
+    return text
 
 
 def texts(data):

@@ -7,7 +7,7 @@ import salt.runner
 import salt.utils.extmods
 from salt.utils import yaml
 
-from tests.support import ROOT, TOPOLOGY
+from tests.support import ROOT, TOPOLOGY, load
 
 
 @pytest.fixture
@@ -40,6 +40,14 @@ def test_a_minion_s_pillar_carries_its_findings(compile_pillar):
     assert errors_in(pillar) == ["rabbit_ha:rabbitmq:users:admin:password"]
     [warning] = pillar["rabbit_ha_findings"]["warnings"]
     assert warning.startswith("rabbit_ha:virtual_address: found '192.168.0.123'")
+
+
+def test_a_check_that_comes_before_the_rest_of_pillar_checks_nothing_and_that_is_told(
+    compile_pillar,
+):
+    pillar = compile_pillar({"rabbit_ha": TOPOLOGY}, ext_pillar_first=True)
+    [error] = load("_utils/rabbit_settings.py").pillar_errors(pillar)
+    assert "no `ext_pillar_first: true`" in error
 
 
 def test_the_minion_s_grains_tell_which_rabbitmq_it_gets(compile_pillar):

@@ -15,7 +15,7 @@ from tests.sls.conftest import (
     numbered,
     pillar_of,
 )
-from tests.support import ROOT
+from tests.support import ROOT, load
 
 SLS = sorted(
     ".".join(path.relative_to(ROOT / "salt").with_suffix("").parts).removesuffix(".init")
@@ -99,6 +99,17 @@ def test_the_seed_has_its_type_before_members_that_are_gone_are_forgotten(compil
     assert f"RabbitMQ is a {kind} node" not in host.ids()
 
 
+def test_a_plan_knows_a_broker_s_states_by_the_names_that_they_have(compiled):
+    runner = load("_runners/rabbit_ha.py")
+    low = compiled("rabbitmq-node2").low()
+    called = {chunk["__id__"]: f"{chunk['state']}.{chunk['fun']}" for chunk in low}
+    assert called[runner.COOKIE_STATE] == "rabbit_cookie.synced"
+    assert {called[name] for name in runner.NEW_STATES} == {
+        "pkg.installed",
+        "rabbit_node.configuration_loaded",
+    }
+
+
 def test_without_a_seed_in_pillar_the_first_broker_is_it(compiled):
     pillar = pillar_of(numbered(3, 1))
     assert NAMED in compiled("broker1", pillar).ids()
@@ -140,6 +151,20 @@ def test_a_load_balancer_s_check_is_there_before_keepalived_runs(compiled):
         "keepalived is running and starts at boot",
     ]
     assert [name for name in ids if name in order] == order
+
+
+def test_a_service_is_called_by_its_name_whatever_yaml_makes_of_that(compiled):
+    low = compiled(
+        "rabbitmq-node2", pillar_of(rabbitmq={"service": "no", "service_group": "on"})
+    ).low()
+    services = [chunk["service"] for chunk in low if "service" in chunk]
+    assert set(services) == {"no"}
+    [group] = {
+        chunk["group"]
+        for chunk in low
+        if "rabbitmq.conf" in str(chunk["name"]) and "group" in chunk
+    }
+    assert group == "on"
 
 
 @pytest.mark.parametrize(

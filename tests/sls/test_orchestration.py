@@ -27,11 +27,14 @@ def test_a_seed_that_is_not_the_first_in_pillar_still_comes_first(compiled):
     assert joins == ["broker3", "broker1", "broker2", "broker4", "broker5"]
 
 
-@pytest.mark.parametrize("name", ["no", "null", "0b101"])
-def test_a_broker_whose_name_yaml_would_take_for_something_else_is_still_found(compiled, name):
-    hosts = {name: {"address": "192.0.2.7", "roles": ["broker"]}}
-    ran = steps(compiled, pillar_of({"hosts": hosts}))
-    assert [tgt for sls, tgt in ran if sls.startswith("rabbit_ha.rabbitmq")] == [name, name]
+def test_hosts_are_named_by_their_names_whatever_yaml_makes_of_these(compiled):
+    names = ["no", "on", "null", "0b101"]
+    hosts = {
+        name: {"address": f"192.0.2.{at}", "roles": ["broker"]} for at, name in enumerate(names)
+    }
+    ran = steps(compiled, pillar_of({"virtual_address": None, "hosts": hosts}))
+    assert [tgt for sls, tgt in ran if sls == "rabbit_ha.rabbitmq.clustered"] == names
+    assert [tgt for sls, tgt in ran if sls == "rabbit_ha.rabbitmq.policies"] == ["no"]
 
 
 def test_definitions_are_written_once_on_the_seed_after_all_joined(compiled):

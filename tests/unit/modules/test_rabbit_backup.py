@@ -49,6 +49,13 @@ def test_the_last_ten_are_kept(backup):
     assert backup.list_definitions() == written[2:]
 
 
+def test_they_are_listed_from_where_the_pillar_on_the_master_has_them_now(topology, tmp_path):
+    (tmp_path / "definitions-1-x.json").touch()
+    now = {"rabbitmq": {"backup_dir": str(tmp_path)}}
+    backup = load("_modules/rabbit_backup.py", salt=topology(now=now))
+    assert backup.list_definitions() == [str(tmp_path / "definitions-1-x.json")]
+
+
 def test_what_says_the_same_for_the_same_reason_is_written_once(backup, rabbits):
     first = backup.write_definitions("before a join")
     assert backup.write_definitions("before a join") == first

@@ -14,18 +14,19 @@ import salt.modules.file
 import salt.modules.pillar
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import faked, load
+from tests.support import TOPOLOGY, faked, functions, load
 
 PILLAR = "rabbit_ha:haproxy:snippets"
 SOURCE = "salt://more"
 SECRET = "SECRETword"
+WITH_SECRET = {**TOPOLOGY, "haproxy": {"monitor": {"password": SECRET}}}
 MARK = "# Written by Salt: a snippet of pillar.\n"
 
 
 class Host:
     """Files below a folder of the test's, a template, and a program that judges."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, topology):
         self.main = folder / "etc" / "main.cfg"
         self.folder = folder / "etc" / "conf"
         self.template, self.failure = "global\n", ""
@@ -38,14 +39,19 @@ class Host:
         loaded |= {
             "pillar.get": self._pillar_get,
             "cmd.run_all": self._run_all,
-            "rabbit_topology.redacted": lambda text: text.replace(SECRET, "…"),
         }
         self.module = load(
-            "_modules/rabbit_configuration.py", salt=loaded, opts={"saltenv": None, "test": False}
+            "_modules/rabbit_configuration.py",
+            salt=topology(pillar=WITH_SECRET) | loaded,
+            opts={"saltenv": None, "test": False},
+            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
         )
 
     def _pillar_get(self, key, default, unmask):
-        assert (key, unmask) == (PILLAR, True)
+        assert unmask is True
+        if key == "rabbit_ha":
+            return WITH_SECRET
+        assert key == PILLAR
         return {"source": self.source, "text": self.pillar}
 
     def _run_all(self, command, **kwargs):
@@ -126,18 +132,18 @@ class _Cp:
     ):
         assert path == SOURCE
         for name, content in self._host.served.items():
+            (self._host._made / name).parent.mkdir(exist_ok=True)
             (self._host._made / name).write_bytes(content)
         return [str(self._host._made / name) for name in self._host.served]
 
 
 @pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
+def host(tmp_path, topology):
+    return Host(tmp_path, topology)
 
 
 @pytest.mark.parametrize("full", ["mkdtemp", "rendered"])
-def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch, full):
-    host = Host(tmp_path)
+def test_a_full_disk_is_an_error_that_names_the_file(host, monkeypatch, full):
 
     def fails(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -243,6 +249,12 @@ def test_another_content_or_mode_is_a_change(host):
 def test_a_snippet_given_twice_is_refused(host):
     host.source, host.pillar, host.served = SOURCE, {"one": "a"}, {"one.cfg": b"b"}
     with pytest.raises(SaltInvocationError, match=f"one.cfg is at {PILLAR}:text and at {SOURCE}"):
+        host.stage()
+
+
+def test_a_snippet_that_two_folders_have_is_refused(host):
+    host.source, host.served = SOURCE, {"a/one.cfg": b"a", "b/one.cfg": b"b"}
+    with pytest.raises(SaltInvocationError, match=f"one.cfg is in two folders below {SOURCE}"):
         host.stage()
 
 

@@ -113,7 +113,8 @@ class Host:
         loaded |= functions("rabbit_host", facts)
         loaded |= faked("rabbit_host", Facts(self.world), facts)
         loaded["cmd.run_all"] = self.commands.run_all
-        configuration = load("_modules/rabbit_configuration.py", salt=loaded)
+        loaded["pillar.get"] = lambda key, default, unmask: {"rabbit_ha": pillar or TOPOLOGY}[key]
+        configuration = load("_modules/rabbit_configuration.py", salt=loaded, utils=utils)
         loaded |= functions("rabbit_configuration", configuration)
         self.module = load(
             "_modules/rabbit_failover.py", salt=loaded, grains={"id": minion}, utils=utils

@@ -7,7 +7,7 @@ import threading
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.support import DATA, RABBITMQ_VERSIONS, faked, load, recorded
+from tests.support import DATA, RABBITMQ_VERSIONS, TOPOLOGY, faked, load, recorded
 
 SHOW_STAT = (DATA / "haproxy" / "2.6.12" / "show_stat.txt").read_text()
 NODES = [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
@@ -53,7 +53,7 @@ def haproxy(tmp_path):
 def broker(topology):
     """Return a function that loads the module on a broker whose node gives an answer."""
 
-    def build(answer, minion="rabbitmq-node1", newer=None):
+    def build(answer, minion="rabbitmq-node1", newer=None, **pillars):
         def node_state(node=None):
             if isinstance(answer, Exception):
                 raise answer
@@ -65,7 +65,7 @@ def broker(topology):
                 "rabbitmqctl.node_state": node_state,
                 "rabbit_membership.listed_in": load("_modules/rabbit_membership.py").listed_in,
             }
-            | topology(minion)
+            | topology(minion, **pillars)
             | faked("rabbit_host", Host(newer=newer), load("_modules/rabbit_host.py")),
         )
 
@@ -93,6 +93,14 @@ def load_balancer(topology, tmp_path):
         )
 
     return build
+
+
+def test_a_broker_reports_by_the_pillar_that_the_master_has_now(broker):
+    status = json.loads(recorded(RABBITMQ_VERSIONS[0], "cluster_status")["stdout"])
+    answer = {"state": "running", "status": status, "said": ""}
+    now = {**TOPOLOGY, "rabbitmq": {"config_dir": "/etc/other"}}
+    here = broker(answer, newer="/etc/other/rabbitmq.conf", now=now)
+    assert here.broker()["waits_for_restart"] is True
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)

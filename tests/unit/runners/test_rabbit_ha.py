@@ -1,6 +1,7 @@
 """The runner rabbit_ha: minions, pillar and RabbitMQ in memory; files and keys are real."""
 
 import copy
+import fcntl
 import functools
 import hashlib
 import inspect
@@ -10,7 +11,7 @@ import re
 import stat
 import threading
 from types import SimpleNamespace
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pika
 import pika.exceptions
@@ -21,7 +22,7 @@ import salt.key
 import salt.runners.pillar
 import salt.utils.dictupdate
 from pika.adapters.blocking_connection import BlockingChannel
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltClientError
 from salt.utils import yaml
 
 from tests.support import ROOT, TOPOLOGY, functions, load, validator
@@ -131,7 +132,8 @@ class World:
             "_runners/rabbit_ha.py",
             salt={"pillar.show_pillar": show_pillar},
             utils=functions("rabbit_settings", load("_utils/rabbit_settings.py"))
-            | functions("rabbit_secret_files", load("_utils/rabbit_secret_files.py")),
+            | functions("rabbit_secret_files", load("_utils/rabbit_secret_files.py"))
+            | functions("rabbit_run_lock", load("_utils/rabbit_run_lock.py")),
             opts=self.opts,
         )
         monkeypatch.setattr(
@@ -261,8 +263,49 @@ def test_a_master_without_the_topology_is_told_so(world):
 
 def test_a_master_that_does_not_serve_this_project_is_told_so(world, tmp_path):
     world.opts["file_roots"] = {"base": [str(tmp_path / "nothing")]}
-    with pytest.raises(CommandExecutionError, match="is not served; file_roots of the master"):
-        world.runner.status()
+    [problem] = verdict(world.runner.status())["problems"]
+    assert "is not served; file_roots of the master" in problem
+
+
+PUBLIC = [
+    name.removeprefix("rabbit_ha.")
+    for name in functions("rabbit_ha", load("_runners/rabbit_ha.py"))
+    if name != "rabbit_ha.keep_others_out"
+]
+
+
+def problems_of(answer):
+    """List the problems in what a public function returned; salt-run exits with 1."""
+    data = answer.get("data", answer)
+    assert data["retcode"] == 1
+    return data.get("verdict", data)["problems"]
+
+
+@pytest.mark.parametrize("function", PUBLIC)
+@pytest.mark.parametrize(
+    ("pillar", "says"),
+    [
+        ({"other": "pillar"}, "rabbit_ha:hosts: found nothing in the pillar of lab_master"),
+        ({"_errors": ["Rendering SLS 'x' failed"]}, "pillar of lab_master: Rendering SLS 'x' f"),
+    ],
+)
+def test_every_function_tells_what_keeps_it_from_the_topology(world, function, pillar, says):
+    os.makedirs(world.opts["cachedir"])
+    shows(world, pillar)
+    [problem] = problems_of(getattr(world.runner, function)())
+    assert problem.startswith(says)
+    assert world.minions._calls == []
+
+
+@pytest.mark.parametrize("function", ["ready", "plan", "sync_cookie", "status", "verify"])
+def test_a_master_that_does_not_run_is_told_with_the_next_command(world, monkeypatch, function):
+    os.makedirs(world.opts["cachedir"])
+    refused = SaltClientError("Salt request timed out. The master is not responding.")
+    monkeypatch.setattr(salt.client, "get_local_client", Mock(side_effect=refused))
+    [problem] = problems_of(getattr(world.runner, function)())
+    assert (
+        "(Salt request timed out. The master is not responding.). Next, on the master: " in problem
+    )
 
 
 # Secrets
@@ -501,6 +544,26 @@ def test_modules_go_only_to_the_hosts_that_lack_them(world):
     assert world.calls("saltutil.running") == []
 
 
+@pytest.mark.parametrize("hash_type", ["md5", "sha512"])
+def test_the_master_s_kind_of_digest_is_of_no_account(world, hash_type):
+    world.opts["hash_type"] = hash_type
+    world.answers("rabbit_host.readiness", ready_host(world))
+    assert world.runner.ready()["problems"] == []
+    assert world.calls(SYNC) == []
+
+
+def test_minions_may_do_without_the_modules_of_others(world, tmp_path):
+    for name in ("_modules/other.py", "_modules_old/rabbitmqctl.py", "_utils/other/rabbit_x.py"):
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    world.opts["file_roots"] = {"base": [str(tmp_path / "site"), str(ROOT / "salt")]}
+    world.answers("rabbit_host.readiness", ready_host(world))
+    assert world.runner.ready()["problems"] == []
+    [(_, [names], _)] = world.calls("rabbit_host.readiness")
+    assert sorted(names) == sorted(served_digests(world))
+
+
 def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
     fresh = ready_host(world)
     stale = {**fresh, "modules": {**fresh["modules"], "modules/rabbitmqctl.py": "0" * 64}}
@@ -511,6 +574,8 @@ def test_modules_that_are_not_there_after_they_were_brought_stop_the_run(world):
         world.answers(function, [])
     [problem] = world.runner.ready(patience=0)["problems"]
     assert problem.startswith("rabbitmq-node2: the modules were brought there, yet they are not")
+    assert ": modules/rabbitmqctl.py with other content. Next" in problem
+    assert "salt-call state.show_top, which has to name base" in problem
     assert "salt rabbitmq-node2 saltutil.clear_cache" in problem
 
 
@@ -679,6 +744,31 @@ def test_plan_names_the_host_whose_prediction_failed(world, answer, says):
     assert says in problem
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        state_return(False, comment="rabbitmq-node2: nothing was done"),
+        CommandExecutionError("rabbitmq-node2: nothing was done"),
+    ],
+)
+def test_a_problem_names_its_host_once(world, keys, answer):
+    world.answers(
+        "state.apply", lambda host: answer if host == "rabbitmq-node2" else state_return(True)
+    )
+    [problem] = verdict(planned(world))["problems"]
+    assert re.fullmatch("rabbitmq-node2: [^:]*: nothing was done", problem)
+
+    cannot = CommandExecutionError("rabbitmq-node1: is not there")
+    world.answers("rabbit_cookie.seal", cannot)
+    assert carried(world)["problems"] == ["rabbitmq-node1: sealing the cookie: is not there"]
+
+    error = {"error": "rabbitmq-node1: rabbitmqctl failed", "state": None}
+    world.answers("rabbit_report.host", reports(rabbitmq_node1=error))
+    assert verdict(world.runner.status())["problems"] == [
+        "rabbitmq-node1: broker: rabbitmqctl failed"
+    ]
+
+
 def test_a_plan_with_nothing_to_do_says_so(world):
     world.answers("state.apply", state_return(True))
     assert verdict(planned(world))["says"] == "nothing to do"
@@ -760,6 +850,11 @@ def keys(world):
     return accepted
 
 
+def carried(world, **options):
+    """Carry the cookie to hosts which were found to be ready just before, as an orchestration."""
+    return world.runner.sync_cookie(are_ready=True, **options)
+
+
 def clustered(members):
     """Answer ``rabbit_report.broker`` from a mapping of host to the hosts it lists."""
     return lambda host: {
@@ -774,7 +869,7 @@ def test_a_seed_that_is_new_gets_the_cookie_of_the_cluster_that_others_form(worl
     world.answers("rabbit_report.broker", clustered(old))
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
     assert asked == ["rabbitmq-node2"]
     assert list(public) == ["rabbitmq-node1", "rabbitmq-node3"]
@@ -792,7 +887,7 @@ def test_otherwise_the_seed_gives_the_cookie(world, keys, members):
     world.answers("rabbit_report.broker", clustered(members))
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    world.runner.sync_cookie()
+    carried(world)
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node1"]
 
 
@@ -808,24 +903,61 @@ def test_brokers_that_hang_are_waited_for_before_anyone_gives_a_cookie(world, ke
     )
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
-    assert world.runner.sync_cookie()["problems"] == []
+    assert carried(world)["problems"] == []
     assert world.calls("rabbit_cookie.seal")[0][0] == ["rabbitmq-node2"]
     assert slept == [3, 3]
 
 
 def test_a_broker_that_goes_on_hanging_keeps_all_cookies_as_they_are(world, keys):
     world.answers("rabbit_report.broker", {"error": "unreachable", "state": "unreachable"})
-    problems = world.runner.sync_cookie(patience=0)["problems"]
+    problems = carried(world, patience=0)["problems"]
     assert len(problems) == 3
     assert problems[1].startswith("rabbitmq-node2: the broker runs and does not answer")
     assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
+
+
+@pytest.mark.parametrize("function", ["sync_cookie", "plan"])
+def test_a_broker_that_cannot_tell_its_cluster_keeps_all_cookies_as_they_are(world, keys, function):
+    cannot = CommandExecutionError("pillar is wrong")
+    alone = clustered({})
+    world.answers(
+        "rabbit_report.broker", lambda host: cannot if host in BROKERS[1:] else alone(host)
+    )
+    world.answers("state.apply", state_return(None, {"new": "x"}))
+    found = getattr(world.runner, function)(are_ready=True)
+    problems = found["problems"] if function == "sync_cookie" else verdict(found)["problems"]
+    assert problems == [
+        f"{host}: looking for the broker that has the cluster's Erlang cookie: "
+        "ERROR: pillar is wrong"
+        for host in BROKERS[1:]
+    ]
+    assert world.calls("rabbit_cookie.seal") == []
+
+
+def test_the_cookie_is_carried_by_hand_as_carefully_as_in_an_orchestration(world, keys):
+    world.answers("rabbit_host.readiness", ready_host(world))
+    world.answers("rabbit_cookie.seal", {})
+    world.answers("state.apply", {})
+    lock = pathlib.Path(world.opts["cachedir"], "rabbit_ha.lock")
+    lock.parent.mkdir()
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        [problem] = problems_of(world.runner.sync_cookie())
+    assert "another run is under way on this master" in problem
+    assert world.minions._calls == []
+
+    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert world.minions._calls[0][:2] == (BROKERS + BALANCERS, "rabbit_host.readiness")
+    world.silence("rabbitmq-node3")
+    [problem] = problems_of(world.runner.sync_cookie())
+    assert problem.startswith("rabbitmq-node3: the minion does not answer; no host was touched.")
 
 
 def test_the_seed_seals_its_cookie_for_the_keys_that_the_master_accepted(world, keys):
     sealed = {"rabbitmq-node2": "sealed 2", "rabbitmq-node3": "sealed 3"}
     world.answers("rabbit_cookie.seal", sealed)
     world.answers("state.apply", state_return(True))
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     [(asked, [public], _)] = world.calls("rabbit_cookie.seal")
     assert asked == ["rabbitmq-node1"]
     assert {host: key.strip() for host, key in public.items()} == {
@@ -841,21 +973,21 @@ def test_brokers_whose_cookie_changed_are_told(world, keys):
     world.answers("rabbit_cookie.seal", {})
     changed = state_return(True, {"erlang_cookie": "replaced"})
     world.answers("state.apply", lambda host: changed if host == "rabbitmq-node3" else {})
-    assert world.runner.sync_cookie()["changes"] == {
+    assert carried(world)["changes"] == {
         "rabbitmq-node3": {"RabbitMQ is installed": {"erlang_cookie": "replaced"}}
     }
 
 
 def test_a_broker_whose_key_is_not_accepted_is_told_and_nothing_is_sealed(world, keys):
     os.remove(os.path.join(world.opts["pki_dir"], "minions", "rabbitmq-node3"))
-    found = world.runner.sync_cookie()
+    found = carried(world)
     assert found["problems"] == ["rabbitmq-node3: the master has no accepted key"]
     assert world.calls("rabbit_cookie.seal") == world.calls("state.apply") == []
 
 
 def test_a_seed_that_cannot_seal_stops_the_way_of_the_cookie(world, keys):
     world.answers("rabbit_cookie.seal", CommandExecutionError(".erlang.cookie is not there"))
-    [problem] = world.runner.sync_cookie()["problems"]
+    [problem] = carried(world)["problems"]
     assert problem.startswith("rabbitmq-node1: sealing the cookie: ")
     assert world.calls("state.apply") == []
 
@@ -864,7 +996,7 @@ def test_a_host_that_lost_its_job_is_found_out_soon(world, keys):
     world.answers("rabbit_cookie.seal", {})
     world.answers("state.apply", {})
     world.runner.plan(are_ready=True)
-    world.runner.sync_cookie()
+    carried(world)
     assert max(world.minions.asked_after) <= 15
 
 
@@ -873,7 +1005,7 @@ def test_brokers_that_fail_or_fall_silent_are_each_a_problem(world, keys):
     failure = state_return(False, comment="did not start")
     world.answers("state.apply", lambda host: failure if host == "rabbitmq-node2" else {})
     world.silence("rabbitmq-node3")
-    failed, silent = world.runner.sync_cookie()["problems"]
+    failed, silent = carried(world)["problems"]
     assert failed == "rabbitmq-node2: RabbitMQ is installed: did not start"
     assert silent.startswith("rabbitmq-node3: ") and "did not answer" in silent
 
@@ -884,7 +1016,7 @@ def test_no_cookie_travels_where_pillar_has_it_or_nobody_needs_it(world, case):
         world.pillar["hosts"] = {"rabbitmq-node1": TOPOLOGY["hosts"]["rabbitmq-node1"]}
     else:
         world.pillar["rabbitmq"] = {"erlang_cookie": "C"}
-    assert world.runner.sync_cookie() == {"problems": [], "changes": {}}
+    assert carried(world) == {"problems": [], "changes": {}}
     assert world.minions._calls == []
 
 
@@ -993,6 +1125,13 @@ def test_a_host_that_does_not_answer_is_a_problem_of_each_of_its_roles(world):
         "rabbitmq-node3: broker: the minion does not answer. Next: on rabbitmq-node3, systemctl "
         "status salt-minion"
     )
+
+
+def test_a_host_whose_own_pillar_does_not_give_it_its_role_is_told(world):
+    answer = reports()
+    world.answers("rabbit_report.host", lambda host: {} if host == BROKERS[1] else answer(host))
+    [problem] = verdict(world.runner.status())["problems"]
+    assert problem.startswith("rabbitmq-node2: broker: its own pillar does not say so. Next: ")
 
 
 def test_what_others_saw_before_a_silent_host_was_waited_for_is_asked_anew(world):
@@ -1166,6 +1305,15 @@ def test_verify_sends_through_the_virtual_address_as_the_administrator(world, br
 
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+def test_verify_tells_what_is_wrong_in_the_pillar_of_the_broker_it_sends_as(world, broker):
+    whole = world.runner.__salt__["pillar.show_pillar"]
+    only = {BROKERS[0]: {"_errors": ["Rendering SLS 'x' failed"]}}
+    world.runner.__salt__["pillar.show_pillar"] = lambda minion: only.get(minion) or whole(minion)
+    answer = world.runner.verify()
+    assert problems_of(answer) == ["pillar of rabbitmq-node1: Rendering SLS 'x' failed"]
+    assert list(answer["data"]["brokers"]) == BROKERS
 
 
 @pytest.mark.parametrize("admin", [{}, {"permissions": {"/": {"absent": True}}}])

@@ -125,7 +125,7 @@ def test_the_cookie_s_way_shows_which_brokers_changed(states):
     ret = module.cookie_synced("cookie")
     assert ret["result"] is True
     assert ret["changes"] == {"b": ["The cookie"]}
-    runner.assert_called_once_with("rabbit_ha.sync_cookie")
+    runner.assert_called_once_with("rabbit_ha.sync_cookie", are_ready=True)
 
 
 @pytest.mark.parametrize("state", ["cookie_synced", "verified"])

@@ -149,6 +149,7 @@ def test_a_pillar_has_the_errors_that_its_check_found(rabbit_settings):
 def test_a_pillar_that_nothing_checked_has_an_error_that_says_how(rabbit_settings):
     [error] = rabbit_settings.pillar_errors({"rabbit_ha": {}})
     assert "was not checked" in error
+    assert "ext_pillar_first" in error
     assert "ext_pillar: [{rabbit_ha_findings: {}}]" in error
 
 
@@ -417,3 +418,40 @@ def test_a_policy_that_is_to_go_is_named_with_its_vhost(rabbit_settings, setting
 )
 def test_what_a_listener_binds_to_is_an_address_and_a_port(rabbit_settings, bind, expected):
     assert rabbit_settings.address_and_port(bind) == expected
+
+
+def test_secrets_are_blanked_out_of_a_text(rabbit_settings, settings):
+    parameters = {"up": {"component": "shovel", "value": {"uri": ["amqp://s3cret"], "no": 3}}}
+    pillar = {
+        **TOPOLOGY,
+        "haproxy": {"monitor": {"password": "s3cret"}},
+        "rabbitmq": {"parameters": parameters},
+    }
+    redacted = functools.partial(rabbit_settings.redacted, settings=settings(pillar))
+    assert redacted("line 3: stats:s3cret is not known") == "line 3: stats:… is not known"
+    assert redacted("line 3: amqp://s3cret is not known") == "line 3: … is not known"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "[ALERT] parsing [/etc/haproxy/conf/people.cfg:3] : unknown keyword 'pa55:word' in "
+            "'userlist' section",
+            "[ALERT] parsing [/etc/haproxy/conf/people.cfg:3] : unknown keyword '…' in '…' section",
+        ),
+        ("(Line 3) Unknown keyword pa55:word.", "(Line 3) Unknown keyword …:…."),
+        ("unknown keyword pa55:word", "unknown keyword …"),
+        ("(pa55:wo=rd;)", "(…:wo=rd;)"),
+        ('unmatched quote:\n  ...5ecret" "and-m...', 'unmatched quote:\n  ...…" "…...'),
+        ("unknown keyword 'a:b:c:d'", "unknown keyword '…'"),
+        ("what says nothing of it", "what says nothing of it"),
+    ],
+)
+def test_of_a_snippet_no_word_and_no_part_of_one_is_told(rabbit_settings, settings, said, told):
+    text = """userlist people
+    user clerk insecure-password pa55:word
+    a:b:c:d "a-5ecret" "and-more-of-it"
+"""
+    pillar = {**TOPOLOGY, "haproxy": {"snippets": {"text": {"people": text}}}}
+    assert rabbit_settings.redacted(said, settings(pillar)) == told
