@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 import socket
 import time
 
@@ -784,11 +783,8 @@ def import_definitions(definitions):
         raise SaltInvocationError("definitions must be a mapping")
     path = import_file()
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-            json.dump(definitions, handle)
-        shutil.chown(path, _service_user())
+        content = json.dumps(definitions).encode()
+        __utils__["rabbit_service_files.create"](path, content, 0o600, _service_user())
         answer = _run(["import_definitions", path])
         if answer["retcode"] != 0:
             raise CommandExecutionError(
