@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -35,6 +36,8 @@ TITLES = {"haproxy": "HAProxy", "keepalived": "keepalived"}
 UNIT_MARK = "# Written by Salt"
 # How much of a build's log an error shows.
 LOG_LINES = 30
+# Seconds that one command of a build may take: slow machines compile for long.
+COMMAND_TIMEOUT = 2 * 60 * 60
 # Each program's options in pillar: what their names look like and are called, and which
 # of them says what the builds' names begin with.
 OPTIONS = {
@@ -390,30 +393,53 @@ def run(argv, folder):
 
     Returns what it printed.
 
-    Raises CommandExecutionError with the end of the log when it fails.
+    Raises CommandExecutionError with the end of the log when it fails, or takes longer
+    than :data:`COMMAND_TIMEOUT`.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["nice", "-n", "19", *argv],
             cwd=folder,
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
+            start_new_session=True,
         )
     except OSError as err:
         raise disk_error(err, folder) from err
-    if done.returncode:
-        lines = done.stdout.rstrip().splitlines()
-        end = "\n".join(lines[-LOG_LINES:])
+    with process:
+        try:
+            log = process.communicate(timeout=COMMAND_TIMEOUT)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired as err:
+            _end(process)
+            log = (err.output or b"").decode(errors="replace")
+            raise CommandExecutionError(
+                f"{' '.join(argv)} was ended, as it took longer than {COMMAND_TIMEOUT} s. Next: "
+                f"uptime on this host, then run again. {_end_of(log)}"
+            ) from err
+        except BaseException:
+            # The job itself is being ended, as by saltutil.term_job.
+            _end(process)
+            raise
+    if process.returncode:
         raise CommandExecutionError(
-            f"{' '.join(argv)} failed with exit code {done.returncode}."
-            f"{_hint(done.stdout, folder)} The end of its log:\n{end}"
+            f"{' '.join(argv)} failed with exit code {process.returncode}."
+            f"{_hint(log, folder)} {_end_of(log)}"
         )
-    return done.stdout
+    return log
+
+
+def _end(process):
+    """End a command with all that it has started, as make its compilers."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_of(log):
+    """Show the last lines of a command's log."""
+    end = "\n".join(log.rstrip().splitlines()[-LOG_LINES:])
+    return f"The end of its log:\n{end}"
 
 
 def _hint(log, folder):
