@@ -1122,11 +1122,11 @@ def list_queues(vhost="/", at=None, columns=("name", "messages")):
     return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 
-def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
+def enabled_plugins(path):
     """
     List the plugins that are enabled on purpose, from their file; starts no VM.
 
-    path : /etc/rabbitmq/enabled_plugins
+    path
         The file.
 
     Returns a list of names; empty where the file is not there.
@@ -1135,7 +1135,7 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.enabled_plugins
+        salt-call rabbitmqctl.enabled_plugins /etc/rabbitmq/enabled_plugins
     """
     try:
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
@@ -1145,13 +1145,13 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
         return []
 
 
-def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
+def enable_plugins(names, path, offline=False):
     """
     Enable plugins beside those that are, on the running node and for its next start.
 
     names
         List of plugin names; those they depend on come with them.
-    path : /etc/rabbitmq/enabled_plugins
+    path
         The file that lists those that are enabled on purpose.
     offline : False
         Leave the running node alone: it has them from its next start on.
@@ -1162,7 +1162,7 @@ def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
+        salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]' /etc/rabbitmq/enabled_plugins
     """
     before, mode = enabled_plugins(path), ["--offline"] if offline else []
     try:
