@@ -28,7 +28,7 @@ def installed(name, version=None, url=None, checksum=None, options=None):
     See docs/source-builds.md.
     """
     wanted = {"version": version, "url": url, "checksum": checksum, "options": options}
-    return __utils__["source_build.installed"](name, "keepalived", __opts__["test"], wanted)
+    return __utils__["source_build_state.installed"](name, "keepalived", __opts__["test"], wanted)
 
 
 def absent(name, unit):
@@ -45,4 +45,4 @@ def absent(name, unit):
 
     See docs/source-builds.md.
     """
-    return __utils__["source_build.absent"](name, "keepalived", __opts__["test"], unit)
+    return __utils__["source_build_state.absent"](name, "keepalived", __opts__["test"], unit)
