@@ -366,12 +366,8 @@ def install(staged):
 
 def _write(path, content):
     """Write a file that only its owner can read, and have it on the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
-    with os.fdopen(descriptor, "wb") as handle:
-        os.fchmod(descriptor, MODE)
-        handle.write(content)
-        handle.flush()
-        os.fsync(descriptor)
+    # The folder of RabbitMQ's configuration belongs to its account.
+    __utils__["rabbit_service_files.create"](path, content, MODE)
 
 
 def discard(staged):

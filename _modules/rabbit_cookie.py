@@ -9,8 +9,6 @@ the master nor its job cache or event bus can read it.
 import base64
 import datetime
 import os
-import pwd
-import shutil
 
 import salt.utils.files
 from cryptography.exceptions import InvalidKey
@@ -32,10 +30,14 @@ def _path():
 def _current():
     """Read this broker's cookie; None where there is none yet."""
     try:
-        with salt.utils.files.fopen(_path(), "rb") as handle:
-            return handle.read()
+        return __utils__["rabbit_service_files.read"](_path())
     except FileNotFoundError:
         return None
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{__grains__['id']}: the Erlang cookie could not be read: {err}; expected a file of "
+            f"its own, as root follows no link there. Next: ls -l {_path()}"
+        ) from err
 
 
 def _wanted(sealed):
@@ -71,7 +73,7 @@ def seal(public_keys):
 
     Returns a mapping from minion id to a string that only that minion can open.
 
-    Raises CommandExecutionError when this host has no cookie,
+    Raises CommandExecutionError when this host has no cookie or a link in its place,
     SaltInvocationError when a key is none.
 
     CLI Example:
@@ -108,8 +110,8 @@ def matches(sealed=None):
 
     Returns a boolean; False also where there is no cookie yet.
 
-    Raises CommandExecutionError when ``sealed`` cannot be opened,
-    SaltInvocationError when there is nothing to compare with.
+    Raises CommandExecutionError when ``sealed`` cannot be opened or a link is in the cookie's
+    place, SaltInvocationError when there is nothing to compare with.
 
     CLI Example:
 
@@ -153,13 +155,11 @@ def protect():
 
         salt-call rabbit_cookie.protect
     """
-    user = _user()
     try:
-        _give(_path(), user)
-        os.chmod(_path(), 0o400)
+        __utils__["rabbit_service_files.protect"](_path(), 0o400, _user())
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} could not be protected: {err}"
+            f"{__grains__['id']}: {_path()} could not be protected: {err}. Next: ls -l {_path()}"
         ) from err
 
 
@@ -200,29 +200,16 @@ def _user():
 
 def _replace(path, content, user):
     """Write a file for its user only and keep what was there; return the backup's path."""
+    create = __utils__["rabbit_service_files.create"]
     backup = None
-    if os.path.exists(path):
+    before = _current()
+    if before is not None:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
         backup = f"{path}.{now}.bak"
-        with salt.utils.files.set_umask(0o377):
-            shutil.copy2(path, backup)
-        os.chmod(backup, 0o400)
+        create(backup, before, 0o400)
     # Written beside it and renamed: a run that is killed here, or a power failure, leaves
     # the old cookie or the new one, never half of one.
     fresh = f"{path}.new"
-    with salt.utils.files.set_umask(0o377):
-        if os.path.exists(fresh):
-            os.unlink(fresh)
-        with salt.utils.files.fopen(fresh, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-    _give(fresh, user)
+    create(fresh, content, 0o400, user)
     os.replace(fresh, path)
     return backup
-
-
-def _give(path, user):
-    """Give a file to a user and that user's group, which may have another name."""
-    entry = pwd.getpwnam(user)
-    os.chown(path, entry.pw_uid, entry.pw_gid)

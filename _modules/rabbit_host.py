@@ -21,6 +21,10 @@ UNITS = "/etc/systemd/system"
 DPKG_JOURNAL = "/var/lib/dpkg/updates"
 # apt holds the first one, dpkg both, as long as it is at work.
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+# Seconds that dpkg or apt may take to finish; a package starts its service meanwhile.
+FINISH_TIMEOUT = 60 * 60
+# How the program timeout ends where it had to end what it ran: with TERM, and with KILL.
+_TIMED_OUT = (124, 137)
 UNFINISHED = (["half-installed"], ["unpacked"], ["half-configured"])
 
 
@@ -400,6 +404,8 @@ def finish_packages():
     """
     Let dpkg and apt finish what they were interrupted in; no package is removed.
 
+    Each of them has an hour; one that takes longer is ended with all that it has started.
+
     Returns what they said, a string; :func:`unfinished_packages` tells what is left.
 
     CLI Example:
@@ -417,12 +423,19 @@ def finish_packages():
         ["apt-get", "--yes", "-q", "--fix-broken", "--no-remove", *options, "install"],
     ):
         done = __salt__["cmd.run_all"](
-            command,
+            ["timeout", "--kill-after=60", str(FINISH_TIMEOUT), *command],
             python_shell=False,
             redirect_stderr=True,
             ignore_retcode=True,
             env={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
         )
+        if done["retcode"] in _TIMED_OUT:
+            said.append(
+                f"{' '.join(command)} was ended, as it took longer than {FINISH_TIMEOUT} s: "
+                f"{done['stdout'][-400:]}. Next: dpkg --configure -a on this host, to see what "
+                "it waits for"
+            )
+            break
         said.append(f"{' '.join(command)} exited with {done['retcode']}: {done['stdout'][-400:]}")
     # Salt keeps what it saw before.
     __context__.pop("pkg.list_pkgs", None)

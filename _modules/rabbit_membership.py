@@ -613,15 +613,18 @@ def set_data_aside(service):
     """
     me = __salt__["rabbit_topology.node_name"]()
     source = _node_dir(me)
-    kept = os.path.join(_aside(source), f"{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    aside = _aside(source)
+    kept = os.path.join(aside, f"{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     ran = __salt__["rabbit_host.service_has_begun"](service)
     if not __salt__["service.stop"](service):
         raise CommandExecutionError(f"{__grains__['id']}: {service} could not be stopped")
     try:
-        os.rename(source, kept)
-        # The feature flags of the cluster it was in lie beside its data.
-        for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
-            os.rename(path, f"{kept}-feature_flags")
+        with _opened_folder(aside) as folder:
+            os.rename(source, os.path.basename(kept), dst_dir_fd=folder)
+            # The feature flags of the cluster it was in lie beside its data.
+            for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
+                name = f"{os.path.basename(kept)}-feature_flags"
+                os.rename(path, name, dst_dir_fd=folder)
     except OSError as err:
         if ran:
             __salt__["service.start"](service, no_block=True)
@@ -630,6 +633,16 @@ def set_data_aside(service):
         ) from err
     __salt__["rabbitmqctl.forget_cached_reads"]()
     return kept
+
+
+@contextlib.contextmanager
+def _opened_folder(path):
+    """Hold a folder itself: RabbitMQ's account may put a link in its place meanwhile."""
+    descriptor = os.open(path, os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _node_dir(me):
@@ -645,6 +658,11 @@ def _aside(source):
         for folder in (f"{beside}.aside", os.path.join(beside, ".aside")):
             with salt.utils.files.set_umask(0o077):
                 os.makedirs(folder, exist_ok=True)
+            if os.path.islink(folder):
+                raise CommandExecutionError(
+                    f"{__grains__['id']}: data cannot be set aside: {folder} is a link; expected "
+                    f"a folder. Next: ls -l {folder}"
+                )
             if os.stat(folder).st_dev == os.stat(source).st_dev:
                 return folder
     except OSError as err:

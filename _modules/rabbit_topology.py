@@ -401,7 +401,8 @@ def haproxy():
     Compute what ``haproxy.cfg`` says on this load balancer.
 
     Returns the mapping ``haproxy`` of :func:`settings` with these keys added:
-    ``program`` (its path), ``unit_as_built`` (the path of a source build's unit file),
+    ``program`` (its path), ``program_as_built`` (the link to the source build in use),
+    ``unit_as_built`` (the path of its unit file),
     ``arguments`` (a list: how the program is told what to read), ``servers`` (a list of
     mappings ``host``, ``address``, ``port``, ``management_port``, ``check`` and ``options``,
     a list of what else its line says), ``binds`` (a mapping from each listener to a list of
@@ -420,6 +421,7 @@ def haproxy():
     """
     view = dict(settings()["haproxy"])
     view["program"] = _program("haproxy", view["install"])
+    view["program_as_built"] = _program("haproxy", "source")
     view["unit_as_built"] = _unit_as_built(view["service"])
     view["arguments"] = ["-f", view["config_file"], "-f", view["config_dir"]]
     cluster = view["rabbitmq_cluster"]
@@ -584,8 +586,9 @@ def keepalived():
     Compute what ``keepalived.conf`` says on this load balancer.
 
     Returns the mapping ``keepalived`` of :func:`settings` with these keys added or made
-    concrete: ``program``, its path; ``unit_as_built``, the path of a source build's unit
-    file; ``arguments``, a list: how the program is told what to read, and
+    concrete: ``program``, its path; ``program_as_built``, the link to the source build in
+    use; ``unit_as_built``, the path of its unit file;
+    ``arguments``, a list: how the program is told what to read, and
     ``needed_arguments``, those without which it would read another file; ``judge``, the
     path of the script that lets it judge its configuration; ``router_id``; ``address``,
     this host's own; ``notify_script``, its path;
@@ -614,6 +617,7 @@ def keepalived():
         vrrp["auth_pass_at"] = f"rabbit_ha:{vrrp['said_at']['auth_pass']}:auth_pass"
         vrrp["peers"] = unicast_peers() if vrrp["unicast"] else []
     view["program"] = _program("keepalived", view["install"])
+    view["program_as_built"] = _program("keepalived", "source")
     view["unit_as_built"] = _unit_as_built(view["service"])
     view["arguments"] = ["--dont-fork", "--use-file", view["config_file"]]
     elsewhere = view["config_file"] != KEEPALIVED_CONF

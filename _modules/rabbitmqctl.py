@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 import socket
 import time
 
@@ -784,11 +783,8 @@ def import_definitions(definitions):
         raise SaltInvocationError("definitions must be a mapping")
     path = import_file()
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-            json.dump(definitions, handle)
-        shutil.chown(path, _service_user())
+        content = json.dumps(definitions).encode()
+        __utils__["rabbit_service_files.create"](path, content, 0o600, _service_user())
         answer = _run(["import_definitions", path])
         if answer["retcode"] != 0:
             raise CommandExecutionError(
@@ -1126,11 +1122,11 @@ def list_queues(vhost="/", at=None, columns=("name", "messages")):
     return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
 
 
-def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
+def enabled_plugins(path):
     """
     List the plugins that are enabled on purpose, from their file; starts no VM.
 
-    path : /etc/rabbitmq/enabled_plugins
+    path
         The file.
 
     Returns a list of names; empty where the file is not there.
@@ -1139,7 +1135,7 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.enabled_plugins
+        salt-call rabbitmqctl.enabled_plugins /etc/rabbitmq/enabled_plugins
     """
     try:
         with salt.utils.files.fopen(path, encoding="utf-8") as handle:
@@ -1149,13 +1145,13 @@ def enabled_plugins(path="/etc/rabbitmq/enabled_plugins"):
         return []
 
 
-def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
+def enable_plugins(names, path, offline=False):
     """
     Enable plugins beside those that are, on the running node and for its next start.
 
     names
         List of plugin names; those they depend on come with them.
-    path : /etc/rabbitmq/enabled_plugins
+    path
         The file that lists those that are enabled on purpose.
     offline : False
         Leave the running node alone: it has them from its next start on.
@@ -1166,7 +1162,7 @@ def enable_plugins(names, path="/etc/rabbitmq/enabled_plugins", offline=False):
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]'
+        salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]' /etc/rabbitmq/enabled_plugins
     """
     before, mode = enabled_plugins(path), ["--offline"] if offline else []
     try:

@@ -2,10 +2,8 @@
 keepalived built from source.
 """
 
-LINK = "/usr/local/sbin/keepalived"
 
-
-def installed(name=LINK, version=None, url=None, checksum=None, options=None):
+def installed(name, version=None, url=None, checksum=None, options=None):
     """
     Have a version of keepalived, built with these options, in use.
 
@@ -13,7 +11,7 @@ def installed(name=LINK, version=None, url=None, checksum=None, options=None):
     that the link leads to. The build that was in use before stays, older ones go.
     Until the new one is complete, nothing of the old one is touched.
 
-    name : /usr/local/sbin/keepalived
+    name
         The link that leads to the program in use.
     version
         Version of keepalived.
@@ -30,16 +28,16 @@ def installed(name=LINK, version=None, url=None, checksum=None, options=None):
     See docs/source-builds.md.
     """
     wanted = {"version": version, "url": url, "checksum": checksum, "options": options}
-    return __utils__["source_build.installed"](name, "keepalived", __opts__["test"], wanted)
+    return __utils__["source_build_state.installed"](name, "keepalived", __opts__["test"], wanted)
 
 
-def absent(name=LINK, unit="/usr/local/lib/systemd/system/keepalived.service"):
+def absent(name, unit):
     """
     Have no keepalived from source in use, so that the package's is. The builds stay.
 
-    name : /usr/local/sbin/keepalived
+    name
         The link that leads to the program in use.
-    unit : /usr/local/lib/systemd/system/keepalived.service
+    unit
         The unit that runs it.
 
     Returns a state's return: ``changes`` maps the link to ``old`` and ``new``, and the unit
@@ -47,4 +45,4 @@ def absent(name=LINK, unit="/usr/local/lib/systemd/system/keepalived.service"):
 
     See docs/source-builds.md.
     """
-    return __utils__["source_build.absent"](name, "keepalived", __opts__["test"], unit)
+    return __utils__["source_build_state.absent"](name, "keepalived", __opts__["test"], unit)

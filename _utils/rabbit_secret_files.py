@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import string
+import time
 
 import salt.utils.files
 import salt.utils.yaml
@@ -18,6 +19,8 @@ MADE_BY = "# Made by: salt-run rabbit_ha.secrets"
 # VRRP's PASS authentication takes eight characters.
 LENGTHS = {"auth_pass": 8}
 LENGTH = 32
+# Seconds in which another run, which only writes a file or two, has to be done.
+LOCK_TIMEOUT = 60
 
 
 def complete(path, missing):
@@ -35,7 +38,8 @@ def complete(path, missing):
     Returns what was done, a string; no secret is in it.
 
     Raises CommandExecutionError for a file that something else has written and
-    that lacks any of them, and for one that cannot be read or written.
+    that lacks any of them, for one that cannot be read or written, and where another
+    run does not end.
     """
     folder = os.path.dirname(path)
     try:
@@ -56,10 +60,26 @@ def _locked(folder):
     """Hold a folder's lock, so that one run at a time adds to what is in it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not _is_taken(descriptor):
+            if time.monotonic() >= deadline:
+                raise CommandExecutionError(
+                    f"{folder}: another run has had it locked for {LOCK_TIMEOUT} s, so no secret "
+                    "was added there. Next, on the master: pgrep -af salt-run"
+                )
+            time.sleep(0.1)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor):
+    """Take the lock of what is open; tell whether that worked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _made_private(path):

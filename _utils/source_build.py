@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -29,12 +30,10 @@ from salt.exceptions import CommandExecutionError, MinionError, SaltInvocationEr
 
 DATA = "salt://rabbit_ha/source_builds.yaml"
 RECORD = ".rabbit_ha_build.json"
-# The programs' names for people.
-TITLES = {"haproxy": "HAProxy", "keepalived": "keepalived"}
-# What the units of source builds begin with.
-UNIT_MARK = "# Written by Salt"
 # How much of a build's log an error shows.
 LOG_LINES = 30
+# Seconds that one command of a build may take: slow machines compile for long.
+COMMAND_TIMEOUT = 2 * 60 * 60
 # Each program's options in pillar: what their names look like and are called, and which
 # of them says what the builds' names begin with.
 OPTIONS = {
@@ -394,30 +393,53 @@ def run(argv, folder):
 
     Returns what it printed.
 
-    Raises CommandExecutionError with the end of the log when it fails.
+    Raises CommandExecutionError with the end of the log when it fails, or takes longer
+    than :data:`COMMAND_TIMEOUT`.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["nice", "-n", "19", *argv],
             cwd=folder,
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
+            start_new_session=True,
         )
     except OSError as err:
         raise disk_error(err, folder) from err
-    if done.returncode:
-        lines = done.stdout.rstrip().splitlines()
-        end = "\n".join(lines[-LOG_LINES:])
+    with process:
+        try:
+            log = process.communicate(timeout=COMMAND_TIMEOUT)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired as err:
+            _end(process)
+            log = (err.output or b"").decode(errors="replace")
+            raise CommandExecutionError(
+                f"{' '.join(argv)} was ended, as it took longer than {COMMAND_TIMEOUT} s. Next: "
+                f"uptime on this host, then run again. {_end_of(log)}"
+            ) from err
+        except BaseException:
+            # The job itself is being ended, as by saltutil.term_job.
+            _end(process)
+            raise
+    if process.returncode:
         raise CommandExecutionError(
-            f"{' '.join(argv)} failed with exit code {done.returncode}."
-            f"{_hint(done.stdout, folder)} The end of its log:\n{end}"
+            f"{' '.join(argv)} failed with exit code {process.returncode}."
+            f"{_hint(log, folder)} {_end_of(log)}"
         )
-    return done.stdout
+    return log
+
+
+def _end(process):
+    """End a command with all that it has started, as make its compilers."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_of(log):
+    """Show the last lines of a command's log."""
+    end = "\n".join(log.rstrip().splitlines()[-LOG_LINES:])
+    return f"The end of its log:\n{end}"
 
 
 def _hint(log, folder):
@@ -581,142 +603,3 @@ def leftovers(prefix):
     folder = os.path.join(os.path.dirname(prefix), _workspace_prefix(os.path.basename(prefix)))
     found = sorted(glob.glob(f"{glob.escape(folder)}*"))
     return [path for path in found if not _is_locked(path)]
-
-
-# The states
-
-
-def installed(name, program, test, wanted):
-    """
-    The state ``installed`` of a program built from source.
-
-    name
-        Path of the link to the program.
-    program
-        ``haproxy`` or ``keepalived``.
-    test
-        Whether this is test mode.
-    wanted
-        Mapping of the arguments of the program's ``plan``.
-
-    Returns a state's return.
-    """
-    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    title = TITLES[program]
-    before = None
-    try:
-        before = __salt__["source_builds.current"](name)
-        plan = __salt__[f"{program}_build.plan"](**wanted)
-        there = __salt__["source_builds.builds"](plan["prefix"])
-        # Foreseen before anything is done, so that test mode tells the same.
-        surplus = __salt__["source_builds.surplus"](plan["prefix"], name, plan["path"])
-        reasons = _reasons(before, plan)
-        if not reasons:
-            ret["comment"] = f"{_called(title, plan)} is already installed"
-        else:
-            how = "switched to, being there already"
-            if plan["path"] not in [one["path"] for one in there]:
-                how = f"built from {plan['url']}"
-                if not test:
-                    __salt__[f"{program}_build.build"](**wanted)
-            if not test:
-                _switch(plan["path"], name)
-            verb = "would have been" if test else "has been"
-            ret["comment"] = f"{_called(title, plan)} {verb} {how}: {'; '.join(reasons)}"
-            ret["changes"][title] = {"old": before and before["path"], "new": plan["path"]}
-        if plan.get("left_out"):
-            ret["comment"] += f"; this version has no {', '.join(plan['left_out'])} to choose"
-        for path in surplus:
-            ret["changes"].setdefault("removed", []).append(path)
-            # What an interrupted build left is gone where one was built meanwhile.
-            if not test and os.path.lexists(path):
-                __salt__["source_builds.remove"](path)
-        if test and ret["changes"]:
-            ret["result"] = None
-    except (CommandExecutionError, SaltInvocationError) as err:
-        used = __salt__["source_builds.current"](name)
-        left = f"{_called(title, used)} goes on untouched" if used else "nothing was installed"
-        if used != before:
-            left = f"{_called(title, used)} is in use already"
-        else:
-            ret["changes"] = {}
-        ret.update(result=False, comment=f"{title} from source: {err}\n({left})")
-    return ret
-
-
-def _switch(path, link):
-    """Let the link lead to a build, and see that it does."""
-    __salt__["source_builds.use"](path, link)
-    used = __salt__["source_builds.current"](link)
-    if not used or used["path"] != path:
-        raise CommandExecutionError(f"{link} was set, yet leads elsewhere")
-
-
-def absent(name, program, test, unit):
-    """
-    The state ``absent`` of a program built from source: its package is used instead.
-
-    name
-        Path of the link to the program.
-    program
-        ``haproxy`` or ``keepalived``.
-    test
-        Whether this is test mode.
-    unit
-        Path of the systemd unit that runs the program from source; one that is not
-        from Salt stays.
-
-    Returns a state's return. The builds stay, so that going back takes no time.
-    """
-    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    title = TITLES[program]
-    try:
-        before = __salt__["source_builds.current"](name)
-        there = __salt__["file.contains"](unit, UNIT_MARK)
-        if not before and not there:
-            ret["comment"] = f"No {title} from source is in use"
-            return ret
-        if before:
-            ret["changes"][name] = {"old": before["path"], "new": None}
-        if there:
-            ret["changes"][unit] = "removed"
-        if test:
-            ret.update(result=None, comment=f"{title} from source would have gone out of use")
-            return ret
-        # systemd has to know first: should the program die now, the package's is started.
-        if there:
-            __salt__["file.remove"](unit)
-            __salt__["service.systemctl_reload"]()
-        __salt__["source_builds.unuse"](name)
-        if __salt__["source_builds.current"](name) or __salt__["file.contains"](unit, UNIT_MARK):
-            raise CommandExecutionError(f"{name} or {unit} was removed, yet is still there")
-        ret["comment"] = f"{title} from source has gone out of use; its builds are kept"
-    except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{title} from source: {err}")
-    return ret
-
-
-def _called(title, build):
-    return f"{title} {build['version']} in {build['path']}"
-
-
-def _reasons(before, plan):
-    """List in what the build in use differs from the wanted one; empty when in nothing."""
-    if not before:
-        return ["none is in use"]
-    if before["path"] == plan["path"]:
-        return []
-    found = []
-    if before["version"] != plan["version"]:
-        found.append(f"version {before['version']} is in use, {plan['version']} is wanted")
-    elif before["checksum"] != plan["checksum"]:
-        found.append("it was built from a source with another checksum")
-    for option in sorted({*before["options"], *plan["options"]}):
-        old, new = before["options"].get(option), plan["options"].get(option)
-        if old != new:
-            found.append(f"{option} is {_shown(old)}, {_shown(new)} is wanted")
-    return found or [f"{before['path']} is in use, {plan['path']} is wanted"]
-
-
-def _shown(value):
-    return "not set" if value is None else f"'{value}'"

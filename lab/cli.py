@@ -1,4 +1,11 @@
-"""The command line of the lab."""
+"""The command line of the lab.
+
+What a lab touches on this machine, as root: the Debian packages and the checkout's `.venv`
+(`lab/prepare`), `~/.cache/rabbit-ha-lab` with images, `/var/lib/rabbit-ha-lab/NAME` with disks and
+what is mounted there, `/run/rabbit-ha-lab`, the network namespace `rabbit-ha-lab-NAME`, control
+groups below `rabbit-ha-lab/NAME`, and `fs.inotify.max_user_instances` while there is a lab.
+`down` undoes it but for packages, `.venv` and images; docs/lab.md has more.
+"""
 
 import argparse
 import json

@@ -17,7 +17,8 @@ _PROGRAMS = ("salt", "salt-run", "salt-key", "salt-master", "salt-cp", "salt-ssh
 def config(base, checkout, paths, address, pillar=None):
     """Return the master's settings: the project's own, with this lab's places.
 
-    Only places and sizes differ from production, never behaviour.
+    From production differ only places and sizes, what is logged, and how long hosts are waited
+    for, as all of them share this machine's processors.
 
     Parameters:
         base: what the checkout's conf/master holds, as dict.

@@ -360,10 +360,10 @@ class Rabbitmqctl(Breakable):
             if queue["vhost"] == vhost
         ]
 
-    def enabled_plugins(self, path="/etc/rabbitmq/enabled_plugins"):
+    def enabled_plugins(self, path):
         return list(self._plugins)
 
-    def enable_plugins(self, names, path="/etc/rabbitmq/enabled_plugins", offline=False):
+    def enable_plugins(self, names, path, offline=False):
         if self._takes("enable_plugins", names, offline):
             self._plugins += names
 

@@ -284,6 +284,8 @@ def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secret
     configured = host.state("RabbitMQ has its configuration")
     assert group["name"] == configured["group"] == "rabbitmq"
     assert (configured["user"], configured["mode"]) == ("root", "0640")
+    # The folder is RabbitMQ's own: a link in it would lead root elsewhere.
+    assert configured["follow_symlinks"] is False
     assert configured["show_changes"] is (case == "default")
     settled = host.state("RabbitMQ's clients reach it as it expects them")
     kept = host.state("A configuration of RabbitMQ that others wrote is kept")
@@ -433,6 +435,7 @@ PLUGINS_BEFORE = "RabbitMQ knows its plugins before its first start"
 def test_a_list_of_plugins_on_the_host_is_not_replaced(compiled):
     state = compiled().state(PLUGINS_BEFORE)
     assert state["replace"] is False
+    assert state["follow_symlinks"] is False
     assert state["contents"] == "[rabbitmq_management]."
 
 

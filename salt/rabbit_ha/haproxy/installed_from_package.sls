@@ -14,7 +14,7 @@ HAProxy is installed:
 
 No HAProxy from source is in use:
   haproxy_build.absent:
-    - name: /usr/local/sbin/haproxy
+    - name: {{ haproxy.program_as_built }}
     - unit: {{ haproxy.unit_as_built }}
     - require:
       - pkg: HAProxy is installed

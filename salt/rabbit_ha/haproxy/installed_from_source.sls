@@ -11,7 +11,7 @@ HAProxy has what building it needs:
 
 HAProxy is built from source:
   haproxy_build.installed:
-    - name: /usr/local/sbin/haproxy
+    - name: {{ haproxy.program_as_built }}
     - version: {{ haproxy.source.version | json }}
     - url: {{ haproxy.source.url | json }}
     - checksum: {{ haproxy.source.checksum | json }}

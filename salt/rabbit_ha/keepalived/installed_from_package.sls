@@ -11,7 +11,7 @@ keepalived is installed:
 
 No keepalived from source is in use:
   keepalived_build.absent:
-    - name: /usr/local/sbin/keepalived
+    - name: {{ keepalived.program_as_built }}
     - unit: {{ keepalived.unit_as_built }}
     - require:
       - pkg: keepalived is installed

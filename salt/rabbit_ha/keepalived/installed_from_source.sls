@@ -11,7 +11,7 @@ keepalived has what building it needs:
 
 keepalived is built from source:
   keepalived_build.installed:
-    - name: /usr/local/sbin/keepalived
+    - name: {{ keepalived.program_as_built }}
     - version: {{ keepalived.source.version | json }}
     - url: {{ keepalived.source.url | json }}
     - checksum: {{ keepalived.source.checksum | json }}

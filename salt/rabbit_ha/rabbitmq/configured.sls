@@ -26,6 +26,8 @@ RabbitMQ has its configuration:
     - user: root
     - group: {{ rabbitmq.service_group | json }}
     - mode: '0640'
+    # The folder belongs to RabbitMQ's account: a link there would be that account's.
+    - follow_symlinks: false
     # With a secret in the old file or in the new one, the difference would show it.
     - show_changes: {{ not (secret or salt['rabbit_host.holds_secret'](path)) }}
     - require:
@@ -41,6 +43,7 @@ RabbitMQ knows its plugins before its first start:
     - contents: '[{{ salt['rabbit_topology.plugins']() | join(',') }}].'
     - makedirs: true
     - mode: '0644'
+    - follow_symlinks: false
     # An existing list is not replaced but added to further on.
     - replace: false
 {%- endif %}

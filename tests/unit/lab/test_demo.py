@@ -31,6 +31,12 @@ def test_each_step_that_runs_on_the_master_has_words_for_people():
     assert set(called) == MASTER_STEPS.keys()
 
 
+def test_the_readme_shows_each_step_that_runs_on_the_master():
+    readme = (pathlib.Path(__file__).parents[3] / "README.md").read_text()
+    shown = re.findall(r"^    ok (.+) \(", readme, re.M)
+    assert [step for step in shown if step in MASTER_STEPS.values()] == [*MASTER_STEPS.values()]
+
+
 def test_modules_that_are_brought_in_one_call_are_one_line(screen):
     follower, shown = screen
     ran(follower, SYNC, [[], []], dict.fromkeys(SYNC, 0), EACH)

@@ -44,7 +44,8 @@ class Host:
             "_modules/rabbit_configuration.py",
             salt=topology(pillar=WITH_SECRET) | loaded,
             opts={"saltenv": None, "test": False},
-            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py")),
+            utils=functions("rabbit_settings", load("_utils/rabbit_settings.py"))
+            | functions("rabbit_service_files", load("_utils/rabbit_service_files.py")),
         )
 
     def _pillar_get(self, key, default, unmask):
@@ -378,6 +379,17 @@ def test_there_is_nothing_to_keep_where_salt_wrote_the_file_or_there_is_none(hos
         host.main.parent.mkdir(parents=True)
         host.main.write_text(text)
     assert host.module.keep(str(host.main)) is None
+
+
+def test_a_link_where_a_file_is_written_leads_root_nowhere(host, tmp_path):
+    host.main.parent.mkdir(parents=True)
+    host.main.write_text("by hand\n")
+    elsewhere = tmp_path / "elsewhere"
+    for name in (".main.cfg.before_salt.new", ".main.cfg.new"):
+        (host.main.parent / name).symlink_to(elsewhere)
+    assert host.module.keep(str(host.main))
+    host.deploy()
+    assert not elsewhere.exists()
 
 
 def test_a_copy_that_cannot_be_written_is_an_error(host):

@@ -2,17 +2,16 @@
 
 import getpass
 import os
+import pathlib
 import pwd
-import shutil
 import stat
 from unittest.mock import create_autospec
 
 import pytest
 import salt.modules.file
-import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import TOPOLOGY, load, write_key
+from tests.support import TOPOLOGY, functions, load, write_key
 
 COOKIE = "SEEDSCOOKIEABCDEFGHI"
 
@@ -44,6 +43,7 @@ def host(tmp_path, public_keys, topology):
             "_modules/rabbit_cookie.py",
             salt=topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
             | {"file.stats": salt.modules.file.stats},
+            utils=functions("rabbit_service_files", load("_utils/rabbit_service_files.py")),
             opts={"pki_dir": str(public_keys[0] / minion)},
             pillar={"rabbit_ha": {"rabbitmq": rabbitmq}},
             grains={"id": minion},
@@ -142,18 +142,17 @@ def test_the_cookie_is_written_for_its_user_only_and_the_old_one_is_kept(host, t
     assert joining.has_right_mode() is True
 
 
-def test_the_old_cookie_s_copy_is_private_from_its_first_byte_on(host, monkeypatch):
+def test_a_cookie_is_private_from_its_first_byte_on(host, monkeypatch):
     joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE)
-    copystat, modes = shutil.copystat, []
+    fsync, modes = os.fsync, []
 
-    def copied(source, target, **kwargs):
-        modes.append(stat.S_IMODE(os.stat(target).st_mode))
-        copystat(source, target, **kwargs)
+    def synced(descriptor):
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
 
-    monkeypatch.setattr(shutil, "copystat", copied)
-    with salt.utils.files.set_umask(0o022):
-        joining.write()
-    assert modes == [0o400]
+    monkeypatch.setattr(os, "fsync", synced)
+    joining.write()
+    assert modes == [0o400] * 2
 
 
 def test_the_cookie_gets_its_user_s_group_also_where_that_has_another_name(
@@ -163,7 +162,7 @@ def test_the_cookie_gets_its_user_s_group_also_where_that_has_another_name(
     entry = pwd.struct_passwd(("broker", "x", 4711, 4712, "", "/", "/bin/sh"))
     joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE, user="broker")
     monkeypatch.setattr(pwd, "getpwnam", {"broker": entry}.__getitem__)
-    monkeypatch.setattr(os, "chown", lambda *arguments: given.append(arguments[1:]))
+    monkeypatch.setattr(os, "fchown", lambda *arguments: given.append(arguments[1:]))
     joining.write()
     joining.protect()
     assert given == [(4711, 4712)] * 2
@@ -199,6 +198,38 @@ def test_what_a_killed_run_left_behind_is_no_obstacle(host, tmp_path):
     joining.write()
     assert joining.matches() is True
     assert not left.exists()
+
+
+def test_a_link_where_the_new_cookie_is_written_leads_root_nowhere(host, tmp_path):
+    joining = host("joining", cookie="OTHER", pillar_cookie=COOKIE)
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "joining" / ".erlang.cookie.new").symlink_to(elsewhere)
+    joining.write()
+    assert joining.matches() is True
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("put", [pathlib.Path.symlink_to, pathlib.Path.hardlink_to])
+@pytest.mark.parametrize("step", ["matches", "write", "protect"])
+def test_what_is_in_the_cookie_s_place_but_elsewhere_too_is_neither_read_nor_given_away(
+    host, tmp_path, put, step
+):
+    joining = host("joining", pillar_cookie=COOKIE)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(COOKIE)
+    elsewhere.chmod(0o644)
+    put(cookie_file(tmp_path, "joining"), elsewhere)
+    with pytest.raises(CommandExecutionError, match="^joining: .*Next: ls -l"):
+        getattr(joining, step)()
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path / "joining") == [".erlang.cookie"]
+
+
+def test_a_pipe_in_the_cookie_s_place_keeps_nobody_waiting(host, tmp_path):
+    joining = host("joining", pillar_cookie=COOKIE)
+    os.mkfifo(cookie_file(tmp_path, "joining"))
+    with pytest.raises(CommandExecutionError, match="^joining: .*is no file"):
+        joining.matches()
 
 
 @pytest.mark.parametrize(("mode", "right"), [(0o400, True), (0o440, False), (0o644, False)])

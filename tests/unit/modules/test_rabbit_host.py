@@ -219,16 +219,19 @@ def dpkg(rabbit_host, run, monkeypatch, tmp_path):
         # What is listed once a command has run.
         after = {}
         commands = []
+        retcode = 1
 
         def run(self, command, **kwargs):
             if command[0] == "dpkg-query":
                 return printed("\n".join(self.listed))
             assert kwargs["python_shell"] is False
+            assert command[:3] == ["timeout", "--kill-after=60", "3600"]
+            command = command[3:]
             self.commands.append(command)
             self.listed = self.after.get(command[0], self.listed)
             if self.journal.exists() and command[0] == "dpkg":
                 (self.journal / "0001").unlink()
-            return printed("dependency problems", retcode=1)
+            return printed("dependency problems", retcode=self.retcode)
 
     host = Dpkg()
     host.commands = []
@@ -275,6 +278,17 @@ def test_packages_are_finished_by_dpkg_and_then_by_apt_which_removes_none(rabbit
     assert first[0] == "dpkg" and first[-2:] == ["--configure", "-a"]
     assert second[0] == "apt-get" and {"--fix-broken", "--no-remove"} <= set(second)
     assert "pkg.list_pkgs" not in rabbit_host.__context__
+
+
+@pytest.mark.parametrize("retcode", [124, 137])
+def test_packages_that_do_not_get_finished_are_not_waited_for_without_an_end(
+    rabbit_host, dpkg, retcode
+):
+    dpkg.retcode = retcode
+    said = rabbit_host.finish_packages()
+    assert "dpkg --force-confdef --force-confold --configure -a was ended, as it took" in said
+    assert said.endswith("Next: dpkg --configure -a on this host, to see what it waits for")
+    assert len(dpkg.commands) == 1
 
 
 def test_a_package_manager_that_is_at_work_is_waited_for(rabbit_host, monkeypatch, tmp_path):

@@ -255,7 +255,9 @@ def importing(run, topology, tmp_path):
         run.side_effect = look
         pillar = {**TOPOLOGY, "rabbitmq": rabbitmq}
         salt = {"cmd.run_all": run} | topology(pillar=pillar)
-        utils = functions("rabbit_settings", load("_utils/rabbit_settings.py"))
+        utils = {}
+        for name in ("rabbit_settings", "rabbit_service_files"):
+            utils |= functions(name, load(f"_utils/{name}.py"))
         return load("_modules/rabbitmqctl.py", salt=salt, utils=utils), seen
 
     return build
@@ -281,6 +283,15 @@ def test_a_file_that_a_killed_run_left_is_in_nobody_s_way(importing, tmp_path):
     rabbitmqctl.import_definitions({"users": []})
     assert seen == [({"users": []}, 0o600)]
     assert not left.exists()
+
+
+def test_a_link_in_the_file_s_place_leads_root_nowhere(importing, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    rabbitmqctl, seen = importing()
+    pathlib.Path(rabbitmqctl.import_file()).symlink_to(elsewhere)
+    rabbitmqctl.import_definitions({"users": []})
+    assert seen == [({"users": []}, 0o600)]
+    assert not elsewhere.exists()
 
 
 def test_the_file_is_gone_also_after_an_import_that_failed(importing, run, tmp_path):

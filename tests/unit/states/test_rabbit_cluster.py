@@ -999,10 +999,23 @@ def test_data_that_cannot_be_set_aside_stops_no_node(broker, monkeypatch):
     assert host.service.writes == []
 
 
+def test_data_is_not_set_aside_through_a_link(broker, tmp_path):
+    host = broker(forgotten(vm=True))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    aside = host.node_dir.parent.with_name("mnesia.aside")
+    aside.symlink_to(elsewhere)
+    ret = host.joined()
+    assert ret["result"] is False
+    assert f"{aside} is a link; expected a folder. Next: ls -l" in ret["comment"]
+    assert host.service.writes == []
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_node_that_ran_runs_again_when_its_data_was_not_set_aside(broker, monkeypatch):
     host = broker(forgotten(vm=True))
 
-    def rename(source, target):
+    def rename(source, target, **kwargs):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     monkeypatch.setattr(os, "rename", rename)

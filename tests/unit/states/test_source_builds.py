@@ -47,7 +47,8 @@ class Host:
         for name, function in broken.items():
             module = f"{program}_build" if name == "build" else "source_builds"
             loaded[f"{module}.{name}"] = function
-        utils = functions("source_build", load("_utils/source_build.py", salt=loaded))
+        shared = load("_utils/source_build_state.py", salt=loaded)
+        utils = functions("source_build_state", shared)
         self.states = load(f"_states/{program}_build.py", opts={"test": test}, utils=utils)
 
     def installed(self, version="2.6.12", files=None, **options):

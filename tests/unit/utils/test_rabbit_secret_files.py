@@ -1,5 +1,6 @@
 """rabbit_secret_files: real files, whose modes count as much as what is in them."""
 
+import fcntl
 import os
 import stat
 import threading
@@ -15,8 +16,13 @@ OTHER = ["rabbitmq", "users", "a:b", "password"]
 
 
 @pytest.fixture
-def complete():
-    return load("_utils/rabbit_secret_files.py").complete
+def module():
+    return load("_utils/rabbit_secret_files.py")
+
+
+@pytest.fixture
+def complete(module):
+    return module.complete
 
 
 @pytest.fixture
@@ -117,3 +123,16 @@ def test_two_runs_at_once_make_one_secret(complete, path):
         seen.add(secret(path))
     assert len(seen) == 1
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_that_does_not_end_is_not_waited_for_without_an_end(module, path, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.2)
+    path.parent.mkdir(parents=True)
+    other = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CommandExecutionError, match="has had it locked.*pgrep -af salt-run"):
+            module.complete(str(path), [PASSWORD])
+    finally:
+        os.close(other)
+    assert not path.exists()

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 import salt.modules.cp
@@ -284,6 +285,49 @@ def test_a_failed_command_shows_the_end_of_its_log(build, tmp_path):
 def test_what_is_missing_is_named(build, tmp_path, log, says):
     with pytest.raises(CommandExecutionError, match=says):
         build.run(["sh", "-c", f"cat; echo '{log}'; exit 2"], str(tmp_path))
+
+
+def is_alive(process):
+    try:
+        stat = pathlib.Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def gone(process):
+    """Wait until a process is gone; returns whether it is."""
+    for _ in range(100):
+        if not is_alive(process):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+STARTS_ANOTHER = "echo begun; sleep 600 & echo $! > child; wait"
+
+
+def test_a_command_that_takes_too_long_is_ended_with_all_it_has_started(
+    build, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "COMMAND_TIMEOUT", 2)
+    with pytest.raises(CommandExecutionError) as caught:
+        build.run(["sh", "-c", STARTS_ANOTHER], str(tmp_path))
+    assert "was ended, as it took longer than 2 s. Next: uptime" in str(caught.value)
+    assert str(caught.value).endswith("The end of its log:\nbegun")
+    assert gone((tmp_path / "child").read_text().strip())
+
+
+def test_a_build_that_is_ended_from_outside_leaves_nothing_behind(build, tmp_path, monkeypatch):
+    def ended(*args, **kwargs):
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            time.sleep(0.05)
+        raise SystemExit
+
+    monkeypatch.setattr(build.subprocess.Popen, "communicate", ended)
+    with pytest.raises(SystemExit):
+        build.run(["sh", "-c", STARTS_ANOTHER], str(tmp_path))
+    assert gone((tmp_path / "child").read_text().strip())
 
 
 def test_without_make_it_is_make_that_is_missing(build, tmp_path):
