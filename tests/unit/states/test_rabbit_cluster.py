@@ -1473,6 +1473,16 @@ def test_on_a_bare_host_test_mode_has_no_type_to_change(broker):
     assert ret["result"] is True
 
 
+def test_in_test_mode_a_node_that_stands_alone_would_become_a_ram_node_once_it_has_others(broker):
+    host = broker(Rabbits(*CONTACTS), test=True)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is None
+    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
+    assert host.writes == []
+    alone = broker(Rabbits(*CONTACTS)).states.node_type("ram")
+    assert "is the only disc node" in alone["comment"]
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_the_last_disc_node_stays_one(broker, test):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
