@@ -448,6 +448,46 @@ def service_has_begun(service):
     return unit_properties(service, "ActiveState")["ActiveState"] in begun
 
 
+def systemctl(action, service, left="", no_block=False):
+    """
+    Have systemd act on a service; where that fails, say so with what to do.
+
+    Salt's own functions raise systemd's words alone, or return False.
+
+    action
+        ``start``, ``stop``, ``restart``, ``reload`` or ``enable``.
+    service
+        Name of the service.
+    left : ""
+        How things are left where it fails, for the message.
+    no_block : False
+        Do not wait until it is done.
+
+    Raises CommandExecutionError when it fails.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/systemctl.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.systemctl restart haproxy
+    """
+    options = {"no_block": True} if no_block else {}
+    said = ""
+    try:
+        if __salt__[f"service.{action}"](service, **options):
+            return
+    except CommandExecutionError as err:
+        # It ends with advice of its own, which leads to the same place.
+        lines = [line for line in str(err).splitlines() if not line.startswith("See ")]
+        said = f": {' '.join(lines).rstrip('.')}"
+    raise CommandExecutionError(
+        f"systemctl {action} {service} failed{f', {left}' if left else ''}{said}. "
+        f"Next: journalctl -u {service}, then run again"
+    )
+
+
 def held_addresses(addresses):
     """
     Tell which of some addresses this host holds right now.

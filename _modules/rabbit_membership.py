@@ -493,19 +493,17 @@ def set_data_aside(service):
     source = _node_dir(me)
     kept = os.path.join(_aside(source), f"{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     ran = __salt__["rabbit_host.service_has_begun"](service)
-    if not __salt__["service.stop"](service):
-        raise CommandExecutionError(f"{__grains__['id']}: {service} could not be stopped")
+    __salt__["rabbit_host.systemctl"]("stop", service)
     try:
         os.rename(source, kept)
         # The feature flags of the cluster it was in lie beside its data.
         for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
             os.rename(path, f"{kept}-feature_flags")
     except OSError as err:
+        failed = f"{source} could not be set aside: {err}"
         if ran:
-            __salt__["service.start"](service, no_block=True)
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {source} could not be set aside: {err}"
-        ) from err
+            __salt__["rabbit_host.systemctl"]("start", service, f"and {failed}", no_block=True)
+        raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
     __salt__["rabbitmqctl.forget_cached_reads"]()
     return kept
 

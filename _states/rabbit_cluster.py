@@ -263,7 +263,7 @@ def _refusal(found, wanted):
 
 def _start_service(found, wanted, changes):
     """Start the service and wait until the node has booted, or can be judged otherwise."""
-    __salt__["service.start"](wanted["service"], no_block=True)
+    __salt__["rabbit_host.systemctl"]("start", wanted["service"], no_block=True)
     changes["service"] = "started"
     __salt__["rabbitmqctl.await_boot"](wanted["timeout"])
 

@@ -59,16 +59,18 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
             return _would_be_written(ret)
         # One that boots has read its cookie already.
         was_running = __salt__["rabbit_host.service_has_begun"](service)
-        if was_running and not __salt__["service.stop"](service):
-            raise CommandExecutionError(f"{service} could not be stopped")
+        if was_running:
+            __salt__["rabbit_host.systemctl"]("stop", service)
+        left = "with the cluster's cookie"
         try:
             backup = __salt__["rabbit_cookie.write"](sealed)
+        except CommandExecutionError as err:
+            left = f"with the cookie from before ({err})"
+            raise
         finally:
             # Started also after a failed write: a broker that ran goes on running.
-            if was_running and not __salt__["service.start"](service):
-                raise CommandExecutionError(
-                    f"{service} did not start again. Next: journalctl -u {service}"
-                )
+            if was_running:
+                __salt__["rabbit_host.systemctl"]("start", service, left)
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if not __salt__["rabbit_cookie.matches"](sealed):
             raise CommandExecutionError("the cookie was written, yet reads differently")

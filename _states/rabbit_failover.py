@@ -156,8 +156,7 @@ def configuration_in_use(name, files, workers=False):
             return _would_be_reloaded(ret)
         ret["changes"] = {"service": "reloaded"}
         asked = time.time()
-        if not __salt__["service.reload"](name):
-            raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
+        __salt__["rabbit_host.systemctl"]("reload", name, "it goes on with what it has read")
         if not _loads(name, files, workers, asked):
             raise CommandExecutionError(
                 f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"

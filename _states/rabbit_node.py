@@ -87,8 +87,8 @@ def running(name, contacts, timeout=60):
             ret["comment"] = "The cluster has forgotten this node; the next step joins it anew"
             if ret["changes"] and __opts__["test"]:
                 ret["result"] = None
-            elif ret["changes"] and not __salt__["service.enable"](name):
-                raise CommandExecutionError("it could not be enabled")
+            elif ret["changes"]:
+                __salt__["rabbit_host.systemctl"]("enable", name)
             return ret
         if starts:
             ret["changes"]["running"] = True
@@ -100,11 +100,11 @@ def running(name, contacts, timeout=60):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been started and enabled")
             return ret
-        if "enabled" in ret["changes"] and not __salt__["service.enable"](name):
-            raise CommandExecutionError("it could not be enabled")
+        if "enabled" in ret["changes"]:
+            __salt__["rabbit_host.systemctl"]("enable", name)
         ret["comment"] = f"{name} has been enabled"
         if starts:
-            __salt__["service.start"](name, no_block=True)
+            __salt__["rabbit_host.systemctl"]("start", name, no_block=True)
             booted = __salt__["rabbitmqctl.await_boot"](timeout)
             ret["comment"] = f"{name} has been started"
             if not booted:
@@ -412,8 +412,7 @@ def _loaded(name, service, written=False):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{service} would have been restarted")
             return ret
-        if not __salt__["service.restart"](service):
-            raise CommandExecutionError(f"{service} did not start. Next: journalctl -u {service}")
+        __salt__["rabbit_host.systemctl"]("restart", service)
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if __salt__["rabbit_host.runs_since_before"](service, name):
             raise CommandExecutionError(f"{service} was restarted, yet runs since before")

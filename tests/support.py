@@ -150,6 +150,12 @@ def write_key(folder):
     return public
 
 
+def with_systemctl(known):
+    """Add ``rabbit_host.systemctl`` over the fake of Salt's ``service``, by loader names."""
+    module = load("_modules/rabbit_host.py", salt=known)
+    return known | {"rabbit_host.systemctl": module.systemctl}
+
+
 class Breakable:
     """
     A fake whose writes can be made to fail, or to do nothing and report success.

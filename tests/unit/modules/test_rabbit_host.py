@@ -13,6 +13,7 @@ import pytest
 import salt.modules.cmdmod
 import salt.modules.network
 import salt.modules.saltutil
+import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
 from tests.support import functions, load
@@ -103,6 +104,38 @@ def test_a_reload_that_started_no_new_worker_was_none(rabbit_host, run):
     finally:
         child.kill()
         child.wait()
+
+
+SAID = (
+    "Job for haproxy.service failed because the control process exited with error code.\n"
+    'See "systemctl status haproxy.service" and "journalctl -xeu haproxy.service" for details.'
+)
+
+
+@pytest.mark.parametrize("action", ["start", "restart", "reload", "enable"])
+def test_what_systemd_does_not_do_is_told_with_what_is_left_and_what_to_do(rabbit_host, action):
+    named = "reload_" if action == "reload" else action
+    function = getattr(salt.modules.systemd_service, named)
+    does = create_autospec(function, side_effect=CommandExecutionError(SAID))
+    rabbit_host.__salt__[f"service.{action}"] = does
+    with pytest.raises(CommandExecutionError) as raised:
+        rabbit_host.systemctl(action, "haproxy", "and the address is elsewhere")
+    assert str(raised.value) == (
+        f"systemctl {action} haproxy failed, and the address is elsewhere: Job for haproxy.service "
+        "failed because the control process exited with error code. Next: journalctl -u haproxy, "
+        "then run again"
+    )
+    does.assert_called_once_with("haproxy")
+    does.side_effect = None
+    rabbit_host.systemctl(action, "haproxy", no_block=True)
+    does.assert_called_with("haproxy", no_block=True)
+
+
+def test_a_stop_that_fails_is_told_though_salt_only_returns_false(rabbit_host):
+    stop = create_autospec(salt.modules.systemd_service.stop, return_value=False)
+    rabbit_host.__salt__["service.stop"] = stop
+    with pytest.raises(CommandExecutionError, match="^systemctl stop haproxy failed. Next: journ"):
+        rabbit_host.systemctl("stop", "haproxy")
 
 
 @pytest.mark.parametrize(

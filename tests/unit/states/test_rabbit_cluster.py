@@ -20,7 +20,7 @@ from tests.fake_rabbit import (
     Service,
     fresh_definitions,
 )
-from tests.support import TOPOLOGY, faked, functions, load, recorded
+from tests.support import TOPOLOGY, faked, functions, load, recorded, with_systemctl
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -56,7 +56,7 @@ class Broker:
         self.rabbitmqctl = Rabbitmqctl(rabbits, me, installed)
         self.service = Disk(rabbits[me], me, self.node_dir)
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
-        salt |= faked("service", self.service, SYSTEMD)
+        salt |= with_systemctl(faked("service", self.service, SYSTEMD))
         salt["rabbit_host.service_has_begun"] = lambda service: rabbits[me].vm
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
@@ -231,7 +231,10 @@ def test_a_service_that_systemd_cannot_start_fails_with_systemd_s_words(broker):
     host.service.fails["start"] = CommandExecutionError(UNIT_FAILED)
     ret = host.joined()
     assert ret["result"] is False
-    assert ret["comment"] == f"rabbitmq-node2: joining {SEED}: {UNIT_FAILED}"
+    assert ret["comment"] == (
+        f"rabbitmq-node2: joining {SEED}: systemctl start rabbitmq-server failed: "
+        f"{UNIT_FAILED.rstrip('.')}. Next: journalctl -u rabbitmq-server, then run again"
+    )
 
 
 def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):

@@ -9,7 +9,7 @@ import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
-from tests.support import Breakable, faked, functions, load
+from tests.support import Breakable, faked, functions, load, with_systemctl
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
 SERVICE, CONF = "rabbitmq-server", "/etc/rabbitmq/rabbitmq.conf"
@@ -128,7 +128,7 @@ class Host:
         loaded |= faked("network", self.network, salt.modules.network)
         loaded |= faked("file", Files(data), salt.modules.file)
         loaded |= faked("rabbit_host", self.units, load("_modules/rabbit_host.py"))
-        loaded |= topology()
+        loaded = with_systemctl(loaded | topology())
         membership = load("_modules/rabbit_membership.py", salt=loaded)
         loaded |= functions("rabbit_membership", membership)
         self.states = load("_states/rabbit_node.py", salt=loaded, opts={"test": test})
@@ -581,7 +581,10 @@ def test_a_restart_that_fails_names_host_and_step(host):
     here = host(started=50.0)
     here.service.fails["restart"] = CommandExecutionError("Job for rabbitmq-server failed")
     ret = here.states.configuration_loaded(CONF, SERVICE)
-    assert ret["comment"] == "rabbitmq-node2: configuration: Job for rabbitmq-server failed"
+    assert ret["comment"] == (
+        "rabbitmq-node2: configuration: systemctl restart rabbitmq-server failed: Job for "
+        "rabbitmq-server failed. Next: journalctl -u rabbitmq-server, then run again"
+    )
 
 
 def test_half_installed_packages_are_finished_once(host):
