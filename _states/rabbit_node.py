@@ -107,12 +107,17 @@ def running(name, contacts, timeout=60):
             __salt__["rabbit_host.systemctl"]("start", name, no_block=True)
             booted = __salt__["rabbitmqctl.await_boot"](timeout)
             ret["comment"] = f"{name} has been started"
+            if not booted and not __salt__["rabbit_host.service_has_begun"](name):
+                raise CommandExecutionError("it ended again before its node had booted")
             if not booted:
                 ret["comment"] += f"; its node has not booted within {timeout} s"
         elif not __salt__["service.enabled"](name):
             raise CommandExecutionError("it was enabled, yet is not")
     except CommandExecutionError as err:
-        comment = f"{__grains__['id']}: starting {name}: {err}. Next: journalctl -u {name}"
+        said = str(err)
+        if "Next: " not in said:
+            said = f"{said}. Next: journalctl -u {name}"
+        comment = f"{__grains__['id']}: starting {name}: {said}"
         ret.update(result=False, changes={}, comment=comment)
     return ret
 

@@ -285,10 +285,22 @@ def test_on_a_bare_host_test_mode_predicts_a_start(host):
 
 def test_a_node_that_does_not_boot_in_time_is_left_to_the_next_step(host):
     here = stopped(host)
-    here.service.lost.add("start")
+    here.states.__salt__["rabbitmqctl.await_boot"] = lambda timeout: False
     ret = here.states.running(SERVICE, [SEED, ME], timeout=7)
     assert ret["result"] is True
     assert "has not booted within 7 s" in ret["comment"]
+
+
+def test_a_service_that_ends_before_its_node_has_booted_is_no_success(host):
+    here = stopped(host)
+    # As with --no-block: systemd takes the job, and what it starts fails.
+    here.service.lost.add("start")
+    ret = here.states.running(SERVICE, [SEED, ME], timeout=7)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == (
+        "rabbitmq-node2: starting rabbitmq-server: it ended again before its node had booted. "
+        "Next: journalctl -u rabbitmq-server"
+    )
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -331,6 +343,7 @@ def test_a_service_that_systemd_does_not_start_names_the_next_command(host):
     ret = here.states.running(SERVICE, [SEED, ME])
     assert ret["result"] is False
     assert "Next: journalctl -u rabbitmq-server" in ret["comment"]
+    assert ret["comment"].count("Next:") == 1
 
 
 def test_a_name_that_silently_is_not_set_is_noticed(host):
