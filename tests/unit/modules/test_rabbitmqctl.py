@@ -458,11 +458,37 @@ def test_a_write_runs_one_command_and_names_it_when_it_fails(
     getattr(rabbitmqctl, function)(*arguments)
     assert commands(run) == [["rabbitmqctl", "--silent", *command]]
     run.return_value = {**DONE, "retcode": 69, "stderr": "Error: no such thing"}
+    rabbitmqctl.__context__ = {rabbitmqctl.CACHE: {("node_state", None): "as it was"}}
     with pytest.raises(
         CommandExecutionError,
         match=f"rabbitmq-node2: .* failed: {command[0]} exited with 69: Error: no such thing",
     ):
         getattr(rabbitmqctl, function)(*arguments)
+    assert rabbitmqctl.__context__ == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("change_cluster_node_type", ["ram"]),
+        ("shrink", [PEER]),
+        ("grow", [PEER, "/", ["orders"]]),
+        ("add_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
+        ("import_definitions", [{"users": []}]),
+        ("enable_plugins", [["rabbitmq_stomp"], "/nonexistent"]),
+    ],
+)
+def test_what_was_read_is_forgotten_also_after_a_write_that_failed(
+    importing, run, function, arguments
+):
+    rabbitmqctl, _ = importing()
+    # It may have changed something: three queues of five, or all before the time was up.
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 75, "stderr": "timeout"}
+    rabbitmqctl.__context__ = {rabbitmqctl.CACHE: {("node_state", None): "as it was"}}
+    with pytest.raises(CommandExecutionError, match="timeout"):
+        getattr(rabbitmqctl, function)(*arguments)
+    assert rabbitmqctl.CACHE not in rabbitmqctl.__context__
 
 
 def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
