@@ -8,8 +8,10 @@ import glob
 import hashlib
 import ipaddress
 import os
+import socket
 import time
 
+import salt.utils.atomicfile
 import salt.utils.files
 import salt.utils.path
 from salt.exceptions import CommandExecutionError
@@ -18,6 +20,7 @@ from salt.exceptions import CommandExecutionError
 _STARTED = "ExecMainStartTimestampMonotonic"
 _CHANGED = "StateChangeTimestampMonotonic"
 UNITS = "/etc/systemd/system"
+HOSTNAME = "/etc/hostname"
 DPKG_JOURNAL = "/var/lib/dpkg/updates"
 # apt holds the first one, dpkg both, as long as it is at work.
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
@@ -486,6 +489,39 @@ def systemctl(action, service, left="", no_block=False):
         f"systemctl {action} {service} failed{f', {left}' if left else ''}{said}. "
         f"Next: journalctl -u {service}, then run again"
     )
+
+
+def set_hostname(name):
+    """
+    Name this host, from now on and after each boot; ``/etc/hosts`` stays as it is.
+
+    name
+        The host name, with or without a domain.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/hostname.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.set_hostname rabbitmq-node1
+    """
+    # Not by hostnamectl, which needs D-Bus: a minimal host or a container may have none.
+    try:
+        # The file first: what the kernel says is what the next run looks at.
+        with salt.utils.atomicfile.atomic_open(HOSTNAME, "w") as handle:
+            handle.write(f"{name}\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(HOSTNAME, 0o644)
+        socket.sethostname(name)
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{HOSTNAME} or the kernel does not take the name {name}: {err}. Next: hostnamectl "
+            f"set-hostname {name} here, then run again"
+        ) from err
 
 
 def held_addresses(addresses):

@@ -30,7 +30,7 @@ def hostname(name):
         if __opts__["test"]:
             ret.update(result=None, comment=f"The host would have been named {name}")
             return ret
-        __salt__["network.mod_hostname"](name)
+        __salt__["rabbit_host.set_hostname"](name)
         if __salt__["network.get_hostname"]() != name:
             raise CommandExecutionError("the host name was set, yet reads as before")
         ret["comment"] = f"The host has been named {name}"

@@ -228,6 +228,37 @@ def test_held_addresses_are_those_of_both_families_in_the_order_asked(rabbit_hos
     assert rabbit_host.held_addresses(asked) == ["2001:db8::1", "192.0.2.1"]
 
 
+@pytest.fixture
+def named(rabbit_host, monkeypatch, tmp_path):
+    """Keep the name of this machine: the file that has it, and what the kernel was told."""
+    told = []
+    monkeypatch.setattr(rabbit_host, "HOSTNAME", str(tmp_path / "hostname"))
+    monkeypatch.setattr(rabbit_host.socket, "sethostname", told.append)
+    return tmp_path / "hostname", told
+
+
+@pytest.mark.parametrize("before", ["localhost\n", None])
+def test_a_host_is_named_for_now_and_for_its_next_boot(rabbit_host, named, before):
+    file, told = named
+    if before:
+        file.write_text(before)
+    rabbit_host.set_hostname("rabbitmq-node2")
+    assert (file.read_text(), told) == ("rabbitmq-node2\n", ["rabbitmq-node2"])
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in file.parent.iterdir()] == ["hostname"]
+
+
+def test_a_name_that_the_kernel_does_not_take_is_an_error_with_the_next_command(
+    rabbit_host, named, monkeypatch
+):
+    def refuse(name):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(rabbit_host.socket, "sethostname", refuse)
+    with pytest.raises(CommandExecutionError, match="not permitted. Next: hostnamectl set-host"):
+        rabbit_host.set_hostname("rabbitmq-node2")
+
+
 def test_files_are_told_by_their_digest_and_missing_ones_by_none(rabbit_host, tmp_path):
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "a.py").write_bytes(b"x = 1\n")
