@@ -36,6 +36,10 @@ def _current():
             return handle.read()
     except FileNotFoundError:
         return None
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{_path()} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
 
 
 def _wanted(sealed):
@@ -108,7 +112,7 @@ def matches(sealed=None):
 
     Returns a boolean; False also where there is no cookie yet.
 
-    Raises CommandExecutionError when ``sealed`` cannot be opened,
+    Raises CommandExecutionError when ``sealed`` cannot be opened or the file not read,
     SaltInvocationError when there is nothing to compare with.
 
     CLI Example:

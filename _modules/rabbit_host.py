@@ -202,21 +202,31 @@ def holds_secret(path):
 
     Returns a boolean; False for a file that is not there.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_host.holds_secret /etc/rabbitmq/rabbitmq.conf
     """
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
-            lines = [line.partition("=") for line in handle]
-    except FileNotFoundError:
-        return False
     return any(
         __utils__["rabbit_settings.is_secret"](key.strip(), value.strip())
-        for key, _, value in lines
+        for key, _, value in (line.partition("=") for line in _lines(path))
     )
+
+
+def _lines(path):
+    """Read the lines of a configuration file; none where there is no file."""
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
+            return list(handle)
+    except FileNotFoundError:
+        return []
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{path} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
 
 
 def rabbitmq_setting(path, key):
@@ -230,17 +240,15 @@ def rabbitmq_setting(path, key):
 
     Returns the value as a string; None where the file, or the line, is not there.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_host.rabbitmq_setting /etc/rabbitmq/rabbitmq.conf proxy_protocol
     """
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
-            lines = [line.partition("=") for line in handle if not line.startswith("#")]
-    except FileNotFoundError:
-        return None
+    lines = [line.partition("=") for line in _lines(path) if not line.startswith("#")]
     found = [value.strip() for name, _, value in lines if name.strip() == key]
     return found[-1] if found else None
 

@@ -433,6 +433,8 @@ def members_on_disk():
 
     Returns a set of Erlang node names; empty where there is no such file.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
@@ -440,11 +442,7 @@ def members_on_disk():
         salt-call rabbit_membership.members_on_disk
     """
     path = os.path.join(_node_dir(__salt__["rabbit_topology.node_name"]()), "cluster_nodes.config")
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
-            text = handle.read()
-    except FileNotFoundError:
-        return set()
+    text = (_read(path) or b"").decode(errors="replace")
     # {[all members],[disc members]}; an atom with special characters is quoted.
     return set(re.findall(r"[\w-]+@[\w.-]+", text.split("]", 1)[0]))
 
@@ -707,12 +705,16 @@ def quorum_queues_on_disk():
 
 
 def _read(path):
-    """Read a file, as bytes; None where a node that runs has just deleted it with its queue."""
+    """Read a file, as bytes; None where there is none, as with a queue that was just deleted."""
     try:
         with salt.utils.files.fopen(path, "rb") as handle:
             return handle.read()
     except FileNotFoundError:
         return None
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{path} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
 
 
 def _erlang_binary(text):

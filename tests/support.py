@@ -2,13 +2,16 @@
 How tests load the project's files, and build a ``__salt__`` that refuses wrong calls.
 """
 
+import errno
 import functools
 import importlib.util
 import inspect
 import json
+import os
 import pathlib
 import re
 
+import salt.utils.files
 from salt.utils import yaml
 
 from lab.minion import key_pair
@@ -148,6 +151,15 @@ def write_key(folder):
     private, public = key_pair()
     (folder / "minion.pem").write_text(private)
     return public
+
+
+def not_root(monkeypatch):
+    """Let files be there and not be read, as for a minion that does not run as root."""
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(salt.utils.files, "fopen", refuse)
 
 
 def with_systemctl(known):

@@ -12,7 +12,7 @@ import salt.modules.file
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.support import TOPOLOGY, load, write_key
+from tests.support import TOPOLOGY, load, not_root, write_key
 
 COOKIE = "SEEDSCOOKIEABCDEFGHI"
 
@@ -206,3 +206,10 @@ def test_a_mode_that_lets_others_read_is_not_right(host, tmp_path, mode, right):
     joining = host("joining", cookie=COOKIE)
     cookie_file(tmp_path, "joining").chmod(mode)
     assert joining.has_right_mode() is right
+
+
+def test_a_minion_that_may_not_read_the_cookie_says_so(host, monkeypatch):
+    joining = host("joining", cookie=COOKIE, pillar_cookie=COOKIE)
+    not_root(monkeypatch)
+    with pytest.raises(CommandExecutionError, match="erlang.cookie cannot be read: .* as root"):
+        joining.matches()

@@ -16,7 +16,7 @@ import salt.modules.saltutil
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.support import functions, load
+from tests.support import functions, load, not_root
 
 # As systemctl 252 printed them in the lab.
 ACTIVE = "ActiveState=active\nExecMainStartTimestampMonotonic=1000000"
@@ -420,3 +420,13 @@ def test_a_configuration_file_that_is_not_there_holds_none(rabbit_host, tmp_path
 def test_a_service_s_start_has_an_identity(rabbit_host, run, state, expected):
     run.return_value = printed(f"ActiveState={state}\nInvocationID=f00d")
     assert rabbit_host.service_invocation("keepalived") == expected
+
+
+def test_a_minion_that_may_not_read_says_so(rabbit_host, monkeypatch):
+    not_root(monkeypatch)
+    for question in (rabbit_host.holds_secret, rabbit_host.rabbitmq_setting):
+        arguments = ["/etc/rabbitmq/rabbitmq.conf", "proxy_protocol"][
+            : question.__code__.co_argcount
+        ]
+        with pytest.raises(CommandExecutionError, match="denied. Next: let Salt's minion run as"):
+            question(*arguments)

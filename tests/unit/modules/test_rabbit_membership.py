@@ -11,7 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits
-from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, load, not_root, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -675,3 +675,12 @@ def test_queues_that_no_member_serves_are_told(judge, listed, named, lost):
     rabbits[ME].queues = [{"vhost": "/", **queue} for queue in listed]
     rabbits[ME].definitions["queues"] = [{"name": name, "vhost": "/"} for name in named]
     assert judge(rabbits).queues_not_served() == lost
+
+
+@pytest.mark.parametrize("app", [False, True])
+def test_a_minion_that_may_not_read_the_node_s_files_says_so(judge, monkeypatch, app):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].vm = rabbits[ME].app = app
+    not_root(monkeypatch)
+    with pytest.raises(CommandExecutionError, match="cluster_nodes.config cannot be read: .* root"):
+        judge(rabbits).members_on_disk() if app else judge(rabbits).verdict(CONTACTS)
