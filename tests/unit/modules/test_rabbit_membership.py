@@ -6,6 +6,7 @@ import json
 from http.client import BadStatusLine, IncompleteRead
 from types import SimpleNamespace
 from unittest.mock import create_autospec
+from urllib.request import ProxyHandler
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -461,18 +462,21 @@ def answering(module, monkeypatch, definitions, queues):
     """Have the local management API answer, and note what it is asked as whom."""
     asked = []
 
-    def urlopen(request, timeout):
+    def urlopen(opener, request, timeout):
+        assert not any(isinstance(one, ProxyHandler) for one in opener.handlers)
         asked.append((request.full_url, request.get_header("Authorization")))
         document = queues if request.full_url.endswith("/queues") else definitions
         return io.StringIO(json.dumps(document))
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(module.urllib.request.OpenerDirector, "open", urlopen)
     monkeypatch.setitem(module.__salt__, "rabbitmqctl.export_definitions", NEVER)
     return asked
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_a_fresh_node_is_known_by_its_management_api_without_a_vm(judge, monkeypatch, version):
+    # It could not reach the minion's own host.
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
     module = judge(Rabbits(*CONTACTS))
     exported = json.loads(recorded(version, "export_definitions_of_a_fresh_node")["stdout"])
     asked = answering(module, monkeypatch, exported, [])
@@ -486,10 +490,10 @@ def test_a_node_whose_management_port_answers_otherwise_is_asked_itself(judge, m
     rabbits = Rabbits(*CONTACTS)
     module = judge(rabbits)
 
-    def urlopen(request, timeout):
+    def urlopen(opener, request, timeout):
         raise error
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(module.urllib.request.OpenerDirector, "open", urlopen)
     assert module.local_content() == []
 
 
