@@ -120,7 +120,7 @@ def _judge_stopped_app(me, contacts):
     if there is None:
         apart = _out_of_sight(on_disk - {me})
         # A seed that pauses as a minority would serve its side of a partition.
-        if contacts[0] == me and not _most(apart, on_disk):
+        if contacts[:1] == [me] and not _most(apart, on_disk):
             detail = f"the app of the seed {me} is down"
             return _verdict(APP_STOPPED_MEMBER, members=[me], detail=detail)
         return _no_other_side(me, contacts, on_disk, refused_by)
@@ -145,7 +145,7 @@ def _judge_running(me, contacts, status):
     apart = set().union(*status.get("partitions", {}).values())
     if apart:
         return _partitioned(me, here, set(status["running_nodes"]), apart)
-    if contacts and contacts[0] == me:
+    if contacts[:1] == [me]:
         return _judge_running_seed(me, contacts, here, status)
     contact, there, refused_by = _other_side(me, contacts, here | _returns_to())
     if there is None:

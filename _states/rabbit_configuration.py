@@ -75,8 +75,9 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
 
 def _can_judge(check):
     """Tell whether all that a check runs with is there, and as it will be when it counts."""
-    component = __low__["__sls__"].rpartition(".")[0]
-    pending = any(
+    # One that is called alone (state.single) is of no component, and none came before it.
+    component = __low__.get("__sls__", "").rpartition(".")[0]
+    pending = component and any(
         ret["result"] is None and ret["__sls__"].startswith(f"{component}.")
         for ret in __running__.values()
     )

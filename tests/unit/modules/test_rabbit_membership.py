@@ -450,6 +450,13 @@ def test_a_stopped_app_s_own_file_of_members_is_read(judge, tmp_path, listed, re
     assert judge(rabbits, pillar=pillar).verdict(CONTACTS)["verdict"] == verdict
 
 
+@pytest.mark.parametrize("app", [False, True])
+def test_without_contacts_no_node_is_taken_for_the_seed(judge, app):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].app = app
+    assert judge(rabbits).verdict([])["verdict"] == "seed unreachable"
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_a_fresh_node_of_each_version_holds_nothing_that_a_join_would_delete(judge, version):
     rabbits = Rabbits(*CONTACTS)
