@@ -48,8 +48,7 @@ def _wanted(sealed):
         cookie = __pillar__.get("rabbit_ha", {}).get("rabbitmq", {}).get("erlang_cookie")
         if not cookie:
             raise SaltInvocationError(
-                f"{__grains__['id']}: no sealed cookie was given and pillar "
-                "rabbit_ha:rabbitmq:erlang_cookie is empty"
+                "no sealed cookie was given and pillar rabbit_ha:rabbitmq:erlang_cookie is empty"
             )
         return cookie.encode()
     key_path = os.path.join(__opts__["pki_dir"], "minion.pem")
@@ -60,7 +59,7 @@ def _wanted(sealed):
         return Fernet(private.decrypt(key, _OAEP)).decrypt(token)
     except (ValueError, TypeError, OSError, InvalidKey, InvalidToken) as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the sealed cookie cannot be opened with {key_path}: "
+            f"the sealed cookie cannot be opened with {key_path}: "
             f"{type(err).__name__}. Next: salt-run state.orchestrate orch.rabbit_ha"
         ) from None
 
@@ -88,7 +87,7 @@ def seal(public_keys):
     cookie = _current()
     if not cookie:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} is not there; RabbitMQ makes it when it first starts. "
+            f"{_path()} is not there; RabbitMQ makes it when it first starts. "
             "Next: systemctl start rabbitmq-server"
         )
     sealed = {}
@@ -162,9 +161,7 @@ def protect():
         _give(_path(), user)
         os.chmod(_path(), 0o400)
     except (OSError, LookupError) as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} could not be protected: {err}"
-        ) from err
+        raise CommandExecutionError(f"{_path()} could not be protected: {err}") from err
 
 
 def write(sealed=None):
@@ -192,9 +189,7 @@ def write(sealed=None):
     try:
         return _replace(_path(), cookie, user)
     except (OSError, LookupError) as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} could not be written: {err}"
-        ) from err
+        raise CommandExecutionError(f"{_path()} could not be written: {err}") from err
 
 
 def _user():

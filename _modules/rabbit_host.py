@@ -327,9 +327,7 @@ def unit_properties(service, *names):
         ["systemctl", "show", "-p", ",".join(names), service], python_shell=False
     )
     if shown["retcode"] != 0:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: systemctl show {service} failed: {shown['stderr']}"
-        )
+        raise CommandExecutionError(f"systemctl show {service} failed: {shown['stderr']}")
     return dict(line.split("=", 1) for line in shown["stdout"].splitlines())
 
 
@@ -355,7 +353,7 @@ def unfinished_packages():
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"], python_shell=False
     )
     if listed["retcode"] != 0:
-        raise CommandExecutionError(f"{__grains__['id']}: dpkg-query failed: {listed['stderr']}")
+        raise CommandExecutionError(f"dpkg-query failed: {listed['stderr']}")
     found = [line for line in listed["stdout"].splitlines() if line.split()[1:] in UNFINISHED]
     # What apt looks at: changes that dpkg noted and did not merge into its database.
     return found or (["dpkg interrupted"] if glob.glob(f"{DPKG_JOURNAL}/[0-9]*") else [])

@@ -139,7 +139,7 @@ def _judge_running(me, contacts, status):
     here = listed_in(status)
     if me not in here:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
+            f"the local node calls itself {sorted(here)}, pillar calls it "
             f"{me}; the host name and the minion id must agree"
         )
     apart = set().union(*status.get("partitions", {}).values())
@@ -522,11 +522,9 @@ def _aside(source):
             if os.stat(folder).st_dev == os.stat(source).st_dev:
                 return folder
     except OSError as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: no folder for data that is set aside: {err}"
-        ) from err
+        raise CommandExecutionError(f"no folder for data that is set aside: {err}") from err
     raise CommandExecutionError(
-        f"{__grains__['id']}: {source} is a file system of its own, so it cannot be set aside. "
+        f"{source} is a file system of its own, so it cannot be set aside. "
         "Next: move what is in it away by hand, then run again"
     )
 

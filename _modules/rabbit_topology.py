@@ -58,7 +58,7 @@ def settings():
         if errors:
             lines = "\n".join(errors)
             raise SaltInvocationError(
-                f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
+                "nothing was done, pillar is wrong (all of it: salt-run "
                 f"rabbit_ha.validate):\n{lines}"
             )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())
@@ -70,7 +70,7 @@ def _merged():
     text = __salt__["cp.get_file_str"](DEFAULTS)
     if not text:
         why = __utils__["rabbit_settings.not_served"](DEFAULTS)
-        raise CommandExecutionError(f"{__grains__['id']}: {why} (see docs/production.md)")
+        raise CommandExecutionError(f"{why} (see docs/production.md)")
     return __utils__["rabbit_settings.merged"](
         salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha"), __grains__.get("os_family")
     )
@@ -765,7 +765,7 @@ def interface():
         if any(ipaddress.ip_address(address) == wanted for address in addresses):
             return name
     raise SaltInvocationError(
-        f"{__grains__['id']}: no interface has {wanted}, the address that pillar gives this host; "
+        f"no interface has {wanted}, the address that pillar gives this host; "
         f"found {found}. Correct rabbit_ha:hosts:{__grains__['id']}:address, or name the "
         f"interface in rabbit_ha:hosts:{__grains__['id']}:keepalived:interface"
     )

@@ -69,8 +69,8 @@ def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
         )
     except CommandExecutionError as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {tool} could not be run: {err}. Is RabbitMQ installed? "
-            f"salt-call state.apply rabbit_ha.rabbitmq.installed"
+            f"{tool} could not be run: {err}. Is RabbitMQ installed? "
+            "salt-call state.apply rabbit_ha.rabbitmq.installed"
         ) from err
 
 
@@ -89,10 +89,9 @@ def _checked(arguments, step, secret=False, **kwargs):
     if answer["retcode"] != 0:
         if secret:
             answer = {**answer, "stdout": answer["stdout"].partition("{")[0]}
-        said = _said(answer)
+        there = f" on {kwargs['node']}" if kwargs.get("node") else ""
         raise CommandExecutionError(
-            f"{__grains__['id']}: {step} failed: {arguments[0]} exited with "
-            f"{answer['retcode']}: {said}"
+            f"{step}{there} failed: {arguments[0]} exited with {answer['retcode']}: {_said(answer)}"
         )
     return answer["stdout"]
 
@@ -139,13 +138,9 @@ def _json(text, step, secret=False):
             failure = failure or err
     if failure is None:
         found = f"{len(text)} characters" if secret else repr(text[:200])
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {step}: expected a JSON document, found {found}"
-        )
+        raise CommandExecutionError(f"{step}: expected a JSON document, found {found}")
     # Not shown, and its text not kept in the exception: there may be secrets in it.
-    raise CommandExecutionError(
-        f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {failure}"
-    )
+    raise CommandExecutionError(f"{step}: expected a JSON document, found a broken one: {failure}")
 
 
 @contextlib.contextmanager
@@ -303,13 +298,12 @@ def _classified(answer, node):
         state = DOWN if node is None else UNREACHABLE
     elif answer["retcode"] == EX_NOT_FOUND:
         raise CommandExecutionError(
-            f"{__grains__['id']}: rabbitmqctl is not there ({said}). Next: "
+            f"rabbitmqctl is not there ({said}). Next: "
             "salt-call state.apply rabbit_ha.rabbitmq.installed"
         )
     else:
         raise CommandExecutionError(
-            f"{__grains__['id']}: cluster_status of {node or 'the local node'} exited with "
-            f"{answer['retcode']}: {said}"
+            f"cluster_status of {node or 'the local node'} exited with {answer['retcode']}: {said}"
         )
     return {"state": state, "status": None, "said": said}
 
@@ -336,7 +330,7 @@ def cluster_status(node=None):
     found = node_state(node)
     if found["state"] != RUNNING:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {node or 'the local node'} is not running: {found['state']}: "
+            f"{node or 'the local node'} is not running: {found['state']}: "
             f"{found['said']}. Next: systemctl status rabbitmq-server"
         )
     return found["status"]
@@ -792,13 +786,11 @@ def import_definitions(definitions):
             answer = _run(["import_definitions", path])
         if answer["retcode"] != 0:
             raise CommandExecutionError(
-                f"{__grains__['id']}: writing the definitions failed: import_definitions exited "
+                "writing the definitions failed: import_definitions exited "
                 f"with {answer['retcode']}: {_refused(_all_said(answer), definitions)}"
             )
     except (OSError, LookupError) as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: writing the definitions failed: {err}"
-        ) from err
+        raise CommandExecutionError(f"writing the definitions failed: {err}") from err
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -1086,8 +1078,7 @@ def set_default_queue_type(vhost, queue_type):
         _change(["eval", f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end)."], step)
     elif answer["retcode"] != 0:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {step} failed: {command} exited with {answer['retcode']}: "
-            f"{_said(answer)}"
+            f"{step} failed: {command} exited with {answer['retcode']}: {_said(answer)}"
         )
 
 

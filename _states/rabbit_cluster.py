@@ -138,7 +138,9 @@ def joined(
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
                 ret["changes"]["discard_local_data"] = "may be allowed anew"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
+        __utils__["rabbit_failures.failed"](
+            ret, __grains__["id"], f"joining {name}", err, ret["changes"]
+        )
     return ret
 
 
@@ -756,8 +758,7 @@ def node_type(name):
             raise CommandExecutionError(f"changed, yet it still is a {current} node")
         ret["comment"] = f"{me} has become a {name} node"
     except (CommandExecutionError, SaltInvocationError) as err:
-        comment = f"{__grains__['id']}: node type {name}: {err}"
-        ret.update(result=False, changes={}, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"becoming a {name} node", err)
     return ret
 
 
@@ -866,8 +867,7 @@ def member_absent(name, offline=False):
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was kept before it has to be found.
         kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
-        comment = f"{__grains__['id']}: forgetting {name}: {err}"
-        ret.update(result=False, changes=kept, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"forgetting {name}", err, kept)
     return ret
 
 
@@ -955,7 +955,5 @@ def named(name):
             )
         ret["comment"] = f"The cluster has been named {name}"
     except CommandExecutionError as err:
-        ret.update(
-            result=False, changes={}, comment=f"{__grains__['id']}: naming the cluster: {err}"
-        )
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "naming the cluster", err)
     return ret

@@ -66,7 +66,7 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
             raise CommandExecutionError(f"{_listed(left)} was written, yet reads otherwise")
         ret["comment"] = f"{_listed(changes)} has been replaced"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     finally:
         if staged:
             __salt__["rabbit_configuration.discard"](staged)
@@ -109,7 +109,7 @@ def kept(name):
             raise CommandExecutionError(f"{copy} was written, yet is not there")
         ret["comment"] = f"{name} has been kept as {copy}"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     return ret
 
 

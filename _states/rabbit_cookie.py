@@ -77,8 +77,7 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         ret["changes"] = {"erlang_cookie": "replaced by the cluster's", "backup": backup}
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
-        comment = f"{__grains__['id']}: cookie sync: {err}"
-        ret.update(result=False, changes={}, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "cookie sync", err)
     return ret
 
 

@@ -103,7 +103,7 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was written is told by the next run; what was kept before it has to be found.
         kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
-        ret.update(result=False, changes=kept, comment=f"{__grains__['id']}: definitions: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "definitions", err, kept)
     return ret
 
 

@@ -35,7 +35,7 @@ def hostname(name):
             raise CommandExecutionError("the host name was set, yet reads as before")
         ret["comment"] = f"The host has been named {name}"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: host name: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "host name", err)
     return ret
 
 
@@ -117,8 +117,7 @@ def running(name, contacts, timeout=60):
         said = str(err)
         if "Next: " not in said:
             said = f"{said}. Next: journalctl -u {name}"
-        comment = f"{__grains__['id']}: starting {name}: {said}"
-        ret.update(result=False, changes={}, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"starting {name}", said)
     return ret
 
 
@@ -159,7 +158,7 @@ def packages_finished(name):
             raise CommandExecutionError(f"still unfinished: {', '.join(left)}. {said}")
         ret["comment"] = f"{', '.join(unfinished)}: has been finished"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: packages: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "packages", err)
     return ret
 
 
@@ -194,7 +193,7 @@ def proxy_protocol_settled(name, service, expected):
                 "switches one broker after another"
             )
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: PROXY protocol: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "PROXY protocol", err)
     return ret
 
 
@@ -237,7 +236,7 @@ def _listed(name, plugins, config, service, written=False):
         else:
             ret["comment"] = "The node does not start again by itself: they are enabled later on"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "plugins", err)
     return ret
 
 
@@ -269,7 +268,7 @@ def plugins_enabled(name, plugins):
         else:
             ret["comment"] = "The plugins are already enabled"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "plugins", err)
     return ret
 
 
@@ -318,7 +317,7 @@ def unit_loaded(name):
             raise CommandExecutionError("systemctl daemon-reload had no effect")
         ret["comment"] = "systemd has read its units again"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: unit {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"unit {name}", err)
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret
@@ -423,7 +422,7 @@ def _loaded(name, service, written=False):
             raise CommandExecutionError(f"{service} was restarted, yet runs since before")
         ret["comment"] = f"{service} has been restarted"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: configuration: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "configuration", err)
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret

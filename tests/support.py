@@ -43,9 +43,26 @@ def load(path, **dunders):
     spec.loader.exec_module(module)
     given = {"salt": {}, "opts": {"test": False}, "grains": {"id": "rabbitmq-node2"}}
     given |= {"pillar": {}, "context": {}, "utils": {}}
+    if str(path).startswith("_states/"):
+        dunders["utils"] = FAILURES | dunders.get("utils", {})
     for name, value in (given | dunders).items():
         setattr(module, f"__{name}__", value)
     return module
+
+
+def functions(name, module):
+    """Map the public functions of a loaded module to the names that the loader gives them."""
+    return {
+        f"{name}.{function}": value
+        for function, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not function.startswith("_")
+    }
+
+
+# What each state words its failures with.
+FAILURES = functions("rabbit_failures", load("_utils/rabbit_failures.py"))
 
 
 def validator():
@@ -105,17 +122,6 @@ def broken_beside_the_secret(template, broken):
 def recorded(version, name):
     """Read what a command printed and how it ended, as ``tests/data/record.py`` wrote it."""
     return json.loads((DATA / version / f"{name}.json").read_text())
-
-
-def functions(name, module):
-    """Map the public functions of a loaded module to the names that the loader gives them."""
-    return {
-        f"{name}.{function}": value
-        for function, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not function.startswith("_")
-    }
 
 
 def faked(name, fake, real):

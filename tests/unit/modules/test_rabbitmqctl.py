@@ -129,10 +129,10 @@ def test_an_answer_without_a_document_is_an_error_that_shows_it(rabbitmqctl, run
         rabbitmqctl.node_state()
 
 
-def test_an_unforeseen_failure_names_host_node_exit_code_and_words(rabbitmqctl, run):
+def test_an_unforeseen_failure_names_node_exit_code_and_words(rabbitmqctl, run):
     run.return_value = {**DONE, "retcode": 70, "stderr": "Error: {badrpc, enomem}"}
     with pytest.raises(
-        CommandExecutionError, match=f"rabbitmq-node2: .*{PEER} exited with 70: .*enomem"
+        CommandExecutionError, match=f"^cluster_status of {PEER} exited with 70: .*enomem"
     ):
         rabbitmqctl.node_state(PEER)
 
@@ -296,11 +296,9 @@ def test_the_file_is_gone_also_after_an_import_that_failed(importing, run, tmp_p
     ("host", "says"),
     [({"data_dir": "/nonexistent"}, "No such file"), ({"user": "nobody?"}, "nobody")],
 )
-def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing, host, says):
+def test_a_file_that_cannot_be_written_is_an_error_with_its_step(importing, host, says):
     rabbitmqctl, seen = importing(**host)
-    with pytest.raises(
-        CommandExecutionError, match=f"rabbitmq-node2: writing the definitions failed: .*{says}"
-    ):
+    with pytest.raises(CommandExecutionError, match=f"^writing the definitions failed: .*{says}"):
         rabbitmqctl.import_definitions({"users": []})
     assert seen == []
 
@@ -461,7 +459,7 @@ def test_a_write_runs_one_command_and_names_it_when_it_fails(
     rabbitmqctl.__context__ = {rabbitmqctl.CACHE: {("node_state", None): "as it was"}}
     with pytest.raises(
         CommandExecutionError,
-        match=f"rabbitmq-node2: .* failed: {command[0]} exited with 69: Error: no such thing",
+        match=f"^[^:]+ failed: {command[0]} exited with 69: Error: no such thing",
     ):
         getattr(rabbitmqctl, function)(*arguments)
     assert rabbitmqctl.__context__ == {}
@@ -578,6 +576,13 @@ def test_waiting_for_the_node_ends_after_its_timeout(rabbitmqctl, run, monkeypat
     rabbitmqctl.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
     assert rabbitmqctl.await_boot(timeout=6, interval=2) is False
     assert sum(slept) == 6
+
+
+def test_a_failure_on_another_node_names_it(rabbitmqctl, run):
+    run.return_value = {**DONE, "retcode": 69, "stderr": "Error: no"}
+    said = f"^forgetting rabbit@b on {PEER} failed: forget_cluster_node exited with 69: Error: no$"
+    with pytest.raises(CommandExecutionError, match=said):
+        rabbitmqctl.forget_cluster_node("rabbit@b", PEER)
 
 
 def test_a_member_is_forgotten_on_another_member_or_offline(rabbitmqctl, run):
