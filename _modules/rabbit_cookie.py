@@ -24,9 +24,13 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _path():
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
-    return os.path.join(data_dir, ".erlang.cookie")
+    return os.path.join(_settings()["data_dir"], ".erlang.cookie")
 
 
 def _current():
@@ -88,7 +92,7 @@ def seal(public_keys):
     if not cookie:
         raise CommandExecutionError(
             f"{_path()} is not there; RabbitMQ makes it when it first starts. "
-            "Next: systemctl start rabbitmq-server"
+            f"Next: systemctl start {_settings()['service']}"
         )
     sealed = {}
     for minion, pem in public_keys.items():
@@ -194,7 +198,7 @@ def write(sealed=None):
 
 def _user():
     """Tell whose the cookie file is."""
-    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    return _settings()["service_user"]
 
 
 def _replace(path, content, user):

@@ -92,6 +92,11 @@ def verdict(contacts):
     return _judge_running(me, contacts, local["status"])
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _verdict(word, contact=None, members=(), detail="", content=()):
     """Build what :func:`verdict` returns."""
     return {
@@ -217,7 +222,7 @@ def not_in_pillar(members, contacts):
 
         salt-call rabbit_membership.not_in_pillar '[rabbit@rabbitmq-node9]' '[]'
     """
-    absent = __salt__["rabbit_topology.settings"]()["rabbitmq"]["absent_members"]
+    absent = _settings()["absent_members"]
     gone = {__salt__["rabbit_topology.node_name"](host) for host in absent}
     return sorted(set(members) - set(contacts) - gone)
 
@@ -379,14 +384,13 @@ def _partitioned(me, members, running_here, apart):
     here = running_here & members
     there = (apart - here or apart) & members
     sides = [", ".join(sorted(side)) for side in (here, there)]
+    service = _settings()["service"]
     if _most(here, members):
-        advice = f"{sides[0]} are the majority: restart rabbitmq-server on {sides[1]}"
+        advice = f"{sides[0]} are the majority: restart {service} on {sides[1]}"
     elif _most(there, members):
-        advice = f"{sides[1]} are the majority: restart rabbitmq-server on {sides[0]}"
+        advice = f"{sides[1]} are the majority: restart {service} on {sides[0]}"
     else:
-        advice = (
-            "neither side is the majority: restart rabbitmq-server on the one you can do without"
-        )
+        advice = f"neither side is the majority: restart {service} on the one you can do without"
     return _verdict(
         PARTITIONED,
         members=members,
@@ -508,7 +512,7 @@ def set_data_aside(service):
 
 def _node_dir(me):
     """Tell the folder of the node's own data."""
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
+    data_dir = _settings()["data_dir"]
     return os.path.join(data_dir, "mnesia", me)
 
 
@@ -834,7 +838,7 @@ def _is_fresh():
 
 def _api(path):
     """Get a document of the local management API, as a fresh node's own user."""
-    port = __salt__["rabbit_topology.settings"]()["rabbitmq"]["management_port"]
+    port = _settings()["management_port"]
     request = urllib.request.Request(f"http://127.0.0.1:{port}/api/{path}")
     credentials = base64.b64encode(b"guest:guest").decode()
     request.add_header("Authorization", f"Basic {credentials}")

@@ -196,9 +196,14 @@ def installed():
     return True
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _service_user():
     """Name the account that RabbitMQ and its tools run as."""
-    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    return _settings()["service_user"]
 
 
 def is_running():
@@ -331,7 +336,7 @@ def cluster_status(node=None):
     if found["state"] != RUNNING:
         raise CommandExecutionError(
             f"{node or 'the local node'} is not running: {found['state']}: "
-            f"{found['said']}. Next: systemctl status rabbitmq-server"
+            f"{found['said']}. Next: systemctl status {_settings()['service']}"
         )
     return found["status"]
 
@@ -847,8 +852,7 @@ def import_file():
 
         salt-call rabbitmqctl.import_file
     """
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
-    return os.path.join(data_dir, ".rabbit_ha-import.json")
+    return os.path.join(_settings()["data_dir"], ".rabbit_ha-import.json")
 
 
 def delete_user(name):

@@ -18,7 +18,7 @@ _WAY_OUT = {
         "to set this node's data aside and to join anew"
     ),
     "not listed by a node that stands alone": (
-        "If {contact} lost its data, this node's counts: stop rabbitmq-server there, start it "
+        "If {contact} lost its data, this node's counts: stop {service} there, start it "
         "here, then salt-run state.orchestrate orch.rabbit_ha has it join. Only if {contact} has "
         "what counts: rabbit_ha:hosts:{host}:discard_local_data: true sets this node's data "
         "aside, once, and has it join anew"
@@ -29,7 +29,7 @@ _WAY_OUT = {
     ),
     "partitioned": "Then run again",
     "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
-    "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
+    "seed unreachable": "On {contacts}: systemctl status {service}",
     "node not running": "Next: journalctl -u {service}",
     "running, but not answering": (
         "Next: rabbitmq-diagnostics ping here, then run again; if it goes on, "
@@ -536,7 +536,7 @@ def _tell_of_silent_replicas(ret, silent):
     if silent:
         ret.setdefault("warnings", []).append(
             f"of {', '.join(_names(silent))} the replica here does not run. Next: journalctl -u "
-            "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
+            f"{_service()}, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
             "was drained: rabbitmq-upgrade revive"
         )
 
@@ -783,7 +783,7 @@ def _require_another_disc_node(me, wanted):
         return
     way_out = "Make another member a disc node first"
     if others:
-        way_out = f"Start rabbitmq-server on {_hosts(others)}, or make another member a disc node"
+        way_out = f"Start {_service()} on {_hosts(others)}, or make another member a disc node"
     raise CommandExecutionError(
         f"{me} is the only disc node of {members}{' that runs' if others else ''}: without one the "
         f"cluster keeps its metadata nowhere. {way_out}"
@@ -802,6 +802,11 @@ def _require_ram_nodes(status):
         f"RabbitMQ {', '.join(sorted(versions))}{khepri} has no RAM nodes. Set "
         f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
     )
+
+
+def _service():
+    """Name RabbitMQ's service."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service"]
 
 
 def _hosts(nodes):
@@ -862,7 +867,7 @@ def member_absent(name, offline=False):
         if offline:
             ret["comment"] += (
                 ". Start this node before the others, who count it still and would bring it back. "
-                "Next: systemctl start rabbitmq-server"
+                f"Next: systemctl start {_service()}"
             )
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was kept before it has to be found.
@@ -911,14 +916,14 @@ def _require_gone(name, offline):
     status = __salt__["rabbitmqctl.cluster_status"]()
     if name in status["running_nodes"]:
         raise CommandExecutionError(
-            f"it runs. Next, on {_hosts([name])}: systemctl disable --now rabbitmq-server"
+            f"it runs. Next, on {_hosts([name])}: systemctl disable --now {_service()}"
         )
     if "ram_nodes" in status and not set(status["disk_nodes"]) - {name}:
         raise CommandExecutionError(
             f"it is the only disc node, beside {_hosts(status['ram_nodes'])}: without one the "
             "cluster keeps its metadata nowhere. Make another member a disc node first "
             "(rabbit_ha:hosts:HOST:node_type: disc); should RabbitMQ refuse that, start "
-            f"rabbitmq-server on {_hosts([name])} once more for it"
+            f"{_service()} on {_hosts([name])} once more for it"
         )
 
 

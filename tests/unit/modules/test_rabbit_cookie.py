@@ -38,6 +38,7 @@ def host(tmp_path, public_keys, topology):
         rabbitmq = {
             "data_dir": str(data_dir),
             "service_user": user or getpass.getuser(),
+            "service": "own",
             "erlang_cookie": pillar_cookie,
         }
         return load(
@@ -100,7 +101,7 @@ def test_a_minion_without_its_private_key_says_so(host, public_keys, monkeypatch
 
 def test_a_seed_without_a_cookie_has_nothing_to_seal(host, public_keys):
     with pytest.raises(
-        CommandExecutionError, match=r"^/.*\.erlang\.cookie is not there.*Next: systemctl start"
+        CommandExecutionError, match=r"^/.*\.erlang\.cookie is not there.*Next: systemctl start own"
     ):
         host("seed").seal(public_keys[1])
 

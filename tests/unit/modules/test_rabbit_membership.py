@@ -209,7 +209,9 @@ def test_a_member_of_a_cluster_without_the_seed_is_left_alone(judge):
 def test_a_node_that_reports_a_partition_is_partitioned(judge):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].partitions = {ME: [SEED]}
-    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "partitioned"
+    found = judge(rabbits, pillar={"rabbitmq": {"service": "own"}}).verdict(CONTACTS)
+    assert found["verdict"] == "partitioned"
+    assert "restart own on" in found["detail"]
 
 
 def test_a_member_that_the_contact_sees_as_gone_is_partitioned(judge, monkeypatch):

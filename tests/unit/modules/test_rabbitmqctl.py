@@ -27,7 +27,7 @@ def run():
 @pytest.fixture
 def rabbitmqctl(run, epmd):
     settings = create_autospec(load("_modules/rabbit_topology.py").settings)
-    settings.return_value = {"rabbitmq": {"service_user": "rabbitmq"}}
+    settings.return_value = {"rabbitmq": {"service_user": "rabbitmq", "service": "own"}}
     return load(
         "_modules/rabbitmqctl.py", salt={"cmd.run_all": run, "rabbit_topology.settings": settings}
     )
@@ -145,7 +145,7 @@ def test_a_missing_program_is_named_with_the_next_command(rabbitmqctl, run):
 
 def test_cluster_status_of_a_node_that_is_down_raises_with_the_next_command(rabbitmqctl, run):
     run.return_value = recorded("3.10.8", "unknown_node")
-    with pytest.raises(CommandExecutionError, match="node not running.*systemctl status"):
+    with pytest.raises(CommandExecutionError, match="node not running.*systemctl status own$"):
         rabbitmqctl.cluster_status(PEER)
 
 

@@ -1595,6 +1595,16 @@ def test_a_member_that_runs_is_not_forgotten(broker, test):
     assert host.writes == []
 
 
+def test_commands_name_the_service_as_pillar_does(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED)
+    host.states.__salt__["rabbit_topology.settings"] = lambda: {"rabbitmq": {"service": "own"}}
+    said = host.states.member_absent(THIRD)["comment"]
+    assert "on rabbitmq-node3: systemctl disable --now own" in said
+    host = broker(seed_down())
+    said = host.states.joined(SEED, CONTACTS, "own", timeout=0)["comment"]
+    assert said.endswith(f"On {', '.join(CONTACTS)}: systemctl status own")
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_the_last_disc_node_is_not_forgotten(broker, test):
     rabbits = with_a_stopped_third()
