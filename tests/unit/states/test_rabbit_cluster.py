@@ -1,5 +1,6 @@
 """rabbit_cluster: joins only where that is safe, says what it would do, checks what it did."""
 
+import ast
 import copy
 import errno
 import os
@@ -20,7 +21,7 @@ from tests.fake_rabbit import (
     Service,
     fresh_definitions,
 )
-from tests.support import TOPOLOGY, faked, functions, load, recorded, with_systemctl
+from tests.support import ROOT, TOPOLOGY, faked, functions, load, recorded, with_systemctl
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -1758,3 +1759,31 @@ def test_naming_that_fails_names_host_and_step(broker):
     ret = host.states.named("orders")
     assert ret["result"] is False
     assert ret["comment"] == "rabbitmq-node1: naming the cluster: exited with 69"
+
+
+def _compared_with(key):
+    """List the texts that states and modules compare a mapping's ``key`` with."""
+    for path in [*ROOT.glob("_states/*.py"), *ROOT.glob("_modules/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            looked_up = [side.slice for side in sides if isinstance(side, ast.Subscript)]
+            if any(isinstance(one, ast.Constant) and one.value == key for one in looked_up):
+                texts = [each for side in sides for each in getattr(side, "elts", [side])]
+                yield from (text.value for text in texts if isinstance(text, ast.Constant))
+
+
+def _words(module):
+    """List the texts that a module has names for."""
+    names = vars(load(f"_modules/{module}.py")).items()
+    return {value for name, value in names if name.isupper() and isinstance(value, str)}
+
+
+def test_no_verdict_and_no_state_is_looked_for_that_no_module_says(broker):
+    states = broker(Rabbits(*CONTACTS)).states
+    verdicts = {*states._WAY_OUT, *states._PREDICTED, *states._ACTIONS, *_compared_with("verdict")}
+    assert "seed" in verdicts
+    assert verdicts <= _words("rabbit_membership")
+    # A queue's state, not a node's.
+    found = {*_compared_with("state")} - {"down"}
+    assert "unreachable" in found
+    assert found <= _words("rabbitmqctl")
