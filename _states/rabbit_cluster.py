@@ -81,14 +81,21 @@ def joined(
         Seconds to wait for a contact that cannot be reached, or for the node to boot or to
         answer.
     cookie_is_carried : False
-        True where the orchestration carries the seed's cookie and has not done so
+        Boolean: True where the orchestration carries the seed's cookie and has not done so
         in this run: then a node that stands alone is left alone, which is no failure.
     node_type : disc
         ``disc`` or ``ram``, as which to join; see :func:`node_type`.
     discard_local_data : False
-        Let a join delete what this node holds, once: until the node is a member. To
+        Boolean: let a join delete what this node holds, once: until the node is a member. To
         allow it again, it has to be False in a run between, or the note
         ``local_data_discarded`` is deleted (``rabbit_notes.delete``).
+
+    Returns a state's return. Its ``changes`` have what was done of: ``service`` and ``app``
+    (``started``), ``cluster`` (``old`` and ``new``), ``members`` (list of Erlang node names),
+    ``backup`` (path of the definitions), ``set_aside`` (folder of the data), ``discarded``,
+    ``quorum_queues`` and ``streams`` (lists of what was lost, or got its replica back) and
+    ``discard_local_data`` (what became of the permission); after a failure, too. Raises
+    nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering.
     """
@@ -732,6 +739,9 @@ def node_type(name):
     name
         ``disc`` or ``ram``.
 
+    Returns a state's return: ``changes`` maps ``node_type`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/clustering#ram-nodes.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -826,9 +836,13 @@ def member_absent(name, offline=False):
     name
         Erlang node name of the member.
     offline : False
-        Do it while the local node is stopped, because no member runs; RabbitMQ 4.3
+        Boolean: do it while the local node is stopped, because no member runs; RabbitMQ 4.3
         cannot. Other members count it still: one that starts before this node, or
         together with it, brings it back.
+
+    Returns a state's return: ``changes`` maps the node to ``old`` and ``new``, and ``backup`` to
+    the path of the definitions, after a failure, too. Raises nothing: what failed is in
+    ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#forced-removal.
     """
@@ -933,6 +947,9 @@ def named(name):
 
     name
         The cluster's name.
+
+    Returns a state's return: ``changes`` maps ``cluster_name`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#cluster-name.
     """

@@ -93,6 +93,9 @@ def kept(name):
     name
         Path of the file. Its copy ends in ``.before_salt``; what says that Salt wrote it
         is not kept.
+
+    Returns a state's return: ``changes`` maps the copy's path to what happened. Raises nothing:
+    what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:

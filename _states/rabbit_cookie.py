@@ -25,10 +25,12 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         minion; without it nothing is changed. With ``self`` likewise, made on
         a member of the cluster that a new seed, or one installed anew, joins.
     discard_local_data : False
-        Whether a node that holds anything may be stopped: it has transient messages
+        Boolean: whether a node that holds anything may be stopped: it has transient messages
         to lose. Allows nothing once it was used up, see ``rabbit_cluster.joined``.
 
-    Changes name the backup (``backup``, a path or None), never the cookie.
+    Returns a state's return: ``changes`` maps ``erlang_cookie`` to what happened and ``backup`` to
+    a path, or None; or ``mode`` to who may read the file now. Never the cookie. Raises nothing:
+    what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
     """

@@ -17,6 +17,9 @@ def hostname(name):
     Refuses where RabbitMQ keeps data under other names only: under the new name it would
     start empty. A node that runs is stopped first.
 
+    Returns a state's return: ``changes`` maps ``hostname`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/clustering#issues-hostname.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -75,6 +78,10 @@ def running(name, contacts, timeout=60):
         List of the Erlang node names of all brokers, the seed first.
     timeout : 60
         Seconds to wait until the node has booted.
+
+    Returns a state's return: ``changes`` maps ``enabled`` and ``running`` to True. One that has
+    not booted in time and goes on with it is a success, one that ended is none. Raises nothing:
+    what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#restarting.
     """
@@ -139,6 +146,9 @@ def packages_finished(name):
 
     name
         Says what for; shown in the output only.
+
+    Returns a state's return: ``changes`` maps ``packages`` to ``old``, a list, and ``new``. Raises
+    nothing: what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -175,6 +185,8 @@ def proxy_protocol_settled(name, service, expected):
         Name of RabbitMQ's service.
     expected
         Boolean: whether pillar has HAProxy speak the PROXY protocol to this broker.
+
+    Returns a state's return; it has no changes. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/networking#proxy-protocol.
     """
@@ -219,6 +231,8 @@ def plugins_listed(name, plugins, config, service):
         Name of RabbitMQ's service. With ``watch`` on the state that writes the
         configuration, test mode predicts what comes of that.
 
+    Returns what :func:`plugins_enabled` does.
+
     See https://www.rabbitmq.com/docs/plugins.
     """
     return _listed(name, plugins, config, service)
@@ -257,6 +271,9 @@ def plugins_enabled(name, plugins):
         Path of RabbitMQ's ``enabled_plugins`` file.
     plugins
         List of plugin names.
+
+    Returns a state's return: ``changes`` maps ``plugins`` to ``enabled``, a list of names. Raises
+    nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/plugins.
     """
@@ -302,6 +319,9 @@ def unit_loaded(name):
     name
         Name of the service.
 
+    Returns a state's return: ``changes`` maps ``systemd`` to what happened. Raises nothing: what
+    failed is in ``comment``.
+
     See https://www.freedesktop.org/software/systemd/man/latest/systemctl.html.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -340,6 +360,8 @@ def mod_watch(name, sfun=None, service=None, plugins=(), config=None, **kwargs):
         What that function was called with.
     kwargs
         The rest of it; not needed.
+
+    Returns a state's return, as that function does.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun == "configuration_loaded":
@@ -385,6 +407,9 @@ def configuration_loaded(name, service):
     service
         Name of RabbitMQ's service. With ``watch`` on the state that writes the file,
         test mode predicts what comes of that.
+
+    Returns a state's return: ``changes`` maps ``service`` to what happened; a node that serves is
+    a warning, not a change. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/configure.
     """
