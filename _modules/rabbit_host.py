@@ -1,5 +1,5 @@
 """
-Facts about this host that Salt's own modules do not tell.
+Facts about this host that Salt's own modules do not tell, and what they do not do well there.
 """
 
 import contextlib
