@@ -1015,6 +1015,10 @@ def test_a_node_that_ran_runs_again_when_its_data_was_not_set_aside(broker, monk
     assert ret["result"] is False
     assert "could not be set aside: [Errno 16]" in ret["comment"]
     assert host.service.writes == [("stop", "rabbitmq-server"), ("start", "rabbitmq-server")]
+    host.rabbits[ME].vm = True
+    host.service.fails["start"] = CommandExecutionError(UNIT_FAILED)
+    said = host.joined()["comment"]
+    assert "could not be set aside: [Errno 16]" in said and UNIT_FAILED.rstrip(".") in said
 
 
 def test_in_test_mode_a_forgotten_broker_s_data_would_be_set_aside(broker):
