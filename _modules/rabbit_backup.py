@@ -63,7 +63,7 @@ def write_definitions(reason, at=None):
             os.remove(old)
     except OSError as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the definitions could not be kept in {_folder()}: {err}"
+            f"the definitions could not be kept in {_folder()}: {err}"
         ) from err
     return path
 

@@ -22,9 +22,13 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _path():
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
-    return os.path.join(data_dir, ".erlang.cookie")
+    return os.path.join(_settings()["data_dir"], ".erlang.cookie")
 
 
 def _current():
@@ -33,10 +37,14 @@ def _current():
         return __utils__["rabbit_service_files.read"](_path())
     except FileNotFoundError:
         return None
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{_path()} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
     except OSError as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the Erlang cookie could not be read: {err}; expected a file of "
-            f"its own, as root follows no link there. Next: ls -l {_path()}"
+            f"the Erlang cookie could not be read: {err}; expected a file of its own, as root "
+            f"follows no link there. Next: ls -l {_path()}"
         ) from err
 
 
@@ -46,8 +54,7 @@ def _wanted(sealed):
         cookie = __pillar__.get("rabbit_ha", {}).get("rabbitmq", {}).get("erlang_cookie")
         if not cookie:
             raise SaltInvocationError(
-                f"{__grains__['id']}: no sealed cookie was given and pillar "
-                "rabbit_ha:rabbitmq:erlang_cookie is empty"
+                "no sealed cookie was given and pillar rabbit_ha:rabbitmq:erlang_cookie is empty"
             )
         return cookie.encode()
     key_path = os.path.join(__opts__["pki_dir"], "minion.pem")
@@ -58,7 +65,7 @@ def _wanted(sealed):
         return Fernet(private.decrypt(key, _OAEP)).decrypt(token)
     except (ValueError, TypeError, OSError, InvalidKey, InvalidToken) as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the sealed cookie cannot be opened with {key_path}: "
+            f"the sealed cookie cannot be opened with {key_path}: "
             f"{type(err).__name__}. Next: salt-run state.orchestrate orch.rabbit_ha"
         ) from None
 
@@ -86,8 +93,8 @@ def seal(public_keys):
     cookie = _current()
     if not cookie:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} is not there; RabbitMQ makes it when it first starts. "
-            "Next: systemctl start rabbitmq-server"
+            f"{_path()} is not there; RabbitMQ makes it when it first starts. "
+            f"Next: systemctl start {_settings()['service']}"
         )
     sealed = {}
     for minion, pem in public_keys.items():
@@ -110,8 +117,8 @@ def matches(sealed=None):
 
     Returns a boolean; False also where there is no cookie yet.
 
-    Raises CommandExecutionError when ``sealed`` cannot be opened or a link is in the cookie's
-    place, SaltInvocationError when there is nothing to compare with.
+    Raises CommandExecutionError when ``sealed`` cannot be opened, the file not read, or a link is
+    in the cookie's place, SaltInvocationError when there is nothing to compare with.
 
     CLI Example:
 
@@ -159,7 +166,7 @@ def protect():
         __utils__["rabbit_service_files.protect"](_path(), 0o400, _user())
     except (OSError, LookupError) as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} could not be protected: {err}. Next: ls -l {_path()}"
+            f"{_path()} could not be protected: {err}. Next: ls -l {_path()}"
         ) from err
 
 
@@ -188,14 +195,12 @@ def write(sealed=None):
     try:
         return _replace(_path(), cookie, user)
     except (OSError, LookupError) as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {_path()} could not be written: {err}"
-        ) from err
+        raise CommandExecutionError(f"{_path()} could not be written: {err}") from err
 
 
 def _user():
     """Tell whose the cookie file is."""
-    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    return _settings()["service_user"]
 
 
 def _replace(path, content, user):

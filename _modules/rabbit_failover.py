@@ -128,15 +128,18 @@ def restart(service, check=None):
                 f"{' '.join(check)} fails, so {service} was not restarted: {said}"
             )
     given_away = hand_over()
-    left = f"; {' '.join(given_away)} stays with another load balancer" if given_away else ""
-    if (service != keepalived or not given_away) and not __salt__["service.restart"](service):
-        raise CommandExecutionError(f"{service} did not start{left}. Next: journalctl -u {service}")
+    left = ""
+    if given_away:
+        left = (
+            f"{' '.join(given_away)} stays with another load balancer, as {keepalived} was stopped "
+            "here for that and stays so"
+        )
+    if service != keepalived or not given_away:
+        __salt__["rabbit_host.systemctl"]("restart", service, left)
     if service != keepalived and given_away:
         _wait_for_haproxy(service, left)
-    if given_away and not __salt__["service.start"](keepalived):
-        raise CommandExecutionError(
-            f"{keepalived} did not start{left}. Next: journalctl -u {keepalived}"
-        )
+    if given_away:
+        __salt__["rabbit_host.systemctl"]("start", keepalived, left)
 
 
 def _wait_for_haproxy(service, left):
@@ -144,7 +147,8 @@ def _wait_for_haproxy(service, left):
     monitor = __salt__["rabbit_topology.monitor_endpoint"]()
     if not _within(PATIENCE, lambda: _connects(monitor["address"], monitor["port"])):
         raise CommandExecutionError(
-            f"{service} was restarted, but does not answer{left}. Next: journalctl -u {service}"
+            f"{service} was restarted, but does not answer, {left}. Next: journalctl -u {service}, "
+            "then run again"
         )
 
 
@@ -173,8 +177,7 @@ def hand_over():
     bind = settings["haproxy"]["rabbitmq_cluster"]["bind"]
     _, port = __utils__["rabbit_settings.address_and_port"](bind)
     served = set(__utils__["rabbit_settings.client_addresses"](settings))
-    if not __salt__["service.stop"](keepalived):
-        raise CommandExecutionError(f"{keepalived} did not stop. Next: systemctl stop {keepalived}")
+    __salt__["rabbit_host.systemctl"]("stop", keepalived)
 
     def served_elsewhere():
         return not __salt__["rabbit_host.held_addresses"](held) and all(
@@ -183,11 +186,9 @@ def hand_over():
 
     seconds = __salt__["rabbit_topology.seconds_to_take"]()
     if not _within(seconds, served_elsewhere):
-        __salt__["service.start"](keepalived)
-        raise CommandExecutionError(
-            f"no other load balancer served {' '.join(held)} within {seconds} s, so it stays "
-            "here. Next: salt-run rabbit_ha.status"
-        )
+        failed = f"no other load balancer served {' '.join(held)} within {seconds} s"
+        __salt__["rabbit_host.systemctl"]("start", keepalived, f"and {failed}")
+        raise CommandExecutionError(f"{failed}, so it stays here. Next: salt-run rabbit_ha.status")
     return held
 
 

@@ -1,5 +1,5 @@
 """
-Facts about this host that Salt's own modules do not tell.
+Facts about this host that Salt's own modules do not tell, and what they do not do well there.
 """
 
 import contextlib
@@ -8,8 +8,10 @@ import glob
 import hashlib
 import ipaddress
 import os
+import socket
 import time
 
+import salt.utils.atomicfile
 import salt.utils.files
 import salt.utils.path
 from salt.exceptions import CommandExecutionError
@@ -18,6 +20,7 @@ from salt.exceptions import CommandExecutionError
 _STARTED = "ExecMainStartTimestampMonotonic"
 _CHANGED = "StateChangeTimestampMonotonic"
 UNITS = "/etc/systemd/system"
+HOSTNAME = "/etc/hostname"
 DPKG_JOURNAL = "/var/lib/dpkg/updates"
 # apt holds the first one, dpkg both, as long as it is at work.
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
@@ -203,21 +206,31 @@ def holds_secret(path):
 
     Returns a boolean; False for a file that is not there.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_host.holds_secret /etc/rabbitmq/rabbitmq.conf
     """
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
-            lines = [line.partition("=") for line in handle]
-    except FileNotFoundError:
-        return False
     return any(
         __utils__["rabbit_settings.is_secret"](key.strip(), value.strip())
-        for key, _, value in lines
+        for key, _, value in (line.partition("=") for line in _lines(path))
     )
+
+
+def _lines(path):
+    """Read the lines of a configuration file; none where there is no file."""
+    try:
+        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
+            return list(handle)
+    except FileNotFoundError:
+        return []
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{path} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
 
 
 def rabbitmq_setting(path, key):
@@ -231,17 +244,15 @@ def rabbitmq_setting(path, key):
 
     Returns the value as a string; None where the file, or the line, is not there.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call rabbit_host.rabbitmq_setting /etc/rabbitmq/rabbitmq.conf proxy_protocol
     """
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8", errors="replace") as handle:
-            lines = [line.partition("=") for line in handle if not line.startswith("#")]
-    except FileNotFoundError:
-        return None
+    lines = [line.partition("=") for line in _lines(path) if not line.startswith("#")]
     found = [value.strip() for name, _, value in lines if name.strip() == key]
     return found[-1] if found else None
 
@@ -320,9 +331,7 @@ def unit_properties(service, *names):
         ["systemctl", "show", "-p", ",".join(names), service], python_shell=False
     )
     if shown["retcode"] != 0:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: systemctl show {service} failed: {shown['stderr']}"
-        )
+        raise CommandExecutionError(f"systemctl show {service} failed: {shown['stderr']}")
     return dict(line.split("=", 1) for line in shown["stdout"].splitlines())
 
 
@@ -348,7 +357,7 @@ def unfinished_packages():
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"], python_shell=False
     )
     if listed["retcode"] != 0:
-        raise CommandExecutionError(f"{__grains__['id']}: dpkg-query failed: {listed['stderr']}")
+        raise CommandExecutionError(f"dpkg-query failed: {listed['stderr']}")
     found = [line for line in listed["stdout"].splitlines() if line.split()[1:] in UNFINISHED]
     # What apt looks at: changes that dpkg noted and did not merge into its database.
     return found or (["dpkg interrupted"] if glob.glob(f"{DPKG_JOURNAL}/[0-9]*") else [])
@@ -459,6 +468,79 @@ def service_has_begun(service):
     """
     begun = ("active", "activating", "reloading")
     return unit_properties(service, "ActiveState")["ActiveState"] in begun
+
+
+def systemctl(action, service, left="", no_block=False):
+    """
+    Have systemd act on a service; where that fails, say so with what to do.
+
+    Salt's own functions raise systemd's words alone, or return False.
+
+    action
+        ``start``, ``stop``, ``restart``, ``reload`` or ``enable``.
+    service
+        Name of the service.
+    left : ""
+        How things are left where it fails, for the message.
+    no_block : False
+        Do not wait until it is done.
+
+    Raises CommandExecutionError when it fails.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/systemctl.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.systemctl restart haproxy
+    """
+    options = {"no_block": True} if no_block else {}
+    said = ""
+    try:
+        if __salt__[f"service.{action}"](service, **options):
+            return
+    except CommandExecutionError as err:
+        # It ends with advice of its own, which leads to the same place.
+        lines = [line for line in str(err).splitlines() if not line.startswith("See ")]
+        said = f": {' '.join(lines).rstrip('.')}"
+    raise CommandExecutionError(
+        f"systemctl {action} {service} failed{f', {left}' if left else ''}{said}. "
+        f"Next: journalctl -u {service}, then run again"
+    )
+
+
+def set_hostname(name):
+    """
+    Name this host, from now on and after each boot; ``/etc/hosts`` stays as it is.
+
+    name
+        The host name, with or without a domain.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.freedesktop.org/software/systemd/man/latest/hostname.html.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_host.set_hostname rabbitmq-node1
+    """
+    # Not by hostnamectl, which needs D-Bus: a minimal host or a container may have none.
+    try:
+        # The file first: what the kernel says is what the next run looks at.
+        with salt.utils.atomicfile.atomic_open(HOSTNAME, "w") as handle:
+            handle.write(f"{name}\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(HOSTNAME, 0o644)
+        socket.sethostname(name)
+    except OSError as err:
+        raise CommandExecutionError(
+            f"{HOSTNAME} or the kernel does not take the name {name}: {err}. Next: hostnamectl "
+            f"set-hostname {name} here, then run again"
+        ) from err
 
 
 def held_addresses(addresses):

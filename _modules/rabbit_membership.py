@@ -92,6 +92,11 @@ def verdict(contacts):
     return _judge_running(me, contacts, local["status"])
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _verdict(word, contact=None, members=(), detail="", content=()):
     """Build what :func:`verdict` returns."""
     return {
@@ -120,7 +125,7 @@ def _judge_stopped_app(me, contacts):
     if there is None:
         apart = _out_of_sight(on_disk - {me})
         # A seed that pauses as a minority would serve its side of a partition.
-        if contacts[0] == me and not _most(apart, on_disk):
+        if contacts[:1] == [me] and not _most(apart, on_disk):
             detail = f"the app of the seed {me} is down"
             return _verdict(APP_STOPPED_MEMBER, members=[me], detail=detail)
         return _no_other_side(me, contacts, on_disk, refused_by)
@@ -139,13 +144,13 @@ def _judge_running(me, contacts, status):
     here = listed_in(status)
     if me not in here:
         raise CommandExecutionError(
-            f"{__grains__['id']}: the local node calls itself {sorted(here)}, pillar calls it "
+            f"the local node calls itself {sorted(here)}, pillar calls it "
             f"{me}; the host name and the minion id must agree"
         )
     apart = set().union(*status.get("partitions", {}).values())
     if apart:
         return _partitioned(me, here, set(status["running_nodes"]), apart)
-    if contacts and contacts[0] == me:
+    if contacts[:1] == [me]:
         return _judge_running_seed(me, contacts, here, status)
     contact, there, refused_by = _other_side(me, contacts, here | _returns_to())
     if there is None:
@@ -217,7 +222,7 @@ def not_in_pillar(members, contacts):
 
         salt-call rabbit_membership.not_in_pillar '[rabbit@rabbitmq-node9]' '[]'
     """
-    absent = __salt__["rabbit_topology.settings"]()["rabbitmq"]["absent_members"]
+    absent = _settings()["absent_members"]
     gone = {__salt__["rabbit_topology.node_name"](host) for host in absent}
     return sorted(set(members) - set(contacts) - gone)
 
@@ -379,14 +384,13 @@ def _partitioned(me, members, running_here, apart):
     here = running_here & members
     there = (apart - here or apart) & members
     sides = [", ".join(sorted(side)) for side in (here, there)]
+    service = _settings()["service"]
     if _most(here, members):
-        advice = f"{sides[0]} are the majority: restart rabbitmq-server on {sides[1]}"
+        advice = f"{sides[0]} are the majority: restart {service} on {sides[1]}"
     elif _most(there, members):
-        advice = f"{sides[1]} are the majority: restart rabbitmq-server on {sides[0]}"
+        advice = f"{sides[1]} are the majority: restart {service} on {sides[0]}"
     else:
-        advice = (
-            "neither side is the majority: restart rabbitmq-server on the one you can do without"
-        )
+        advice = f"neither side is the majority: restart {service} on the one you can do without"
     return _verdict(
         PARTITIONED,
         members=members,
@@ -433,6 +437,8 @@ def members_on_disk():
 
     Returns a set of Erlang node names; empty where there is no such file.
 
+    Raises CommandExecutionError where the minion may not read it.
+
     CLI Example:
 
     .. code-block:: bash
@@ -440,11 +446,7 @@ def members_on_disk():
         salt-call rabbit_membership.members_on_disk
     """
     path = os.path.join(_node_dir(__salt__["rabbit_topology.node_name"]()), "cluster_nodes.config")
-    try:
-        with salt.utils.files.fopen(path, encoding="utf-8") as handle:
-            text = handle.read()
-    except FileNotFoundError:
-        return set()
+    text = (_read(path) or b"").decode(errors="replace")
     # {[all members],[disc members]}; an atom with special characters is quoted.
     return set(re.findall(r"[\w-]+@[\w.-]+", text.split("]", 1)[0]))
 
@@ -616,8 +618,7 @@ def set_data_aside(service):
     aside = _aside(source)
     kept = os.path.join(aside, f"{me}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     ran = __salt__["rabbit_host.service_has_begun"](service)
-    if not __salt__["service.stop"](service):
-        raise CommandExecutionError(f"{__grains__['id']}: {service} could not be stopped")
+    __salt__["rabbit_host.systemctl"]("stop", service)
     try:
         with _opened_folder(aside) as folder:
             os.rename(source, os.path.basename(kept), dst_dir_fd=folder)
@@ -626,11 +627,10 @@ def set_data_aside(service):
                 name = f"{os.path.basename(kept)}-feature_flags"
                 os.rename(path, name, dst_dir_fd=folder)
     except OSError as err:
+        failed = f"{source} could not be set aside: {err}"
         if ran:
-            __salt__["service.start"](service, no_block=True)
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {source} could not be set aside: {err}"
-        ) from err
+            __salt__["rabbit_host.systemctl"]("start", service, f"and {failed}", no_block=True)
+        raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
     __salt__["rabbitmqctl.forget_cached_reads"]()
     return kept
 
@@ -647,7 +647,7 @@ def _opened_folder(path):
 
 def _node_dir(me):
     """Tell the folder of the node's own data."""
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
+    data_dir = _settings()["data_dir"]
     return os.path.join(data_dir, "mnesia", me)
 
 
@@ -666,11 +666,9 @@ def _aside(source):
             if os.stat(folder).st_dev == os.stat(source).st_dev:
                 return folder
     except OSError as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: no folder for data that is set aside: {err}"
-        ) from err
+        raise CommandExecutionError(f"no folder for data that is set aside: {err}") from err
     raise CommandExecutionError(
-        f"{__grains__['id']}: {source} is a file system of its own, so it cannot be set aside. "
+        f"{source} is a file system of its own, so it cannot be set aside. "
         "Next: move what is in it away by hand, then run again"
     )
 
@@ -846,12 +844,16 @@ def quorum_queues_on_disk():
 
 
 def _read(path):
-    """Read a file, as bytes; None where a node that runs has just deleted it with its queue."""
+    """Read a file, as bytes; None where there is none, as with a queue that was just deleted."""
     try:
         with salt.utils.files.fopen(path, "rb") as handle:
             return handle.read()
     except FileNotFoundError:
         return None
+    except PermissionError as err:
+        raise CommandExecutionError(
+            f"{path} cannot be read: {err.strerror}. Next: let Salt's minion run as root"
+        ) from err
 
 
 def _erlang_binary(text):
@@ -973,11 +975,13 @@ def _is_fresh():
 
 def _api(path):
     """Get a document of the local management API, as a fresh node's own user."""
-    port = __salt__["rabbit_topology.settings"]()["rabbitmq"]["management_port"]
+    port = _settings()["management_port"]
     request = urllib.request.Request(f"http://127.0.0.1:{port}/api/{path}")
     credentials = base64.b64encode(b"guest:guest").decode()
     request.add_header("Authorization", f"Basic {credentials}")
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    # Not through a proxy that the minion's environment may name: this is this host's own.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=5) as answer:
         return json.load(answer)
 
 

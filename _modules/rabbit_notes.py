@@ -38,7 +38,7 @@ def fetch(name):
         return None
     except (OSError, ValueError) as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: reading {_path(name)}: {err}. Next: look at that file, then "
+            f"reading {_path(name)}: {err}. Next: look at that file, then "
             f"salt {__grains__['id']} rabbit_notes.delete {name}"
         ) from err
 
@@ -70,7 +70,7 @@ def write(name, value):
                 handle.flush()
                 os.fsync(handle.fileno())
     except OSError as err:
-        raise CommandExecutionError(f"{__grains__['id']}: writing {path}: {err}") from err
+        raise CommandExecutionError(f"writing {path}: {err}") from err
 
 
 def delete(name):
@@ -93,7 +93,7 @@ def delete(name):
     except FileNotFoundError:
         return
     except OSError as err:
-        raise CommandExecutionError(f"{__grains__['id']}: deleting {_path(name)}: {err}") from err
+        raise CommandExecutionError(f"deleting {_path(name)}: {err}") from err
 
 
 def _path(name):

@@ -54,8 +54,8 @@ def settings():
         if errors:
             lines = "\n".join(errors)
             raise SaltInvocationError(
-                f"{__grains__['id']}: nothing was done, pillar is wrong (all of it: salt-run "
-                "rabbit_ha.validate; where that finds nothing, the minion has an older pillar: "
+                "nothing was done, pillar is wrong (all of it: salt-run rabbit_ha.validate; where that "
+                "finds nothing, the minion has an older pillar: "
                 f"salt {__grains__['id']} saltutil.refresh_pillar):\n{lines}"
             )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())
@@ -67,7 +67,7 @@ def _merged():
     text = __salt__["cp.get_file_str"](DEFAULTS)
     if not text:
         why = __utils__["rabbit_settings.not_served"](DEFAULTS)
-        raise CommandExecutionError(f"{__grains__['id']}: {why} (see docs/production.md)")
+        raise CommandExecutionError(f"{why} (see docs/production.md)")
     return __utils__["rabbit_settings.merged"](
         salt.utils.yaml.safe_load(text), _pillar().get("rabbit_ha"), __grains__.get("os_family")
     )
@@ -738,7 +738,7 @@ def interface():
         if any(ipaddress.ip_address(address) == wanted for address in addresses):
             return name
     raise SaltInvocationError(
-        f"{__grains__['id']}: no interface has {wanted}, the address that pillar gives this host; "
+        f"no interface has {wanted}, the address that pillar gives this host; "
         f"found {found}. Correct rabbit_ha:hosts:{__grains__['id']}:address, or name the "
         f"interface in rabbit_ha:hosts:{__grains__['id']}:keepalived:interface"
     )

@@ -68,8 +68,8 @@ def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
         )
     except CommandExecutionError as err:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {tool} could not be run: {err}. Is RabbitMQ installed? "
-            f"salt-call state.apply rabbit_ha.rabbitmq.installed"
+            f"{tool} could not be run: {err}. Is RabbitMQ installed? "
+            "salt-call state.apply rabbit_ha.rabbitmq.installed"
         ) from err
 
 
@@ -88,10 +88,9 @@ def _checked(arguments, step, secret=False, **kwargs):
     if answer["retcode"] != 0:
         if secret:
             answer = {**answer, "stdout": answer["stdout"].partition("{")[0]}
-        said = _said(answer)
+        there = f" on {kwargs['node']}" if kwargs.get("node") else ""
         raise CommandExecutionError(
-            f"{__grains__['id']}: {step} failed: {arguments[0]} exited with "
-            f"{answer['retcode']}: {said}"
+            f"{step}{there} failed: {arguments[0]} exited with {answer['retcode']}: {_said(answer)}"
         )
     return answer["stdout"]
 
@@ -138,18 +137,24 @@ def _json(text, step, secret=False):
             failure = failure or err
     if failure is None:
         found = f"{len(text)} characters" if secret else repr(text[:200])
-        raise CommandExecutionError(
-            f"{__grains__['id']}: {step}: expected a JSON document, found {found}"
-        )
+        raise CommandExecutionError(f"{step}: expected a JSON document, found {found}")
     # Not shown, and its text not kept in the exception: there may be secrets in it.
-    raise CommandExecutionError(
-        f"{__grains__['id']}: {step}: expected a JSON document, found a broken one: {failure}"
-    )
+    raise CommandExecutionError(f"{step}: expected a JSON document, found a broken one: {failure}")
 
 
-def _written():
-    """Forget what was read: a command has changed something."""
-    __context__.pop(CACHE, None)
+@contextlib.contextmanager
+def _changing():
+    """Forget what was read, however it ends: a command that fails may have changed something."""
+    try:
+        yield
+    finally:
+        forget_cached_reads()
+
+
+def _change(arguments, step, **kwargs):
+    """Run a tool that changes something; see :func:`_checked`."""
+    with _changing():
+        return _checked(arguments, step, **kwargs)
 
 
 def forget_cached_reads():
@@ -162,7 +167,7 @@ def forget_cached_reads():
 
         salt-call rabbitmqctl.forget_cached_reads
     """
-    _written()
+    __context__.pop(CACHE, None)
 
 
 def installed():
@@ -190,9 +195,14 @@ def installed():
     return True
 
 
+def _settings():
+    """Give what pillar says of RabbitMQ."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]
+
+
 def _service_user():
     """Name the account that RabbitMQ and its tools run as."""
-    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service_user"]
+    return _settings()["service_user"]
 
 
 def is_running():
@@ -292,13 +302,12 @@ def _classified(answer, node):
         state = DOWN if node is None else UNREACHABLE
     elif answer["retcode"] == EX_NOT_FOUND:
         raise CommandExecutionError(
-            f"{__grains__['id']}: rabbitmqctl is not there ({said}). Next: "
+            f"rabbitmqctl is not there ({said}). Next: "
             "salt-call state.apply rabbit_ha.rabbitmq.installed"
         )
     else:
         raise CommandExecutionError(
-            f"{__grains__['id']}: cluster_status of {node or 'the local node'} exited with "
-            f"{answer['retcode']}: {said}"
+            f"cluster_status of {node or 'the local node'} exited with {answer['retcode']}: {said}"
         )
     return {"state": state, "status": None, "said": said}
 
@@ -325,8 +334,8 @@ def cluster_status(node=None):
     found = node_state(node)
     if found["state"] != RUNNING:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {node or 'the local node'} is not running: {found['state']}: "
-            f"{found['said']}. Next: systemctl status rabbitmq-server"
+            f"{node or 'the local node'} is not running: {found['state']}: "
+            f"{found['said']}. Next: systemctl status {_settings()['service']}"
         )
     return found["status"]
 
@@ -343,8 +352,7 @@ def stop_app():
 
         salt-call rabbitmqctl.stop_app
     """
-    _checked(["stop_app"], "stopping the app")
-    _written()
+    _change(["stop_app"], "stopping the app")
 
 
 def start_app(timeout=330):
@@ -362,8 +370,7 @@ def start_app(timeout=330):
 
         salt-call rabbitmqctl.start_app
     """
-    _checked(["start_app"], "starting the app", timeout=timeout)
-    _written()
+    _change(["start_app"], "starting the app", timeout=timeout)
 
 
 def join_cluster(node, ram=False):
@@ -387,8 +394,7 @@ def join_cluster(node, ram=False):
 
         salt-call rabbitmqctl.join_cluster rabbit@rabbitmq-node1
     """
-    _checked(["join_cluster", node, *(["--ram"] if ram else [])], f"joining {node}", timeout=330)
-    _written()
+    _change(["join_cluster", node, *(["--ram"] if ram else [])], f"joining {node}", timeout=330)
 
 
 def change_cluster_node_type(node_type):
@@ -411,8 +417,7 @@ def change_cluster_node_type(node_type):
     """
     if node_type not in ("disc", "ram"):
         raise SaltInvocationError(f"node_type must be disc or ram, found {node_type!r}")
-    _checked(["change_cluster_node_type", node_type], f"becoming a {node_type} node", timeout=330)
-    _written()
+    _change(["change_cluster_node_type", node_type], f"becoming a {node_type} node", timeout=330)
 
 
 def forget_cluster_node(node, at=None, offline=False):
@@ -438,8 +443,7 @@ def forget_cluster_node(node, at=None, offline=False):
         salt-call rabbitmqctl.forget_cluster_node rabbit@rabbitmq-node2
     """
     flag = ["--offline"] if offline else []
-    _checked(["forget_cluster_node", *flag, node], f"forgetting {node}", node=at)
-    _written()
+    _change(["forget_cluster_node", *flag, node], f"forgetting {node}", node=at)
 
 
 def quorum_queues_on(node, at=None):
@@ -583,11 +587,8 @@ def shrink(node, at=None):
         salt-call rabbitmqctl.shrink rabbit@rabbitmq-node2
     """
     arguments = ["shrink", node, "--formatter", "json"]
-    text = _checked(
-        arguments, f"shrinking quorum queues off {node}", tool="rabbitmq-queues", node=at
-    )
-    _written()
-    return _json(text, "shrink")
+    step = f"shrinking quorum queues off {node}"
+    return _json(_change(arguments, step, tool="rabbitmq-queues", node=at), "shrink")
 
 
 def grow(node, vhost, queues):
@@ -620,9 +621,8 @@ def grow(node, vhost, queues):
         some = queues[first : first + _NAMES_IN_A_PATTERN]
         patterns = ["--vhost-pattern", _matching([vhost]), "--queue-pattern", _matching(some)]
         arguments = ["grow", node, "all", *patterns, "--formatter", "json"]
-        text = _checked(arguments, f"growing quorum queues onto {node}", tool="rabbitmq-queues")
+        text = _change(arguments, f"growing quorum queues onto {node}", tool="rabbitmq-queues")
         found += _json(text, "grow")
-    _written()
     return found
 
 
@@ -657,10 +657,9 @@ def add_replicas(node, streams):
         named = ",".join(f"{{{_binary(one['vhost'])},{_binary(one['name'])}}}" for one in some)
         add = f"rabbit_stream_queue:add_replica(V, N, '{node}')"
         expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{add}], E =/= ok]."
-        answer = _checked(["eval", expression], f"adding replicas of streams on {node}").split()
+        answer = _change(["eval", expression], f"adding replicas of streams on {node}").split()
         # A warning may come before it.
         said += answer if answer[-1:] != ["[]"] else []
-    _written()
     return " ".join(said)[:_CHARACTERS]
 
 
@@ -706,8 +705,7 @@ def set_cluster_name(name):
 
         salt-call rabbitmqctl.set_cluster_name rabbitmq_cluster1
     """
-    _checked(["set_cluster_name", _END, name], "naming the cluster")
-    _written()
+    _change(["set_cluster_name", _END, name], "naming the cluster")
 
 
 def export_definitions(at=None, with_secrets=False):
@@ -785,20 +783,18 @@ def import_definitions(definitions):
     try:
         content = json.dumps(definitions).encode()
         __utils__["rabbit_service_files.create"](path, content, 0o600, _service_user())
-        answer = _run(["import_definitions", path])
+        with _changing():
+            answer = _run(["import_definitions", path])
         if answer["retcode"] != 0:
             raise CommandExecutionError(
-                f"{__grains__['id']}: writing the definitions failed: import_definitions exited "
+                "writing the definitions failed: import_definitions exited "
                 f"with {answer['retcode']}: {_refused(_all_said(answer), definitions)}"
             )
     except (OSError, LookupError) as err:
-        raise CommandExecutionError(
-            f"{__grains__['id']}: writing the definitions failed: {err}"
-        ) from err
+        raise CommandExecutionError(f"writing the definitions failed: {err}") from err
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)
-    _written()
 
 
 def _refused(said, definitions):
@@ -852,8 +848,7 @@ def import_file():
 
         salt-call rabbitmqctl.import_file
     """
-    data_dir = __salt__["rabbit_topology.settings"]()["rabbitmq"]["data_dir"]
-    return os.path.join(data_dir, ".rabbit_ha-import.json")
+    return os.path.join(_settings()["data_dir"], ".rabbit_ha-import.json")
 
 
 def delete_user(name):
@@ -871,8 +866,7 @@ def delete_user(name):
 
         salt-call rabbitmqctl.delete_user guest
     """
-    _checked(["delete_user", _END, name], f"deleting user {name}")
-    _written()
+    _change(["delete_user", _END, name], f"deleting user {name}")
 
 
 def delete_vhost(name):
@@ -890,8 +884,7 @@ def delete_vhost(name):
 
         salt-call rabbitmqctl.delete_vhost orders
     """
-    _checked(["delete_vhost", _END, name], f"deleting vhost {name}")
-    _written()
+    _change(["delete_vhost", _END, name], f"deleting vhost {name}")
 
 
 def clear_permissions(user, vhost="/"):
@@ -911,11 +904,10 @@ def clear_permissions(user, vhost="/"):
 
         salt-call rabbitmqctl.clear_permissions orders vhost=/
     """
-    _checked(
+    _change(
         ["clear_permissions", f"--vhost={vhost}", _END, user],
         f"clearing permissions of {user} in {vhost}",
     )
-    _written()
 
 
 def clear_policy(name, vhost="/"):
@@ -935,8 +927,7 @@ def clear_policy(name, vhost="/"):
 
         salt-call rabbitmqctl.clear_policy ha-all vhost=/
     """
-    _checked(["clear_policy", f"--vhost={vhost}", _END, name], f"clearing policy {name} in {vhost}")
-    _written()
+    _change(["clear_policy", f"--vhost={vhost}", _END, name], f"clearing policy {name} in {vhost}")
 
 
 def clear_topic_permissions(user, vhost="/", exchange=""):
@@ -960,11 +951,10 @@ def clear_topic_permissions(user, vhost="/", exchange=""):
 
         salt-call rabbitmqctl.clear_topic_permissions orders / amq.topic
     """
-    _checked(
+    _change(
         ["clear_topic_permissions", f"--vhost={vhost}", _END, user, exchange],
         f"clearing topic permissions of {user} on exchange '{exchange}' in {vhost}",
     )
-    _written()
 
 
 def clear_parameter(component, name, vhost="/"):
@@ -988,11 +978,10 @@ def clear_parameter(component, name, vhost="/"):
 
         salt-call rabbitmqctl.clear_parameter shovel orders vhost=/
     """
-    _checked(
+    _change(
         ["clear_parameter", f"--vhost={vhost}", _END, component, name],
         f"clearing parameter {component} {name} in {vhost}",
     )
-    _written()
 
 
 def clear_global_parameter(name):
@@ -1012,8 +1001,7 @@ def clear_global_parameter(name):
 
         salt-call rabbitmqctl.clear_global_parameter mqtt_default_vhosts
     """
-    _checked(["clear_global_parameter", _END, name], f"clearing global parameter {name}")
-    _written()
+    _change(["clear_global_parameter", _END, name], f"clearing global parameter {name}")
 
 
 def clear_vhost_limits(vhost="/"):
@@ -1033,8 +1021,7 @@ def clear_vhost_limits(vhost="/"):
 
         salt-call rabbitmqctl.clear_vhost_limits orders
     """
-    _checked(["clear_vhost_limits", f"--vhost={vhost}"], f"clearing limits of vhost {vhost}")
-    _written()
+    _change(["clear_vhost_limits", f"--vhost={vhost}"], f"clearing limits of vhost {vhost}")
 
 
 def clear_user_limits(user):
@@ -1054,8 +1041,7 @@ def clear_user_limits(user):
 
         salt-call rabbitmqctl.clear_user_limits orders
     """
-    _checked(["clear_user_limits", _END, user, "all"], f"clearing limits of user {user}")
-    _written()
+    _change(["clear_user_limits", _END, user, "all"], f"clearing limits of user {user}")
 
 
 def set_default_queue_type(vhost, queue_type):
@@ -1083,18 +1069,17 @@ def set_default_queue_type(vhost, queue_type):
         )
     step = f"setting the default queue type of vhost {vhost}"
     command = "update_vhost_metadata"
-    answer = _run([command, "--default-queue-type", queue_type, _END, vhost])
+    with _changing():
+        answer = _run([command, "--default-queue-type", queue_type, _END, vhost])
     if f"'{command}' not found" in answer["stderr"] + answer["stdout"]:
         # RabbitMQ 3.10 has the setting, and no command for it once the vhost is there.
         change = f'fun(M) -> M#{{default_queue_type => <<"{queue_type}">>}} end'
         update = f"rabbit_vhost:update_metadata({_binary(vhost)}, {change})"
-        _checked(["eval", f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end)."], step)
+        _change(["eval", f"rabbit_misc:execute_mnesia_transaction(fun() -> {update} end)."], step)
     elif answer["retcode"] != 0:
         raise CommandExecutionError(
-            f"{__grains__['id']}: {step} failed: {command} exited with {answer['retcode']}: "
-            f"{_said(answer)}"
+            f"{step} failed: {command} exited with {answer['retcode']}: {_said(answer)}"
         )
-    _written()
 
 
 def list_queues(vhost="/", at=None, columns=("name", "messages")):
@@ -1165,19 +1150,18 @@ def enable_plugins(names, path, offline=False):
         salt-call rabbitmqctl.enable_plugins '[rabbitmq_management]' /etc/rabbitmq/enabled_plugins
     """
     before, mode = enabled_plugins(path), ["--offline"] if offline else []
+    run = _checked if offline else _change
     try:
-        _checked(["enable", *mode, *names], "enabling plugins", tool="rabbitmq-plugins")
+        run(["enable", *mode, *names], "enabling plugins", tool="rabbitmq-plugins")
         if not {*names} <= {*enabled_plugins(path)}:
             # That lists none that another one has brought along already.
             wanted = sorted({*before, *names})
-            _checked(["set", *mode, *wanted], "enabling plugins", tool="rabbitmq-plugins")
+            run(["set", *mode, *wanted], "enabling plugins", tool="rabbitmq-plugins")
     except CommandExecutionError:
         # They are listed before they are started: the next run is to try again.
         if enabled_plugins(path) != before:
             _run(["set", "--offline", *before], tool="rabbitmq-plugins")
         raise
-    if not offline:
-        _written()
 
 
 def await_boot(timeout=60, interval=2):
@@ -1199,7 +1183,7 @@ def await_boot(timeout=60, interval=2):
     """
     deadline = time.monotonic() + timeout
     while True:
-        _written()
+        forget_cached_reads()
         if is_running():
             return True
         if time.monotonic() >= deadline:

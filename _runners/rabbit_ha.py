@@ -35,7 +35,7 @@ SYNC = ["saltutil.sync_utils", "saltutil.sync_modules", "saltutil.sync_states"]
 # This project's own among the module files that a master serves.
 OWN = re.compile(
     r"_(modules|states|utils)/"
-    r"(rabbit_\w+|rabbitmqctl|haproxy_build|keepalived_build|source_builds?)\.py"
+    r"(rabbit_\w+|rabbitmqctl|haproxy_build|keepalived_build|source_build\w*)\.py"
 )
 # What the plan calls the step that carries the cookie; the ID of the state that receives it.
 COOKIE_STATE = "The Erlang cookie is the cluster's"

@@ -18,7 +18,7 @@ _WAY_OUT = {
         "to set this node's data aside and to join anew"
     ),
     "not listed by a node that stands alone": (
-        "If {contact} lost its data, this node's counts: stop rabbitmq-server there, start it "
+        "If {contact} lost its data, this node's counts: stop {service} there, start it "
         "here, then salt-run state.orchestrate orch.rabbit_ha has it join. Only if {contact} has "
         "what counts: rabbit_ha:hosts:{host}:discard_local_data: true sets this node's data "
         "aside, once, and has it join anew"
@@ -29,7 +29,7 @@ _WAY_OUT = {
     ),
     "partitioned": "Then run again",
     "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
-    "seed unreachable": "On {contacts}: systemctl status rabbitmq-server",
+    "seed unreachable": "On {contacts}: systemctl status {service}",
     "node not running": "Next: journalctl -u {service}",
     "running, but not answering": (
         "Next: rabbitmq-diagnostics ping here, then run again; if it goes on, "
@@ -81,14 +81,21 @@ def joined(
         Seconds to wait for a contact that cannot be reached, or for the node to boot or to
         answer.
     cookie_is_carried : False
-        True where the orchestration carries the seed's cookie and has not done so
+        Boolean: True where the orchestration carries the seed's cookie and has not done so
         in this run: then a node that stands alone is left alone, which is no failure.
     node_type : disc
         ``disc`` or ``ram``, as which to join; see :func:`node_type`.
     discard_local_data : False
-        Let a join delete what this node holds, once: until the node is a member. To
+        Boolean: let a join delete what this node holds, once: until the node is a member. To
         allow it again, it has to be False in a run between, or the note
         ``local_data_discarded`` is deleted (``rabbit_notes.delete``).
+
+    Returns a state's return. Its ``changes`` have what was done of: ``service`` and ``app``
+    (``started``), ``cluster`` (``old`` and ``new``), ``members`` (list of Erlang node names),
+    ``backup`` (path of the definitions), ``set_aside`` (folder of the data), ``discarded``,
+    ``quorum_queues`` and ``streams`` (lists of what was lost, or got its replica back) and
+    ``discard_local_data`` (what became of the permission); after a failure, too. Raises
+    nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering.
     """
@@ -138,7 +145,9 @@ def joined(
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
                 ret["changes"]["discard_local_data"] = "may be allowed anew"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: joining {name}: {err}")
+        __utils__["rabbit_failures.failed"](
+            ret, __grains__["id"], f"joining {name}", err, ret["changes"]
+        )
     return ret
 
 
@@ -263,7 +272,7 @@ def _refusal(found, wanted):
 
 def _start_service(found, wanted, changes):
     """Start the service and wait until the node has booted, or can be judged otherwise."""
-    __salt__["service.start"](wanted["service"], no_block=True)
+    __salt__["rabbit_host.systemctl"]("start", wanted["service"], no_block=True)
     changes["service"] = "started"
     __salt__["rabbitmqctl.await_boot"](wanted["timeout"])
 
@@ -480,7 +489,7 @@ def _tell_of_silent_replicas(ret, silent):
     if silent:
         ret.setdefault("warnings", []).append(
             f"of {', '.join(_names(silent))} the replica here does not run. Next: journalctl -u "
-            "rabbitmq-server, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
+            f"{_service()}, and rabbitmq-queues quorum_status --vhost VHOST NAME; on a node that "
             "was drained: rabbitmq-upgrade revive"
         )
 
@@ -671,6 +680,9 @@ def node_type(name):
     name
         ``disc`` or ``ram``.
 
+    Returns a state's return: ``changes`` maps ``node_type`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/clustering#ram-nodes.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -697,8 +709,7 @@ def node_type(name):
             raise CommandExecutionError(f"changed, yet it still is a {current} node")
         ret["comment"] = f"{me} has become a {name} node"
     except (CommandExecutionError, SaltInvocationError) as err:
-        comment = f"{__grains__['id']}: node type {name}: {err}"
-        ret.update(result=False, changes={}, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"becoming a {name} node", err)
     return ret
 
 
@@ -718,9 +729,12 @@ def _require_another_disc_node(me, wanted):
     if others & set(status["running_nodes"]):
         return
     members = sorted(__salt__["rabbit_membership.listed_in"](status))
+    if __opts__["test"] and members == [me]:
+        # A run joins it, or the others join it, before this is its turn.
+        return
     way_out = "Make another member a disc node first"
     if others:
-        way_out = f"Start rabbitmq-server on {_hosts(others)}, or make another member a disc node"
+        way_out = f"Start {_service()} on {_hosts(others)}, or make another member a disc node"
     raise CommandExecutionError(
         f"{me} is the only disc node of {members}{' that runs' if others else ''}: without one the "
         f"cluster keeps its metadata nowhere. {way_out}"
@@ -741,6 +755,11 @@ def _require_ram_nodes(status):
     )
 
 
+def _service():
+    """Name RabbitMQ's service."""
+    return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service"]
+
+
 def _hosts(nodes):
     """Name the hosts of nodes."""
     return ", ".join(sorted(node.split("@", 1)[1] for node in nodes))
@@ -758,9 +777,13 @@ def member_absent(name, offline=False):
     name
         Erlang node name of the member.
     offline : False
-        Do it while the local node is stopped, because no member runs; RabbitMQ 4.3
+        Boolean: do it while the local node is stopped, because no member runs; RabbitMQ 4.3
         cannot. Other members count it still: one that starts before this node, or
         together with it, brings it back.
+
+    Returns a state's return: ``changes`` maps the node to ``old`` and ``new``, and ``backup`` to
+    the path of the definitions, after a failure, too. Raises nothing: what failed is in
+    ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#forced-removal.
     """
@@ -799,13 +822,12 @@ def member_absent(name, offline=False):
         if offline:
             ret["comment"] += (
                 ". Start this node before the others, who count it still and would bring it back. "
-                "Next: systemctl start rabbitmq-server"
+                f"Next: systemctl start {_service()}"
             )
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was kept before it has to be found.
         kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
-        comment = f"{__grains__['id']}: forgetting {name}: {err}"
-        ret.update(result=False, changes=kept, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"forgetting {name}", err, kept)
     return ret
 
 
@@ -849,14 +871,14 @@ def _require_gone(name, offline):
     status = __salt__["rabbitmqctl.cluster_status"]()
     if name in status["running_nodes"]:
         raise CommandExecutionError(
-            f"it runs. Next, on {_hosts([name])}: systemctl disable --now rabbitmq-server"
+            f"it runs. Next, on {_hosts([name])}: systemctl disable --now {_service()}"
         )
     if "ram_nodes" in status and not set(status["disk_nodes"]) - {name}:
         raise CommandExecutionError(
             f"it is the only disc node, beside {_hosts(status['ram_nodes'])}: without one the "
             "cluster keeps its metadata nowhere. Make another member a disc node first "
             "(rabbit_ha:hosts:HOST:node_type: disc); should RabbitMQ refuse that, start "
-            f"rabbitmq-server on {_hosts([name])} once more for it"
+            f"{_service()} on {_hosts([name])} once more for it"
         )
 
 
@@ -866,6 +888,9 @@ def named(name):
 
     name
         The cluster's name.
+
+    Returns a state's return: ``changes`` maps ``cluster_name`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#cluster-name.
     """
@@ -893,7 +918,5 @@ def named(name):
             )
         ret["comment"] = f"The cluster has been named {name}"
     except CommandExecutionError as err:
-        ret.update(
-            result=False, changes={}, comment=f"{__grains__['id']}: naming the cluster: {err}"
-        )
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "naming the cluster", err)
     return ret

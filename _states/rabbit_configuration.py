@@ -66,7 +66,7 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
             raise CommandExecutionError(f"{_listed(left)} was written, yet reads otherwise")
         ret["comment"] = f"{_listed(changes)} has been replaced"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     finally:
         if staged:
             __salt__["rabbit_configuration.discard"](staged)
@@ -75,8 +75,9 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
 
 def _can_judge(check):
     """Tell whether all that a check runs with is there, and as it will be when it counts."""
-    component = __low__["__sls__"].rpartition(".")[0]
-    pending = any(
+    # One that is called alone (state.single) is of no component, and none came before it.
+    component = __low__.get("__sls__", "").rpartition(".")[0]
+    pending = component and any(
         ret["result"] is None and ret["__sls__"].startswith(f"{component}.")
         for ret in __running__.values()
     )
@@ -92,6 +93,9 @@ def kept(name):
     name
         Path of the file. Its copy ends in ``.before_salt``; what says that Salt wrote it
         is not kept.
+
+    Returns a state's return: ``changes`` maps the copy's path to what happened. Raises nothing:
+    what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -108,7 +112,7 @@ def kept(name):
             raise CommandExecutionError(f"{copy} was written, yet is not there")
         ret["comment"] = f"{name} has been kept as {copy}"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     return ret
 
 

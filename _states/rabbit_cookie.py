@@ -25,14 +25,15 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         minion; without it nothing is changed. With ``self`` likewise, made on
         a member of the cluster that a new seed, or one installed anew, joins.
     discard_local_data : False
-        Whether a node that holds anything may be stopped: it has transient messages
+        Boolean: whether a node that holds anything may be stopped: it has transient messages
         to lose. Allows nothing once it was used up, see ``rabbit_cluster.joined``.
 
     Where the cluster still lists this node, which was installed anew, it forgets it first.
 
-    Changes name the old cookie's backup (``backup``, a path or None), never the cookie, the member
-    that forgot this node (``forgotten_by``), if one did, and the file with the definitions from
-    before that (``definitions``).
+    Returns a state's return: ``changes`` maps ``erlang_cookie`` to what happened and ``backup`` to
+    a path, or None; or ``mode`` to who may read the file now; ``forgotten_by`` to the member that
+    forgot this node, if one did, and ``definitions`` to the file with those from before that.
+    Never the cookie. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
     """
@@ -64,27 +65,29 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         stood_alone = _stands_alone()
         # One that boots has read its cookie already.
         was_running = __salt__["rabbit_host.service_has_begun"](service)
-        if was_running and not __salt__["service.stop"](service):
-            raise CommandExecutionError(f"{service} could not be stopped")
+        if was_running:
+            __salt__["rabbit_host.systemctl"]("stop", service)
+        left = "with the cookie from before"
         try:
             backup = __salt__["rabbit_cookie.write"](sealed)
+            left = "with the cluster's cookie"
             __salt__["rabbitmqctl.forget_cached_reads"]()
             if stood_alone:
                 _have_former_self_forgotten(ret["changes"])
+        except CommandExecutionError as err:
+            left += f" ({err})"
+            raise
         finally:
             # Started also after a failed write: a broker that ran goes on running.
-            if was_running and not __salt__["service.start"](service):
-                raise CommandExecutionError(
-                    f"{service} did not start again. Next: journalctl -u {service}"
-                )
+            if was_running:
+                __salt__["rabbit_host.systemctl"]("start", service, left)
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if not __salt__["rabbit_cookie.matches"](sealed):
             raise CommandExecutionError("the cookie was written, yet reads differently")
         ret["changes"] |= {"erlang_cookie": "replaced by the cluster's", "backup": backup}
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
-        comment = f"{__grains__['id']}: cookie sync: {err}"
-        ret.update(result=False, changes={}, comment=comment)
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "cookie sync", err)
     return ret
 
 

@@ -58,7 +58,7 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
         itself, that is an error. So are policies of which RabbitMQ leaves open which one
         mirrors.
 
-    Returns the state's mapping. Its changes are ``old`` and ``new`` by kind and object (of
+    Returns a state's return. Its ``changes`` are ``old`` and ``new`` by kind and object (of
     a password, and of a parameter's value, only that it changed) and ``backup``, a path; its
     comment tells what is left as it is, and why. Before a vhost is deleted, or a policy
     changes so that queues may have fewer replicas, the definitions are kept as they were
@@ -103,7 +103,7 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was written is told by the next run; what was kept before it has to be found.
         kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
-        ret.update(result=False, changes=kept, comment=f"{__grains__['id']}: definitions: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "definitions", err, kept)
     return ret
 
 

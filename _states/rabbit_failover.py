@@ -44,7 +44,7 @@ def unit_in_use(name, unit):
             )
         ret["comment"] = f"systemd uses {unit}"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     return ret
 
 
@@ -91,7 +91,7 @@ def program_in_use(name, program, check=None, arguments=None):
             raise CommandExecutionError(f"it was restarted, yet runs {_called(name, running)}")
         ret["comment"] = f"{name} has been restarted to run {wanted}"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
     return ret
 
 
@@ -156,15 +156,14 @@ def configuration_in_use(name, files, workers=False):
             return _would_be_reloaded(ret)
         ret["changes"] = {"service": "reloaded"}
         asked = time.time()
-        if not __salt__["service.reload"](name):
-            raise CommandExecutionError(f"it did not reload. Next: journalctl -u {name}")
+        __salt__["rabbit_host.systemctl"]("reload", name, "it goes on with what it has read")
         if not _loads(name, files, workers, asked):
             raise CommandExecutionError(
                 f"it was reloaded, yet goes on as before. Next: journalctl -u {name}"
             )
         ret["comment"] = f"{name} has been reloaded"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret

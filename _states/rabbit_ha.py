@@ -17,6 +17,8 @@ def ready(name, errors=()):
     errors
         List of the errors in the pillar that the orchestration was made from. With
         any of them this step fails, whatever pillar says by now.
+
+    Returns a state's return; it has no changes. Raises nothing: what is wrong is in ``comment``.
     """
     if not __opts__["test"]:
         alone = __salt__["saltutil.runner"]("rabbit_ha.keep_others_out")
@@ -41,6 +43,9 @@ def planned(name):
 
     name
         Says what for; shown in the output only.
+
+    Returns a state's return: ``changes`` maps each host to its states' changes. Raises nothing:
+    what is wrong is in ``comment``.
     """
     options = {"are_ready": True, "in_detail": __opts__["test"]}
     found = __salt__["saltutil.runner"]("rabbit_ha.plan", **options)
@@ -58,6 +63,9 @@ def cookie_synced(name):
 
     name
         Says what for; shown in the output only.
+
+    Returns a state's return: ``changes`` maps each broker to its states' changes, which name no
+    cookie. Raises nothing: what failed is in ``comment``.
     """
     if __opts__["test"]:
         return {
@@ -78,6 +86,8 @@ def verified(name, messages=1000):
         Says what for; shown in the output only.
     messages : 1000
         How many messages to send.
+
+    Returns a state's return; it has no changes. Raises nothing: what is wrong is in ``comment``.
     """
     if __opts__["test"]:
         return {

@@ -17,6 +17,9 @@ def hostname(name):
     Refuses where RabbitMQ keeps data under other names only: under the new name it would
     start empty. A node that runs is stopped first.
 
+    Returns a state's return: ``changes`` maps ``hostname`` to ``old`` and ``new``. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/clustering#issues-hostname.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -30,12 +33,12 @@ def hostname(name):
         if __opts__["test"]:
             ret.update(result=None, comment=f"The host would have been named {name}")
             return ret
-        __salt__["network.mod_hostname"](name)
+        __salt__["rabbit_host.set_hostname"](name)
         if __salt__["network.get_hostname"]() != name:
             raise CommandExecutionError("the host name was set, yet reads as before")
         ret["comment"] = f"The host has been named {name}"
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: host name: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "host name", err)
     return ret
 
 
@@ -76,6 +79,10 @@ def running(name, contacts, timeout=60):
     timeout : 60
         Seconds to wait until the node has booted.
 
+    Returns a state's return: ``changes`` maps ``enabled`` and ``running`` to True. One that has
+    not booted in time and goes on with it is a success, one that ended is none. Raises nothing:
+    what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/clustering#restarting.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -87,8 +94,8 @@ def running(name, contacts, timeout=60):
             ret["comment"] = "The cluster has forgotten this node; the next step joins it anew"
             if ret["changes"] and __opts__["test"]:
                 ret["result"] = None
-            elif ret["changes"] and not __salt__["service.enable"](name):
-                raise CommandExecutionError("it could not be enabled")
+            elif ret["changes"]:
+                __salt__["rabbit_host.systemctl"]("enable", name)
             return ret
         if starts:
             ret["changes"]["running"] = True
@@ -100,20 +107,24 @@ def running(name, contacts, timeout=60):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been started and enabled")
             return ret
-        if "enabled" in ret["changes"] and not __salt__["service.enable"](name):
-            raise CommandExecutionError("it could not be enabled")
+        if "enabled" in ret["changes"]:
+            __salt__["rabbit_host.systemctl"]("enable", name)
         ret["comment"] = f"{name} has been enabled"
         if starts:
-            __salt__["service.start"](name, no_block=True)
+            __salt__["rabbit_host.systemctl"]("start", name, no_block=True)
             booted = __salt__["rabbitmqctl.await_boot"](timeout)
             ret["comment"] = f"{name} has been started"
+            if not booted and not __salt__["rabbit_host.service_has_begun"](name):
+                raise CommandExecutionError("it ended again before its node had booted")
             if not booted:
                 ret["comment"] += f"; its node has not booted within {timeout} s"
         elif not __salt__["service.enabled"](name):
             raise CommandExecutionError("it was enabled, yet is not")
     except CommandExecutionError as err:
-        comment = f"{__grains__['id']}: starting {name}: {err}. Next: journalctl -u {name}"
-        ret.update(result=False, changes={}, comment=comment)
+        said = str(err)
+        if "Next: " not in said:
+            said = f"{said}. Next: journalctl -u {name}"
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"starting {name}", said)
     return ret
 
 
@@ -135,6 +146,9 @@ def packages_finished(name):
 
     name
         Says what for; shown in the output only.
+
+    Returns a state's return: ``changes`` maps ``packages`` to ``old``, a list, and ``new``. Raises
+    nothing: what failed is in ``comment``.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -154,7 +168,7 @@ def packages_finished(name):
             raise CommandExecutionError(f"still unfinished: {', '.join(left)}. {said}")
         ret["comment"] = f"{', '.join(unfinished)}: has been finished"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: packages: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "packages", err)
     return ret
 
 
@@ -171,6 +185,8 @@ def proxy_protocol_settled(name, service, expected):
         Name of RabbitMQ's service.
     expected
         Boolean: whether pillar has HAProxy speak the PROXY protocol to this broker.
+
+    Returns a state's return; it has no changes. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/networking#proxy-protocol.
     """
@@ -189,7 +205,7 @@ def proxy_protocol_settled(name, service, expected):
                 "switches one broker after another"
             )
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, comment=f"{__grains__['id']}: PROXY protocol: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "PROXY protocol", err)
     return ret
 
 
@@ -215,6 +231,8 @@ def plugins_listed(name, plugins, config, service):
         Name of RabbitMQ's service. With ``watch`` on the state that writes the
         configuration, test mode predicts what comes of that.
 
+    Returns what :func:`plugins_enabled` does.
+
     See https://www.rabbitmq.com/docs/plugins.
     """
     return _listed(name, plugins, config, service)
@@ -232,7 +250,7 @@ def _listed(name, plugins, config, service, written=False):
         else:
             ret["comment"] = "The node does not start again by itself: they are enabled later on"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "plugins", err)
     return ret
 
 
@@ -254,6 +272,9 @@ def plugins_enabled(name, plugins):
     plugins
         List of plugin names.
 
+    Returns a state's return: ``changes`` maps ``plugins`` to ``enabled``, a list of names. Raises
+    nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/plugins.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -264,7 +285,7 @@ def plugins_enabled(name, plugins):
         else:
             ret["comment"] = "The plugins are already enabled"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: plugins: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "plugins", err)
     return ret
 
 
@@ -298,6 +319,9 @@ def unit_loaded(name):
     name
         Name of the service.
 
+    Returns a state's return: ``changes`` maps ``systemd`` to what happened. Raises nothing: what
+    failed is in ``comment``.
+
     See https://www.freedesktop.org/software/systemd/man/latest/systemctl.html.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -313,7 +337,7 @@ def unit_loaded(name):
             raise CommandExecutionError("systemctl daemon-reload had no effect")
         ret["comment"] = "systemd has read its units again"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: unit {name}: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"unit {name}", err)
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret
@@ -336,6 +360,8 @@ def mod_watch(name, sfun=None, service=None, plugins=(), config=None, **kwargs):
         What that function was called with.
     kwargs
         The rest of it; not needed.
+
+    Returns a state's return, as that function does.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     if sfun == "configuration_loaded":
@@ -382,6 +408,9 @@ def configuration_loaded(name, service):
         Name of RabbitMQ's service. With ``watch`` on the state that writes the file,
         test mode predicts what comes of that.
 
+    Returns a state's return: ``changes`` maps ``service`` to what happened; a node that serves is
+    a warning, not a change. Raises nothing: what failed is in ``comment``.
+
     See https://www.rabbitmq.com/docs/configure.
     """
     return _loaded(name, service)
@@ -412,14 +441,13 @@ def _loaded(name, service, written=False):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{service} would have been restarted")
             return ret
-        if not __salt__["service.restart"](service):
-            raise CommandExecutionError(f"{service} did not start. Next: journalctl -u {service}")
+        __salt__["rabbit_host.systemctl"]("restart", service)
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if __salt__["rabbit_host.runs_since_before"](service, name):
             raise CommandExecutionError(f"{service} was restarted, yet runs since before")
         ret["comment"] = f"{service} has been restarted"
     except CommandExecutionError as err:
-        ret.update(result=False, changes={}, comment=f"{__grains__['id']}: configuration: {err}")
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "configuration", err)
         # Or Salt calls mod_watch, whose answer would take the place of this one.
         ret["skip_watch"] = True
     return ret

@@ -2,13 +2,16 @@
 How tests load the project's files, and build a ``__salt__`` that refuses wrong calls.
 """
 
+import errno
 import functools
 import importlib.util
 import inspect
 import json
+import os
 import pathlib
 import re
 
+import salt.utils.files
 from salt.utils import yaml
 
 from lab.minion import key_pair
@@ -40,9 +43,26 @@ def load(path, **dunders):
     spec.loader.exec_module(module)
     given = {"salt": {}, "opts": {"test": False}, "grains": {"id": "rabbitmq-node2"}}
     given |= {"pillar": {}, "context": {}, "utils": {}}
+    if str(path).startswith("_states/"):
+        dunders["utils"] = FAILURES | dunders.get("utils", {})
     for name, value in (given | dunders).items():
         setattr(module, f"__{name}__", value)
     return module
+
+
+def functions(name, module):
+    """Map the public functions of a loaded module to the names that the loader gives them."""
+    return {
+        f"{name}.{function}": value
+        for function, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not function.startswith("_")
+    }
+
+
+# What each state words its failures with.
+FAILURES = functions("rabbit_failures", load("_utils/rabbit_failures.py"))
 
 
 def validator():
@@ -104,17 +124,6 @@ def recorded(version, name):
     return json.loads((DATA / version / f"{name}.json").read_text())
 
 
-def functions(name, module):
-    """Map the public functions of a loaded module to the names that the loader gives them."""
-    return {
-        f"{name}.{function}": value
-        for function, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not function.startswith("_")
-    }
-
-
 def faked(name, fake, real):
     """
     Map the public methods of a fake to loader names, if the real functions take the same.
@@ -148,6 +157,22 @@ def write_key(folder):
     private, public = key_pair()
     (folder / "minion.pem").write_text(private)
     return public
+
+
+def not_root(monkeypatch):
+    """Let files be there and not be read, as for a minion that does not run as root."""
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(salt.utils.files, "fopen", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def with_systemctl(known):
+    """Add ``rabbit_host.systemctl`` over the fake of Salt's ``service``, by loader names."""
+    module = load("_modules/rabbit_host.py", salt=known)
+    return known | {"rabbit_host.systemctl": module.systemctl}
 
 
 class Breakable:

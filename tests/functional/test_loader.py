@@ -69,6 +69,12 @@ def test_every_parameter_of_a_state_is_in_its_docstring(path):
         assert [name for name in parameters if name not in lines] == [], function
 
 
+@pytest.mark.parametrize("path", [f"_states/{name}.py" for name in STATES])
+def test_every_state_says_what_it_returns(path):
+    silent = [name for name, value in public(path).items() if "Returns " not in value.__doc__]
+    assert silent == []
+
+
 def test_the_outputter_is_found_by_its_name():
     opts = {**salt.config.master_config(None), "module_dirs": [str(ROOT)]}
     data = {"verdict": {"result": True, "says": "all is well", "problems": []}}

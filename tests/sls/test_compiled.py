@@ -63,6 +63,12 @@ def test_each_sls_compiles_alone_on_a_load_balancer(compiled, os_family, sls, mi
     assert_no_secret(low)
 
 
+@pytest.mark.parametrize("sls", ["rabbit_ha", "rabbit_ha.prepared", "rabbit_ha.hosts"])
+def test_a_minion_that_pillar_does_not_name_is_not_renamed(compiled, sls):
+    # As the master's own, where somebody applies it by hand.
+    assert compiled("another").low(sls) == []
+
+
 def assert_no_secret(low):
     text = json.dumps(low)
     assert [name for name, secret in SECRETS.items() if secret in text] == []

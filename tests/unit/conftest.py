@@ -10,7 +10,7 @@ import pytest
 def no_service_of_this_machine(monkeypatch):
     """Keep code under test from asking what happens to run on this machine."""
 
-    def refuse(request, *args, **kwargs):
+    def refuse(opener, request, *args, **kwargs):
         raise urllib.error.URLError("connection refused")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)

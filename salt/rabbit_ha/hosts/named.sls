@@ -1,4 +1,6 @@
-# What every host needs before its packages are installed.
+# What every host needs before its packages are installed. A minion that pillar does not name
+# keeps its name.
+{%- if salt['rabbit_topology.host']() %}
 This host has its name in the topology:
   rabbit_node.hostname:
     - name: {{ grains['id'] | json }}
@@ -13,3 +15,4 @@ This host has its name in the topology:
 # A run or a host may have been ended while it installed them.
 No package is left half installed:
   rabbit_node.packages_finished
+{%- endif %}

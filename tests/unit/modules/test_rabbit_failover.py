@@ -15,6 +15,7 @@ from tests.support import TOPOLOGY, Breakable, faked, functions, load
 HOLDER, STANDBY = "haproxy-keeplive-node1", "haproxy-keeplive-node2"
 ADDRESS = "192.168.123.123"
 SERVICE = "haproxy"
+UNIT_FAILED = CommandExecutionError("Job for haproxy.service failed.\nSee there for details.")
 
 
 class World:
@@ -35,6 +36,7 @@ class Service(Breakable):
         self._world = world
 
     def _does(self, name, service):
+        """As Salt on systemd: what fails raises, only ``stop`` returns False."""
         done = self._takes(name, service)
         if done and service in ("keepalived", "own"):
             self._world.keepalived_runs = name != "stop"
@@ -45,10 +47,12 @@ class Service(Breakable):
         return self._does("stop", name)
 
     def start(self, name, no_block=False, unmask=False, unmask_runtime=False):
-        return self._does("start", name)
+        self._does("start", name)
+        return True
 
     def restart(self, name, no_block=None, unmask=False, unmask_runtime=False):
-        return self._does("restart", name)
+        self._does("restart", name)
+        return True
 
 
 class Network:
@@ -233,16 +237,21 @@ def test_what_the_new_program_says_of_a_secret_is_not_told(host):
 
 def test_a_haproxy_that_does_not_start_leaves_the_address_with_the_other_one(host):
     here = host()
-    here.service.lost = {"restart"}
-    with pytest.raises(CommandExecutionError, match=f"{ADDRESS} stays with another load balancer"):
+    here.service.fails = {"restart": UNIT_FAILED}
+    with pytest.raises(CommandExecutionError) as raised:
         here.module.restart("haproxy")
+    assert str(raised.value) == (
+        f"systemctl restart haproxy failed, {ADDRESS} stays with another load balancer, as "
+        "keepalived was stopped here for that and stays so: Job for haproxy.service failed. Next: "
+        "journalctl -u haproxy, then run again"
+    )
     assert ("start", "keepalived") not in here.service.writes
 
 
 def test_a_haproxy_that_starts_and_does_not_answer_leaves_it_there_too(host):
     here = host()
     here.world.haproxy_answers = False
-    with pytest.raises(CommandExecutionError, match="does not answer; .* stays with another"):
+    with pytest.raises(CommandExecutionError, match="does not answer, .* stays with another"):
         here.module.restart("haproxy")
     assert ("start", "keepalived") not in here.service.writes
 
@@ -250,12 +259,20 @@ def test_a_haproxy_that_starts_and_does_not_answer_leaves_it_there_too(host):
 def test_a_keepalived_that_does_not_stop_or_start_is_said(host):
     here = host()
     here.service.lost = {"stop"}
-    with pytest.raises(CommandExecutionError, match="keepalived did not stop"):
+    with pytest.raises(CommandExecutionError, match="stop keepalived failed. Next: journalctl"):
         here.module.restart("haproxy")
     here = host()
-    here.service.lost = {"start"}
-    with pytest.raises(CommandExecutionError, match="keepalived did not start"):
+    here.service.fails = {"start": UNIT_FAILED}
+    with pytest.raises(CommandExecutionError, match=f"start keepalived failed, {ADDRESS} stays"):
         here.module.restart("keepalived")
+
+
+def test_a_keepalived_that_nobody_stands_in_for_and_that_does_not_start_again_is_said(host):
+    here = host(world=World(takes_over=False))
+    here.service.fails = {"start": UNIT_FAILED}
+    said = f"start keepalived failed, and no other load balancer served {ADDRESS} within"
+    with pytest.raises(CommandExecutionError, match=said):
+        here.module.restart("haproxy")
 
 
 def test_the_address_is_waited_for(host):

@@ -13,9 +13,10 @@ import pytest
 import salt.modules.cmdmod
 import salt.modules.network
 import salt.modules.saltutil
+import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.support import functions, load
+from tests.support import functions, load, not_root
 
 # As systemctl 252 printed them in the lab.
 ACTIVE = "ActiveState=active\nExecMainStartTimestampMonotonic=1000000"
@@ -105,6 +106,38 @@ def test_a_reload_that_started_no_new_worker_was_none(rabbit_host, run):
         child.wait()
 
 
+SAID = (
+    "Job for haproxy.service failed because the control process exited with error code.\n"
+    'See "systemctl status haproxy.service" and "journalctl -xeu haproxy.service" for details.'
+)
+
+
+@pytest.mark.parametrize("action", ["start", "restart", "reload", "enable"])
+def test_what_systemd_does_not_do_is_told_with_what_is_left_and_what_to_do(rabbit_host, action):
+    named = "reload_" if action == "reload" else action
+    function = getattr(salt.modules.systemd_service, named)
+    does = create_autospec(function, side_effect=CommandExecutionError(SAID))
+    rabbit_host.__salt__[f"service.{action}"] = does
+    with pytest.raises(CommandExecutionError) as raised:
+        rabbit_host.systemctl(action, "haproxy", "and the address is elsewhere")
+    assert str(raised.value) == (
+        f"systemctl {action} haproxy failed, and the address is elsewhere: Job for haproxy.service "
+        "failed because the control process exited with error code. Next: journalctl -u haproxy, "
+        "then run again"
+    )
+    does.assert_called_once_with("haproxy")
+    does.side_effect = None
+    rabbit_host.systemctl(action, "haproxy", no_block=True)
+    does.assert_called_with("haproxy", no_block=True)
+
+
+def test_a_stop_that_fails_is_told_though_salt_only_returns_false(rabbit_host):
+    stop = create_autospec(salt.modules.systemd_service.stop, return_value=False)
+    rabbit_host.__salt__["service.stop"] = stop
+    with pytest.raises(CommandExecutionError, match="^systemctl stop haproxy failed. Next: journ"):
+        rabbit_host.systemctl("stop", "haproxy")
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [("active", True), ("activating", True), ("reloading", True), ("inactive", False)],
@@ -182,17 +215,46 @@ def test_a_unit_that_is_not_there_needs_no_reading(rabbit_host, run):
     assert rabbit_host.unit_needs_reload("haproxy") is False
 
 
-def test_a_systemctl_that_fails_names_host_and_service(rabbit_host, run):
+def test_a_systemctl_that_fails_names_the_service(rabbit_host, run):
     run.return_value = printed("", retcode=1, stderr="Failed to connect to bus")
-    with pytest.raises(
-        CommandExecutionError, match="rabbitmq-node2: systemctl show haproxy failed: Failed to"
-    ):
+    with pytest.raises(CommandExecutionError, match="^systemctl show haproxy failed: Failed to"):
         rabbit_host.service_start_time("haproxy")
 
 
 def test_held_addresses_are_those_of_both_families_in_the_order_asked(rabbit_host):
     asked = ["192.0.2.9", "2001:db8::1", "192.0.2.1"]
     assert rabbit_host.held_addresses(asked) == ["2001:db8::1", "192.0.2.1"]
+
+
+@pytest.fixture
+def named(rabbit_host, monkeypatch, tmp_path):
+    """Keep the name of this machine: the file that has it, and what the kernel was told."""
+    told = []
+    monkeypatch.setattr(rabbit_host, "HOSTNAME", str(tmp_path / "hostname"))
+    monkeypatch.setattr(rabbit_host.socket, "sethostname", told.append)
+    return tmp_path / "hostname", told
+
+
+@pytest.mark.parametrize("before", ["localhost\n", None])
+def test_a_host_is_named_for_now_and_for_its_next_boot(rabbit_host, named, before):
+    file, told = named
+    if before:
+        file.write_text(before)
+    rabbit_host.set_hostname("rabbitmq-node2")
+    assert (file.read_text(), told) == ("rabbitmq-node2\n", ["rabbitmq-node2"])
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in file.parent.iterdir()] == ["hostname"]
+
+
+def test_a_name_that_the_kernel_does_not_take_is_an_error_with_the_next_command(
+    rabbit_host, named, monkeypatch
+):
+    def refuse(name):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(rabbit_host.socket, "sethostname", refuse)
+    with pytest.raises(CommandExecutionError, match="not permitted. Next: hostnamectl set-host"):
+        rabbit_host.set_hostname("rabbitmq-node2")
 
 
 def test_files_are_told_by_their_digest_and_missing_ones_by_none(rabbit_host, tmp_path):
@@ -370,3 +432,13 @@ def test_a_configuration_file_that_is_not_there_holds_none(rabbit_host, tmp_path
 def test_a_service_s_start_has_an_identity(rabbit_host, run, state, expected):
     run.return_value = printed(f"ActiveState={state}\nInvocationID=f00d")
     assert rabbit_host.service_invocation("keepalived") == expected
+
+
+def test_a_minion_that_may_not_read_says_so(rabbit_host, monkeypatch):
+    not_root(monkeypatch)
+    for question in (rabbit_host.holds_secret, rabbit_host.rabbitmq_setting):
+        arguments = ["/etc/rabbitmq/rabbitmq.conf", "proxy_protocol"][
+            : question.__code__.co_argcount
+        ]
+        with pytest.raises(CommandExecutionError, match="denied. Next: let Salt's minion run as"):
+            question(*arguments)

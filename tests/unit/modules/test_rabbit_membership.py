@@ -6,12 +6,13 @@ import json
 from http.client import BadStatusLine, IncompleteRead
 from types import SimpleNamespace
 from unittest.mock import create_autospec
+from urllib.request import ProxyHandler
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits
-from tests.support import RABBITMQ_VERSIONS, faked, load, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, load, not_root, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -208,7 +209,9 @@ def test_a_member_of_a_cluster_without_the_seed_is_left_alone(judge):
 def test_a_node_that_reports_a_partition_is_partitioned(judge):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     rabbits[ME].partitions = {ME: [SEED]}
-    assert judge(rabbits).verdict(CONTACTS)["verdict"] == "partitioned"
+    found = judge(rabbits, pillar={"rabbitmq": {"service": "own"}}).verdict(CONTACTS)
+    assert found["verdict"] == "partitioned"
+    assert "restart own on" in found["detail"]
 
 
 def test_a_member_that_the_contact_sees_as_gone_is_partitioned(judge, monkeypatch):
@@ -449,6 +452,13 @@ def test_a_stopped_app_s_own_file_of_members_is_read(judge, tmp_path, listed, re
     assert judge(rabbits, pillar=pillar).verdict(CONTACTS)["verdict"] == verdict
 
 
+@pytest.mark.parametrize("app", [False, True])
+def test_without_contacts_no_node_is_taken_for_the_seed(judge, app):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[ME].app = app
+    assert judge(rabbits).verdict([])["verdict"] == "seed unreachable"
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_a_fresh_node_of_each_version_holds_nothing_that_a_join_would_delete(judge, version):
     rabbits = Rabbits(*CONTACTS)
@@ -461,18 +471,21 @@ def answering(module, monkeypatch, definitions, queues):
     """Have the local management API answer, and note what it is asked as whom."""
     asked = []
 
-    def urlopen(request, timeout):
+    def urlopen(opener, request, timeout):
+        assert not any(isinstance(one, ProxyHandler) for one in opener.handlers)
         asked.append((request.full_url, request.get_header("Authorization")))
         document = queues if request.full_url.endswith("/queues") else definitions
         return io.StringIO(json.dumps(document))
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(module.urllib.request.OpenerDirector, "open", urlopen)
     monkeypatch.setitem(module.__salt__, "rabbitmqctl.export_definitions", NEVER)
     return asked
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_a_fresh_node_is_known_by_its_management_api_without_a_vm(judge, monkeypatch, version):
+    # It could not reach the minion's own host.
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
     module = judge(Rabbits(*CONTACTS))
     exported = json.loads(recorded(version, "export_definitions_of_a_fresh_node")["stdout"])
     asked = answering(module, monkeypatch, exported, [])
@@ -486,10 +499,10 @@ def test_a_node_whose_management_port_answers_otherwise_is_asked_itself(judge, m
     rabbits = Rabbits(*CONTACTS)
     module = judge(rabbits)
 
-    def urlopen(request, timeout):
+    def urlopen(opener, request, timeout):
         raise error
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(module.urllib.request.OpenerDirector, "open", urlopen)
     assert module.local_content() == []
 
 
@@ -675,3 +688,12 @@ def test_queues_that_no_member_serves_are_told(judge, listed, named, lost):
     rabbits[ME].queues = [{"vhost": "/", **queue} for queue in listed]
     rabbits[ME].definitions["queues"] = [{"name": name, "vhost": "/"} for name in named]
     assert judge(rabbits).queues_not_served() == lost
+
+
+@pytest.mark.parametrize("app", [False, True])
+def test_a_minion_that_may_not_read_the_node_s_files_says_so(judge, monkeypatch, app):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].vm = rabbits[ME].app = app
+    not_root(monkeypatch)
+    with pytest.raises(CommandExecutionError, match="cluster_nodes.config cannot be read: .* root"):
+        judge(rabbits).members_on_disk() if app else judge(rabbits).verdict(CONTACTS)

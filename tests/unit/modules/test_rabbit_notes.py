@@ -69,6 +69,6 @@ def _renamed(handle):
 def test_a_damaged_note_is_an_error_that_names_it_and_the_way_out(notes, tmp_path, text):
     notes.write(NOTE, [])
     (tmp_path / "kept" / f"{NOTE}.json").write_text(text)
-    said = f"rabbitmq-node2: reading .*{NOTE}.json: .*Next: look at that file, then salt "
+    said = f"^reading .*{NOTE}.json: .*Next: look at that file, then salt "
     with pytest.raises(CommandExecutionError, match=f"{said}rabbitmq-node2 rabbit_notes.delete"):
         notes.fetch(NOTE)

@@ -27,7 +27,7 @@ def run():
 @pytest.fixture
 def rabbitmqctl(run, epmd):
     settings = create_autospec(load("_modules/rabbit_topology.py").settings)
-    settings.return_value = {"rabbitmq": {"service_user": "rabbitmq"}}
+    settings.return_value = {"rabbitmq": {"service_user": "rabbitmq", "service": "own"}}
     return load(
         "_modules/rabbitmqctl.py", salt={"cmd.run_all": run, "rabbit_topology.settings": settings}
     )
@@ -129,10 +129,10 @@ def test_an_answer_without_a_document_is_an_error_that_shows_it(rabbitmqctl, run
         rabbitmqctl.node_state()
 
 
-def test_an_unforeseen_failure_names_host_node_exit_code_and_words(rabbitmqctl, run):
+def test_an_unforeseen_failure_names_node_exit_code_and_words(rabbitmqctl, run):
     run.return_value = {**DONE, "retcode": 70, "stderr": "Error: {badrpc, enomem}"}
     with pytest.raises(
-        CommandExecutionError, match=f"rabbitmq-node2: .*{PEER} exited with 70: .*enomem"
+        CommandExecutionError, match=f"^cluster_status of {PEER} exited with 70: .*enomem"
     ):
         rabbitmqctl.node_state(PEER)
 
@@ -145,7 +145,7 @@ def test_a_missing_program_is_named_with_the_next_command(rabbitmqctl, run):
 
 def test_cluster_status_of_a_node_that_is_down_raises_with_the_next_command(rabbitmqctl, run):
     run.return_value = recorded("3.10.8", "unknown_node")
-    with pytest.raises(CommandExecutionError, match="node not running.*systemctl status"):
+    with pytest.raises(CommandExecutionError, match="node not running.*systemctl status own$"):
         rabbitmqctl.cluster_status(PEER)
 
 
@@ -307,11 +307,9 @@ def test_the_file_is_gone_also_after_an_import_that_failed(importing, run, tmp_p
     ("host", "says"),
     [({"data_dir": "/nonexistent"}, "No such file"), ({"user": "nobody?"}, "nobody")],
 )
-def test_a_file_that_cannot_be_written_is_an_error_with_host_and_step(importing, host, says):
+def test_a_file_that_cannot_be_written_is_an_error_with_its_step(importing, host, says):
     rabbitmqctl, seen = importing(**host)
-    with pytest.raises(
-        CommandExecutionError, match=f"rabbitmq-node2: writing the definitions failed: .*{says}"
-    ):
+    with pytest.raises(CommandExecutionError, match=f"^writing the definitions failed: .*{says}"):
         rabbitmqctl.import_definitions({"users": []})
     assert seen == []
 
@@ -470,11 +468,37 @@ def test_a_write_runs_one_command_and_names_it_when_it_fails(
     getattr(rabbitmqctl, function)(*arguments)
     assert commands(run) == [["rabbitmqctl", "--silent", *command]]
     run.return_value = {**DONE, "retcode": 69, "stderr": "Error: no such thing"}
+    rabbitmqctl.__context__ = {rabbitmqctl.CACHE: {("node_state", None): "as it was"}}
     with pytest.raises(
         CommandExecutionError,
-        match=f"rabbitmq-node2: .* failed: {command[0]} exited with 69: Error: no such thing",
+        match=f"^[^:]+ failed: {command[0]} exited with 69: Error: no such thing",
     ):
         getattr(rabbitmqctl, function)(*arguments)
+    assert rabbitmqctl.__context__ == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("change_cluster_node_type", ["ram"]),
+        ("shrink", [PEER]),
+        ("grow", [PEER, "/", ["orders"]]),
+        ("add_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
+        ("import_definitions", [{"users": []}]),
+        ("enable_plugins", [["rabbitmq_stomp"], "/nonexistent"]),
+    ],
+)
+def test_what_was_read_is_forgotten_also_after_a_write_that_failed(
+    importing, run, function, arguments
+):
+    rabbitmqctl, _ = importing()
+    # It may have changed something: three queues of five, or all before the time was up.
+    run.side_effect = None
+    run.return_value = {**DONE, "retcode": 75, "stderr": "timeout"}
+    rabbitmqctl.__context__ = {rabbitmqctl.CACHE: {("node_state", None): "as it was"}}
+    with pytest.raises(CommandExecutionError, match="timeout"):
+        getattr(rabbitmqctl, function)(*arguments)
+    assert rabbitmqctl.CACHE not in rabbitmqctl.__context__
 
 
 def test_no_tool_runs_in_a_shell(rabbitmqctl, run):
@@ -564,6 +588,13 @@ def test_waiting_for_the_node_ends_after_its_timeout(rabbitmqctl, run, monkeypat
     rabbitmqctl.time = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
     assert rabbitmqctl.await_boot(timeout=6, interval=2) is False
     assert sum(slept) == 6
+
+
+def test_a_failure_on_another_node_names_it(rabbitmqctl, run):
+    run.return_value = {**DONE, "retcode": 69, "stderr": "Error: no"}
+    said = f"^forgetting rabbit@b on {PEER} failed: forget_cluster_node exited with 69: Error: no$"
+    with pytest.raises(CommandExecutionError, match=said):
+        rabbitmqctl.forget_cluster_node("rabbit@b", PEER)
 
 
 def test_a_member_is_forgotten_on_another_member_or_offline(rabbitmqctl, run):

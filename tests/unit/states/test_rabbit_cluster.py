@@ -1,5 +1,6 @@
 """rabbit_cluster: joins only where that is safe, says what it would do, checks what it did."""
 
+import ast
 import copy
 import errno
 import os
@@ -20,7 +21,7 @@ from tests.fake_rabbit import (
     Service,
     fresh_definitions,
 )
-from tests.support import TOPOLOGY, faked, functions, load, recorded
+from tests.support import ROOT, TOPOLOGY, faked, functions, load, recorded, with_systemctl
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -56,7 +57,7 @@ class Broker:
         self.rabbitmqctl = Rabbitmqctl(rabbits, me, installed)
         self.service = Disk(rabbits[me], me, self.node_dir)
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
-        salt |= faked("service", self.service, SYSTEMD)
+        salt |= with_systemctl(faked("service", self.service, SYSTEMD))
         salt["rabbit_host.service_has_begun"] = lambda service: rabbits[me].vm
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
@@ -231,7 +232,10 @@ def test_a_service_that_systemd_cannot_start_fails_with_systemd_s_words(broker):
     host.service.fails["start"] = CommandExecutionError(UNIT_FAILED)
     ret = host.joined()
     assert ret["result"] is False
-    assert ret["comment"] == f"rabbitmq-node2: joining {SEED}: {UNIT_FAILED}"
+    assert ret["comment"] == (
+        f"rabbitmq-node2: joining {SEED}: systemctl start rabbitmq-server failed: "
+        f"{UNIT_FAILED.rstrip('.')}. Next: journalctl -u rabbitmq-server, then run again"
+    )
 
 
 def test_on_a_bare_host_test_mode_predicts_and_a_real_run_says_what_is_missing(broker):
@@ -347,10 +351,11 @@ def test_a_member_whose_file_has_another_cookie_than_it_runs_with_is_to_restart(
 def test_a_failed_join_leaves_the_app_running_where_it_ran(broker):
     rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
     host = broker(rabbits)
-    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError("joining failed: exited with 70")
+    said = f"joining {SEED} failed: join_cluster exited with 70"
+    host.rabbitmqctl.fails["join_cluster"] = CommandExecutionError(said)
     ret = host.joined()
     assert ret["result"] is False
-    assert re.search(f"^rabbitmq-node2: joining {SEED}: .*exited with 70", ret["comment"])
+    assert ret["comment"] == f"rabbitmq-node2: {said}"
     assert rabbits[ME].app
     assert list(ret["changes"]) == ["backup"]
 
@@ -1023,6 +1028,10 @@ def test_a_node_that_ran_runs_again_when_its_data_was_not_set_aside(broker, monk
     assert ret["result"] is False
     assert "could not be set aside: [Errno 16]" in ret["comment"]
     assert host.service.writes == [("stop", "rabbitmq-server"), ("start", "rabbitmq-server")]
+    host.rabbits[ME].vm = True
+    host.service.fails["start"] = CommandExecutionError(UNIT_FAILED)
+    said = host.joined()["comment"]
+    assert "could not be set aside: [Errno 16]" in said and UNIT_FAILED.rstrip(".") in said
 
 
 def test_in_test_mode_a_forgotten_broker_s_data_would_be_set_aside(broker):
@@ -1486,6 +1495,16 @@ def test_on_a_bare_host_test_mode_has_no_type_to_change(broker):
     assert ret["result"] is True
 
 
+def test_in_test_mode_a_node_that_stands_alone_would_become_a_ram_node_once_it_has_others(broker):
+    host = broker(Rabbits(*CONTACTS), test=True)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is None
+    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
+    assert host.writes == []
+    alone = broker(Rabbits(*CONTACTS)).states.node_type("ram")
+    assert "is the only disc node" in alone["comment"]
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_the_last_disc_node_stays_one(broker, test):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
@@ -1592,6 +1611,16 @@ def test_a_member_that_runs_is_not_forgotten(broker, test):
         ret["comment"].lower()
     )
     assert host.writes == []
+
+
+def test_commands_name_the_service_as_pillar_does(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), me=SEED)
+    host.states.__salt__["rabbit_topology.settings"] = lambda: {"rabbitmq": {"service": "own"}}
+    said = host.states.member_absent(THIRD)["comment"]
+    assert "on rabbitmq-node3: systemctl disable --now own" in said
+    host = broker(seed_down())
+    said = host.states.joined(SEED, CONTACTS, "own", timeout=0)["comment"]
+    assert said.endswith(f"On {', '.join(CONTACTS)}: systemctl status own")
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -1747,3 +1776,31 @@ def test_naming_that_fails_names_host_and_step(broker):
     ret = host.states.named("orders")
     assert ret["result"] is False
     assert ret["comment"] == "rabbitmq-node1: naming the cluster: exited with 69"
+
+
+def _compared_with(key):
+    """List the texts that states and modules compare a mapping's ``key`` with."""
+    for path in [*ROOT.glob("_states/*.py"), *ROOT.glob("_modules/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            looked_up = [side.slice for side in sides if isinstance(side, ast.Subscript)]
+            if any(isinstance(one, ast.Constant) and one.value == key for one in looked_up):
+                texts = [each for side in sides for each in getattr(side, "elts", [side])]
+                yield from (text.value for text in texts if isinstance(text, ast.Constant))
+
+
+def _words(module):
+    """List the texts that a module has names for."""
+    names = vars(load(f"_modules/{module}.py")).items()
+    return {value for name, value in names if name.isupper() and isinstance(value, str)}
+
+
+def test_no_verdict_and_no_state_is_looked_for_that_no_module_says(broker):
+    states = broker(Rabbits(*CONTACTS)).states
+    verdicts = {*states._WAY_OUT, *states._PREDICTED, *states._ACTIONS, *_compared_with("verdict")}
+    assert "seed" in verdicts
+    assert verdicts <= _words("rabbit_membership")
+    # A queue's state, not a node's.
+    found = {*_compared_with("state")} - {"down"}
+    assert "unreachable" in found
+    assert found <= _words("rabbitmqctl")

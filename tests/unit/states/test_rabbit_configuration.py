@@ -54,12 +54,12 @@ class Host:
         self.configuration = Configuration(there)
         real = load("_modules/rabbit_configuration.py")
         loaded = faked("rabbit_configuration", self.configuration, real)
-        self.check = [program, *CHECK[1:]]
+        self.check, self.low = [program, *CHECK[1:]], dict(LOW)
         self._states = load(
             "_states/rabbit_configuration.py",
             salt=loaded,
             opts={"test": test},
-            low=LOW,
+            low=self.low,
             running={number: ret for number, ret in enumerate(running)},
         )
 
@@ -106,6 +106,13 @@ def program(tmp_path):
 def before(sls, result):
     """What a state before this one returned."""
     return {"__sls__": sls, "result": result, "changes": {"x": 1}}
+
+
+def test_in_test_mode_the_program_judges_also_a_state_that_is_called_alone(program):
+    host = Host(test=True, program=program)
+    host.low.pop("__sls__")
+    assert host.checked()["result"] is None
+    assert [write[0] for write in host.configuration.writes] == ["judge"]
 
 
 def test_in_test_mode_the_program_judges_where_it_is(program):

@@ -7,7 +7,7 @@ import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
-from tests.support import Breakable, faked, load
+from tests.support import Breakable, faked, load, with_systemctl
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
 SERVICE = "rabbitmq-server"
@@ -61,7 +61,8 @@ class Broker:
         notes.fetch.side_effect = lambda name: self.notes.get(name)
         self.state = load(
             "_states/rabbit_cookie.py",
-            salt=faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
+            salt=with_systemctl(faked("service", self.service, salt.modules.systemd_service))
+            | faked("rabbit_cookie", self.cookie, load("_modules/rabbit_cookie.py"))
             | {
                 "rabbit_membership.local_content": content,
                 "rabbit_membership.listed_in": membership.listed_in,
@@ -74,7 +75,6 @@ class Broker:
                 "rabbit_host.service_has_begun": lambda service: self.service.status(service),
             }
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
-            | faked("service", self.service, salt.modules.systemd_service)
             | topology(),
             opts={"test": test},
         )
@@ -359,7 +359,7 @@ def test_a_node_that_does_not_stop_keeps_its_cookie(broker):
     host.service.lost.add("stop")
     ret = host.synced()
     assert ret["result"] is False
-    assert "rabbitmq-server could not be stopped" in ret["comment"]
+    assert "systemctl stop rabbitmq-server failed. Next: journalctl" in ret["comment"]
     assert host.cookie.writes == []
 
 
@@ -368,7 +368,16 @@ def test_a_node_that_does_not_start_again_fails_with_systemd_s_words(broker):
     host.service.fails["start"] = CommandExecutionError("Job for rabbitmq-server.service failed")
     ret = host.synced()
     assert ret["result"] is False
-    assert "Job for rabbitmq-server.service failed" in ret["comment"]
+    assert "with the cluster's cookie: Job for rabbitmq-server.service failed" in ret["comment"]
+
+
+def test_a_write_and_then_a_start_that_fail_are_both_told(broker):
+    host = broker()
+    host.cookie.fails["write"] = CommandExecutionError("no space left on device")
+    host.service.fails["start"] = CommandExecutionError("Job for rabbitmq-server.service failed")
+    said = host.synced()["comment"]
+    assert "with the cookie from before (no space left on device): Job for rabbitmq" in said
+    assert said.count("Next:") == 1
 
 
 def test_a_seal_that_cannot_be_opened_fails_without_a_change(broker):

@@ -9,27 +9,21 @@ import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
-from tests.support import Breakable, faked, functions, load
+from tests.support import Breakable, faked, functions, load, with_systemctl
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
 SERVICE, CONF = "rabbitmq-server", "/etc/rabbitmq/rabbitmq.conf"
 PLUGINS = "/etc/rabbitmq/enabled_plugins"
 
 
-class Network(Breakable):
+class Network:
     """Salt's ``network``, of a host with a name."""
 
-    def __init__(self, name):
-        super().__init__()
-        self._name = name
+    def __init__(self, units):
+        self._units = units
 
     def get_hostname(self):
-        return self._name
-
-    def mod_hostname(self, hostname):
-        if self._takes("mod_hostname", hostname):
-            self._name = hostname
-        return True
+        return self._units.hostname
 
 
 class Files:
@@ -77,6 +71,10 @@ class Units(Breakable):
         assert path == CONF
         return None not in (self._started, self._written) and self._started < self._written
 
+    def set_hostname(self, name):
+        if self._takes("set_hostname", name):
+            self.hostname = name
+
     def unit_needs_reload(self, service):
         return self._needs_reload
 
@@ -118,24 +116,23 @@ class Host:
         test=False,
     ):
         self.rabbits = Rabbits(SEED, ME, clustered=clustered)
-        self.network = Network(hostname)
         self.units = Units(started, written, needs_reload, unfinished)
-        self.units.node = self.rabbits[ME]
+        self.units.node, self.units.hostname = self.rabbits[ME], hostname
         self.service = Systemd(self.rabbits[ME], self.units)
         self.rabbitmqctl = Rabbitmqctl(self.rabbits, ME, installed)
         loaded = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         loaded |= faked("service", self.service, salt.modules.systemd_service)
-        loaded |= faked("network", self.network, salt.modules.network)
+        loaded |= faked("network", Network(self.units), salt.modules.network)
         loaded |= faked("file", Files(data), salt.modules.file)
         loaded |= faked("rabbit_host", self.units, load("_modules/rabbit_host.py"))
-        loaded |= topology()
+        loaded = with_systemctl(loaded | topology())
         membership = load("_modules/rabbit_membership.py", salt=loaded)
         loaded |= functions("rabbit_membership", membership)
         self.states = load("_states/rabbit_node.py", salt=loaded, opts={"test": test})
 
     @property
     def writes(self):
-        parts = (self.network, self.service, self.units, self.rabbitmqctl)
+        parts = (self.service, self.units, self.rabbitmqctl)
         return [write for part in parts for write in part.writes]
 
 
@@ -183,7 +180,7 @@ def test_a_host_with_another_name_is_named(host):
     assert ret["result"] is True
     assert ret["changes"] == {"hostname": {"old": "localhost", "new": "rabbitmq-node2"}}
     assert here.states.hostname("rabbitmq-node2")["changes"] == {}
-    assert here.writes == [("mod_hostname", "rabbitmq-node2")]
+    assert here.writes == [("set_hostname", "rabbitmq-node2")]
 
 
 def test_in_test_mode_a_host_would_be_named(host):
@@ -223,7 +220,7 @@ def test_a_host_that_lost_its_name_gets_it_back_and_finds_its_data(host, also):
     here = host(hostname="localhost", data=[*also, MINE])
     here.rabbits[ME].vm = False
     assert here.states.hostname("rabbitmq-node2")["result"] is True
-    assert here.writes == [("mod_hostname", "rabbitmq-node2")]
+    assert here.writes == [("set_hostname", "rabbitmq-node2")]
 
 
 def test_what_was_set_aside_or_belongs_to_plugins_is_no_node_s_data(host):
@@ -285,10 +282,22 @@ def test_on_a_bare_host_test_mode_predicts_a_start(host):
 
 def test_a_node_that_does_not_boot_in_time_is_left_to_the_next_step(host):
     here = stopped(host)
-    here.service.lost.add("start")
+    here.states.__salt__["rabbitmqctl.await_boot"] = lambda timeout: False
     ret = here.states.running(SERVICE, [SEED, ME], timeout=7)
     assert ret["result"] is True
     assert "has not booted within 7 s" in ret["comment"]
+
+
+def test_a_service_that_ends_before_its_node_has_booted_is_no_success(host):
+    here = stopped(host)
+    # As with --no-block: systemd takes the job, and what it starts fails.
+    here.service.lost.add("start")
+    ret = here.states.running(SERVICE, [SEED, ME], timeout=7)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == (
+        "rabbitmq-node2: starting rabbitmq-server: it ended again before its node had booted. "
+        "Next: journalctl -u rabbitmq-server"
+    )
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -331,11 +340,12 @@ def test_a_service_that_systemd_does_not_start_names_the_next_command(host):
     ret = here.states.running(SERVICE, [SEED, ME])
     assert ret["result"] is False
     assert "Next: journalctl -u rabbitmq-server" in ret["comment"]
+    assert ret["comment"].count("Next:") == 1
 
 
 def test_a_name_that_silently_is_not_set_is_noticed(host):
     here = host(hostname="localhost")
-    here.network.lost.add("mod_hostname")
+    here.units.lost.add("set_hostname")
     ret = here.states.hostname("rabbitmq-node2")
     assert ret["result"] is False
     assert "reads as before" in ret["comment"]
@@ -343,10 +353,10 @@ def test_a_name_that_silently_is_not_set_is_noticed(host):
 
 def test_a_name_that_cannot_be_set_fails_with_host_and_step(host):
     here = host(hostname="localhost")
-    here.network.fails["mod_hostname"] = CommandExecutionError("hostnamectl: access denied")
+    here.units.fails["set_hostname"] = CommandExecutionError("/etc/hostname: access denied")
     ret = here.states.hostname("rabbitmq-node2")
     assert ret["result"] is False
-    assert ret["comment"] == "rabbitmq-node2: host name: hostnamectl: access denied"
+    assert ret["comment"] == "rabbitmq-node2: host name: /etc/hostname: access denied"
 
 
 def test_missing_plugins_are_enabled_and_others_stay(host):
@@ -581,7 +591,10 @@ def test_a_restart_that_fails_names_host_and_step(host):
     here = host(started=50.0)
     here.service.fails["restart"] = CommandExecutionError("Job for rabbitmq-server failed")
     ret = here.states.configuration_loaded(CONF, SERVICE)
-    assert ret["comment"] == "rabbitmq-node2: configuration: Job for rabbitmq-server failed"
+    assert ret["comment"] == (
+        "rabbitmq-node2: configuration: systemctl restart rabbitmq-server failed: Job for "
+        "rabbitmq-server failed. Next: journalctl -u rabbitmq-server, then run again"
+    )
 
 
 def test_half_installed_packages_are_finished_once(host):
