@@ -54,8 +54,8 @@ def settings():
         if errors:
             lines = "\n".join(errors)
             raise SaltInvocationError(
-                "nothing was done, pillar is wrong (all of it: salt-run rabbit_ha.validate; where that "
-                "finds nothing, the minion has an older pillar: "
+                "nothing was done, pillar is wrong (all of it: salt-run rabbit_ha.validate; where "
+                "that finds nothing, the minion has an older pillar: "
                 f"salt {__grains__['id']} saltutil.refresh_pillar):\n{lines}"
             )
         __context__[key] = __utils__["rabbit_settings.without_secrets"](_merged())

@@ -163,8 +163,8 @@ def test_another_cookie_in_pillar_is_refused_before_anything_is_touched(by_hand)
             done = by_hand.salt_run(*arguments)
             assert done.returncode == 1, done.stdout
             for broker in BROKERS:
-                said = f"{broker}: The Erlang cookie is the cluster's: cookie sync: this broker is a "
-                assert f"{said}member together" in done.stdout
+                said = f"{broker}: The Erlang cookie is the cluster's: cookie sync: this broker is"
+                assert f"{said} a member together" in done.stdout
             assert "take rabbit_ha:rabbitmq:erlang_cookie out of pillar" in done.stdout
 
 
