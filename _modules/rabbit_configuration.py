@@ -5,6 +5,7 @@ What is wanted is put together in a folder that only root can enter; the program
 judges it there, and only then does it take the place of what the program runs with.
 """
 
+import glob
 import os
 import pathlib
 import shutil
@@ -20,6 +21,31 @@ MODE = 0o600
 WRITTEN = b"Written by Salt"
 # Of the folder that they are put together in; the id of the process follows.
 _PREFIX = "rabbit_ha."
+# Where packages of RabbitMQ have their plugins, and itself among these.
+_RABBITMQ_PLUGINS = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins"
+# What RabbitMQ does with its file before it boots; where that is not possible, it is content.
+_CUTTLEFISH = """
+logger:set_primary_config(level, none),
+[File, Plugins] = init:get_plain_arguments(),
+Refused = fun(Errors) ->
+    [io:format("~ts~n", [cuttlefish_error:xlate(Error)]) || {error, Error} <- Errors],
+    halt(1)
+end,
+try
+    Schemas = filelib:wildcard(filename:join(Plugins, "*/priv/schema/*.schema")),
+    Schema = {_, [_ | _], _} = cuttlefish_schema:files(Schemas),
+    case cuttlefish_conf:files([File]) of
+        {errorlist, Unread} -> Refused(Unread);
+        Conf ->
+            case cuttlefish_generator:map(Schema, Conf) of
+                {error, _, {errorlist, Wrong}} -> Refused(Wrong);
+                _ -> halt(0)
+            end
+    end
+catch
+    _:_ -> halt(0)
+end.
+"""
 
 
 def stage(name, source, folder=None, suffix="", snippets=None):
@@ -198,6 +224,61 @@ def _is_as_staged(root, path):
     return status == expected and there.read_bytes() == wanted.read_bytes()
 
 
+def has_same_content(staged):
+    """
+    Tell whether what was put together is what is there, whoever may read that.
+
+    staged
+        What :func:`stage` returned.
+
+    Returns a boolean.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.has_same_content '{root: /tmp/rabbit_ha.x, files: []}'
+    """
+    return all(
+        os.path.isfile(path)
+        and pathlib.Path(path).read_bytes()
+        == pathlib.Path(_staged(staged["root"], path)).read_bytes()
+        for path in staged["files"]
+    )
+
+
+def rabbitmq_check(path):
+    """
+    Give the command with which the installed RabbitMQ judges its configuration.
+
+    It starts an Erlang VM beside the node, and reads what RabbitMQ's plugins say of their
+    settings: the same that the node does before it boots.
+
+    path
+        Of ``rabbitmq.conf``.
+
+    Returns a list, as :func:`judge` takes it; None where RabbitMQ is not installed, or is not where
+    its packages have it.
+
+    See https://www.rabbitmq.com/docs/configure.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_configuration.rabbitmq_check /etc/rabbitmq/rabbitmq.conf
+    """
+    erl, plugins = shutil.which("erl"), glob.glob(_RABBITMQ_PLUGINS)
+    if not erl or len(plugins) != 1:
+        return None
+    code = sorted(glob.glob(f"{glob.escape(plugins[0])}/*/ebin"))
+    if not any(os.path.basename(os.path.dirname(one)).startswith("cuttlefish-") for one in code):
+        return None
+    # Erlang does not start without a home.
+    command = ["env", "HOME=/", erl, "-noinput", "-boot", "no_dot_erlang", "-pa", *code]
+    return [*command, "-eval", _CUTTLEFISH, "-extra", f"{{root}}{path}", plugins[0]]
+
+
 def has_snippets(folder, suffix, snippets):
     """
     Tell whether there is anything in a folder of snippets, or would be.
@@ -223,7 +304,7 @@ def has_snippets(folder, suffix, snippets):
     return bool(wanted or _present(folder, suffix))
 
 
-def judge(staged, check):
+def judge(staged, check, program=None):
     """
     Let the program judge what was put together.
 
@@ -232,6 +313,8 @@ def judge(staged, check):
     check
         List of a command and its arguments, in which ``{root}`` stands for where the
         files lie: ``[haproxy, -c, -f, '{root}/etc/haproxy/haproxy.cfg']``.
+    program : the command's
+        Name of the program, for the message.
 
     Raises CommandExecutionError, with what the command said, when it fails.
 
@@ -246,7 +329,7 @@ def judge(staged, check):
     said = refusal([argument.replace("{root}", root) for argument in check])
     if said:
         raise CommandExecutionError(
-            f"{check[0]} refuses what pillar makes of it, so nothing was replaced: "
+            f"{program or check[0]} refuses what pillar makes of it, so nothing was replaced: "
             f"{said.replace(root, '')}"
         )
 

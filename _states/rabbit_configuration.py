@@ -86,6 +86,45 @@ def _can_judge(check):
     )
 
 
+def accepted(name, source):
+    """
+    Have RabbitMQ judge its configuration before it is replaced; changes nothing.
+
+    Its nodes read the file at their next start, which may be a power failure of all of them:
+    what they would not boot with is not to lie there until then. Judged is what differs from what
+    is there, in test mode too; that starts one Erlang VM.
+
+    name
+        Path of ``rabbitmq.conf``.
+    source
+        ``salt://…``, its Jinja template.
+
+    Returns a state's return, whose ``changes`` are empty. Raises nothing: what failed is in
+    ``comment``.
+
+    See https://www.rabbitmq.com/docs/configure.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    staged = None
+    try:
+        check = __salt__["rabbit_configuration.rabbitmq_check"](name)
+        if not check:
+            ret["comment"] = "RabbitMQ is not there yet to judge it"
+            return ret
+        staged = __salt__["rabbit_configuration.stage"](name, source)
+        if __salt__["rabbit_configuration.has_same_content"](staged):
+            ret["comment"] = f"{name} is already as described"
+            return ret
+        __salt__["rabbit_configuration.judge"](staged, check, "RabbitMQ")
+        ret["comment"] = "RabbitMQ finds nothing wrong with it"
+    except (CommandExecutionError, SaltInvocationError) as err:
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
+    finally:
+        if staged:
+            __salt__["rabbit_configuration.discard"](staged)
+    return ret
+
+
 def kept(name):
     """
     Keep a file that others wrote, before it is replaced: once, beside it, for its owner only.

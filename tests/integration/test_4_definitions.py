@@ -363,3 +363,21 @@ def test_the_default_vhost_goes_and_messages_are_verified_in_another(healthy, vh
     assert verified.returncode == 0, verified.stdout + verified.stderr
     _defined_twice(healthy, VHOST)
     assert "/" in [found["name"] for found in _exported(healthy)["vhosts"]]
+
+
+def test_a_configuration_that_rabbitmq_would_not_boot_with_replaces_nothing(healthy):
+    name = "RabbitMQ would boot with its configuration"
+    digest = ("sha256sum", "/etc/rabbitmq/rabbitmq.conf")
+    before = healthy.exec(SEED, *digest).stdout
+    with healthy.pillar_changed({"rabbitmq": {"config": {"hartbeat": 50}}}):
+        planned = healthy.salt_run("rabbit_ha.plan")
+        refused = healthy.applied(SEED, "configured")[name]
+    assert planned.returncode == 1
+    for broker in BROKERS:
+        assert f"{broker}: {name}: /etc/rabbitmq/rabbitmq.conf: RabbitMQ refuses" in planned.stdout
+    assert refused["result"] is False
+    assert "set unknown variable: hartbeat" in refused["comment"]
+    assert healthy.exec(SEED, *digest).stdout == before
+    with healthy.pillar_changed({"rabbitmq": {"config": {"heartbeat": 50}}}):
+        accepted = healthy.applied(SEED, "configured", "test=True")[name]
+    assert accepted["comment"] == "RabbitMQ finds nothing wrong with it"

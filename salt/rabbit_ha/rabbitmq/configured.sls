@@ -13,9 +13,16 @@ RabbitMQ's clients reach it as it expects them:
     - service: {{ rabbitmq.service | json }}
     - expected: {{ salt['rabbit_topology.proxy_protocol']() is not none }}
 
+RabbitMQ would boot with its configuration:
+  rabbit_configuration.accepted:
+    - name: {{ path }}
+    - source: salt://rabbit_ha/rabbitmq/files/rabbitmq.conf.j2
+
 A configuration of RabbitMQ that others wrote is kept:
   rabbit_configuration.kept:
     - name: {{ path }}
+    - require:
+      - rabbit_configuration: RabbitMQ would boot with its configuration
 
 RabbitMQ has its configuration:
   file.managed:

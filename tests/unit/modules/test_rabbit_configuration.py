@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -415,3 +416,59 @@ def test_what_a_killed_run_put_together_is_discarded(host, monkeypatch, tmp_path
     assert not left.exists()
     assert mine.exists() and (others / "etc").exists()
     host.module.discard(staged)
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """Return a function that puts RabbitMQs and ``erl`` where they are looked for."""
+
+    def put(*versions, plugins=("rabbit-3.10.8", "cuttlefish-3.0.1"), erl="/usr/bin/erl"):
+        monkeypatch.setattr(shutil, "which", {"erl": erl}.get)
+        for version in versions:
+            for plugin in plugins:
+                (tmp_path / version / "plugins" / plugin / "ebin").mkdir(parents=True)
+        return str(tmp_path / "*" / "plugins")
+
+    return put
+
+
+def test_rabbitmq_s_own_schema_judges_its_configuration(host, plugins, tmp_path):
+    host.module._RABBITMQ_PLUGINS = plugins("3.10.8")
+    command = host.module.rabbitmq_check("/etc/rabbitmq/rabbitmq.conf")
+    folder = tmp_path / "3.10.8" / "plugins"
+    code = [str(folder / plugin / "ebin") for plugin in ("cuttlefish-3.0.1", "rabbit-3.10.8")]
+    assert command[:2] == ["env", "HOME=/"]
+    assert command[command.index("-pa") + 1 : command.index("-eval")] == code
+    assert command[-3:] == ["-extra", "{root}/etc/rabbitmq/rabbitmq.conf", str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("versions", "options"),
+    [
+        ([], {}),
+        (["3.10.8", "4.0.5"], {}),
+        (["3.10.8"], {"erl": None}),
+        (["3.10.8"], {"plugins": ["rabbit-3.10.8"]}),
+    ],
+)
+def test_without_one_rabbitmq_and_erlang_nothing_judges(host, plugins, versions, options):
+    host.module._RABBITMQ_PLUGINS = plugins(*versions, **options)
+    assert host.module.rabbitmq_check("/etc/rabbitmq/rabbitmq.conf") is None
+
+
+def test_the_message_names_the_program_that_it_is_told(host):
+    host.said = (1, "Conf file attempted to set unknown variable: hartbeat")
+    staged = host.stage()
+    with pytest.raises(CommandExecutionError, match="^RabbitMQ refuses .* variable: hartbeat"):
+        host.module.judge(staged, ["env", "erl", "{root}"], "RabbitMQ")
+
+
+def test_content_is_the_same_whoever_may_read_it(host):
+    staged = host.stage()
+    assert not host.module.has_same_content(staged)
+    host.main.parent.mkdir(exist_ok=True)
+    host.main.write_text("global\n")
+    host.main.chmod(0o644)
+    assert host.module.has_same_content(staged)
+    host.main.write_text("another\n")
+    assert not host.module.has_same_content(staged)

@@ -6,6 +6,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 from tests.support import Breakable, faked, load
 
 MAIN = "/etc/haproxy/haproxy.cfg"
+RABBITMQ_CONF = "/etc/rabbitmq/rabbitmq.conf"
 SNIPPET = "/etc/haproxy/conf/more.cfg"
 CHECK = ["haproxy", "-c", "-f", "{root}/etc/haproxy/haproxy.cfg"]
 LOW = {"__sls__": "rabbit_ha.haproxy.configured"}
@@ -20,6 +21,13 @@ class Configuration(Breakable):
         # Those there that others wrote.
         self.foreign = set()
         self.staged = 0
+        self.same, self.rabbitmq_installed = False, True
+
+    def rabbitmq_check(self, path):
+        return ["erl", "-extra", f"{{root}}{path}"] if self.rabbitmq_installed else None
+
+    def has_same_content(self, staged):
+        return self.same
 
     def copy_to_keep(self, path):
         return f"{path}.before_salt" if path in self.foreign else None
@@ -38,7 +46,7 @@ class Configuration(Breakable):
     def differences(self, staged):
         return {path: "created" for path in staged["files"] if path not in self.there}
 
-    def judge(self, staged, check):
+    def judge(self, staged, check, program=None):
         self._takes("judge", check)
 
     def install(self, staged):
@@ -70,6 +78,11 @@ class Host:
 
     def kept(self):
         return self._states.kept(MAIN)
+
+    def accepted(self):
+        ret = self._states.accepted(RABBITMQ_CONF, "salt://rabbitmq.conf.j2")
+        assert self.configuration.staged == 0
+        return ret
 
 
 def test_it_is_judged_and_then_replaced_and_a_second_run_does_neither():
@@ -215,3 +228,29 @@ def test_a_copy_that_cannot_be_written_fails_and_nothing_is_replaced():
     for ret in (host.kept(), host.checked()):
         assert ret["comment"] == f"rabbitmq-node2: {MAIN}: no space left"
     assert host.configuration.there == set()
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_rabbitmq_judges_its_configuration_in_test_mode_too(test):
+    host = Host(test)
+    ret = host.accepted()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert host.configuration.writes == [("judge", ["erl", "-extra", f"{{root}}{RABBITMQ_CONF}"])]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_what_rabbitmq_would_not_boot_with_fails(test):
+    host = Host(test)
+    host.configuration.fails = {"judge": CommandExecutionError("RabbitMQ refuses hartbeat")}
+    ret = host.accepted()
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"] == f"rabbitmq-node2: {RABBITMQ_CONF}: RabbitMQ refuses hartbeat"
+
+
+@pytest.mark.parametrize("attribute", ["same", "rabbitmq_installed"])
+def test_rabbitmq_judges_nothing_that_is_there_already_or_before_it_is_there(attribute):
+    host = Host()
+    setattr(host.configuration, attribute, attribute == "same")
+    ret = host.accepted()
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert host.configuration.writes == []
