@@ -115,8 +115,10 @@ def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(
     healthy.exec(THIRD, "rm", "-rf", DATA)
     state = _membership(healthy, THIRD)
     assert state["result"] is True, state["comment"]
-    assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
-    assert state["changes"]["streams"] == [f"{stream} in /"]
+    # With Khepri the others may take it back as it boots, and RabbitMQ its replicas with it.
+    if healthy.release != "forky" or state["changes"]:
+        assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
+        assert state["changes"]["streams"] == [f"{stream} in /"]
     assert _members(healthy)[0] == _members(healthy, THIRD)[0] == NODES
     _has_all_replicas(healthy, quorum_queue)
     _has_all_replicas(healthy, stream)
