@@ -8,6 +8,7 @@ judges it there, and only then does it take the place of what the program runs w
 import glob
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -21,19 +22,21 @@ MODE = 0o600
 WRITTEN = b"Written by Salt"
 # Of the folder that they are put together in; the id of the process follows.
 _PREFIX = "rabbit_ha."
-# Where packages of RabbitMQ have their plugins, and itself among these.
+# Where packages of RabbitMQ have it among its plugins, and where it looks for those of others.
 _RABBITMQ_PLUGINS = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins"
+_MORE_PLUGINS = "/usr/lib/rabbitmq/plugins"
 # What RabbitMQ does with its file before it boots; where that is not possible, it is content.
 _CUTTLEFISH = """
 logger:set_primary_config(level, none),
-[File, Plugins] = init:get_plain_arguments(),
+[File | Folders] = init:get_plain_arguments(),
 Refused = fun(Errors) ->
     [io:format("~ts~n", [cuttlefish_error:xlate(Error)]) || {error, Error} <- Errors],
     halt(1)
 end,
 try
-    Schemas = filelib:wildcard(filename:join(Plugins, "*/priv/schema/*.schema")),
-    Schema = {_, [_ | _], _} = cuttlefish_schema:files(Schemas),
+    Below = "*/priv/schema/*.schema",
+    Schemas = [filelib:wildcard(filename:join(Folder, Below)) || Folder <- Folders],
+    Schema = {_, [_ | _], _} = cuttlefish_schema:files(lists:append(Schemas)),
     case cuttlefish_conf:files([File]) of
         {errorlist, Unread} -> Refused(Unread);
         Conf ->
@@ -257,10 +260,10 @@ def rabbitmq_check(path):
     path
         Of ``rabbitmq.conf``.
 
-    Returns a list, as :func:`judge` takes it; None where RabbitMQ is not installed, or is not where
-    its packages have it.
+    Returns a list, as :func:`judge` takes it; None where RabbitMQ is not installed, or its plugins,
+    which have settings of their own, are not where its packages have them or in archives.
 
-    See https://www.rabbitmq.com/docs/configure.
+    See https://www.rabbitmq.com/docs/configure, https://www.rabbitmq.com/docs/installing-plugins.
 
     CLI Example:
 
@@ -268,15 +271,25 @@ def rabbitmq_check(path):
 
         salt-call rabbit_configuration.rabbitmq_check /etc/rabbitmq/rabbitmq.conf
     """
-    erl, plugins = shutil.which("erl"), glob.glob(_RABBITMQ_PLUGINS)
-    if not erl or len(plugins) != 1:
+    erl, homes = shutil.which("erl"), glob.glob(_RABBITMQ_PLUGINS)
+    folders = [*homes, _MORE_PLUGINS]
+    code = _below(folders, "*/ebin")
+    has_cuttlefish = any("/cuttlefish-" in folder for folder in code)
+    if not erl or len(homes) != 1 or not has_cuttlefish or _below(folders, "*.ez"):
         return None
-    code = sorted(glob.glob(f"{glob.escape(plugins[0])}/*/ebin"))
-    if not any(os.path.basename(os.path.dirname(one)).startswith("cuttlefish-") for one in code):
+    environment = pathlib.Path(path).with_name("rabbitmq-env.conf")
+    if environment.exists() and re.search("^[^#]*PLUGINS_DIR", environment.read_text(), re.M):
         return None
     # Erlang does not start without a home.
     command = ["env", "HOME=/", erl, "-noinput", "-boot", "no_dot_erlang", "-pa", *code]
-    return [*command, "-eval", _CUTTLEFISH, "-extra", f"{{root}}{path}", plugins[0]]
+    return [*command, "-eval", _CUTTLEFISH, "-extra", f"{{root}}{path}", *folders]
+
+
+def _below(folders, pattern):
+    """List what is in folders by a pattern."""
+    return [
+        path for folder in folders for path in sorted(glob.glob(f"{glob.escape(folder)}/{pattern}"))
+    ]
 
 
 def has_snippets(folder, suffix, snippets):

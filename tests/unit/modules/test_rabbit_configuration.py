@@ -419,41 +419,55 @@ def test_what_a_killed_run_put_together_is_discarded(host, monkeypatch, tmp_path
 
 
 @pytest.fixture
-def plugins(tmp_path, monkeypatch):
-    """Return a function that puts RabbitMQs and ``erl`` where they are looked for."""
+def rabbitmq(host, tmp_path, monkeypatch):
+    """Return a function that installs RabbitMQ, and Erlang; its configuration's path is returned."""
+    host.module._RABBITMQ_PLUGINS = str(tmp_path / "rabbitmq_server-*" / "plugins")
+    host.module._MORE_PLUGINS = str(tmp_path / "plugins")
 
-    def put(*versions, plugins=("rabbit-3.10.8", "cuttlefish-3.0.1"), erl="/usr/bin/erl"):
+    def install(*files, erl="/usr/bin/erl"):
         monkeypatch.setattr(shutil, "which", {"erl": erl}.get)
-        for version in versions:
-            for plugin in plugins:
-                (tmp_path / version / "plugins" / plugin / "ebin").mkdir(parents=True)
-        return str(tmp_path / "*" / "plugins")
+        for file in files:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+        (tmp_path / "rabbitmq-env.conf").write_text("#PLUGINS_DIR=/opt\nNODENAME=rabbit\n")
+        return tmp_path / "rabbitmq.conf"
 
-    return put
+    return install
 
 
-def test_rabbitmq_s_own_schema_judges_its_configuration(host, plugins, tmp_path):
-    host.module._RABBITMQ_PLUGINS = plugins("3.10.8")
-    command = host.module.rabbitmq_check("/etc/rabbitmq/rabbitmq.conf")
-    folder = tmp_path / "3.10.8" / "plugins"
-    code = [str(folder / plugin / "ebin") for plugin in ("cuttlefish-3.0.1", "rabbit-3.10.8")]
+CUTTLEFISH = "rabbitmq_server-3.10.8/plugins/cuttlefish-3.0.1/ebin/cuttlefish.app"
+RABBIT = "rabbitmq_server-3.10.8/plugins/rabbit-3.10.8/ebin/rabbit.app"
+ANOTHER = "plugins/another-1.0/ebin/another.app"
+
+
+def test_rabbitmq_s_own_schemas_judge_its_configuration(host, rabbitmq, tmp_path):
+    path = rabbitmq(CUTTLEFISH, RABBIT, ANOTHER)
+    command = host.module.rabbitmq_check(str(path))
+    code = [str((tmp_path / file).parent) for file in (CUTTLEFISH, RABBIT, ANOTHER)]
     assert command[:2] == ["env", "HOME=/"]
     assert command[command.index("-pa") + 1 : command.index("-eval")] == code
-    assert command[-3:] == ["-extra", "{root}/etc/rabbitmq/rabbitmq.conf", str(folder)]
+    folders = [str(tmp_path / "rabbitmq_server-3.10.8" / "plugins"), str(tmp_path / "plugins")]
+    assert command[command.index("-extra") + 1 :] == [f"{{root}}{path}", *folders]
 
 
 @pytest.mark.parametrize(
-    ("versions", "options"),
+    ("files", "erl"),
     [
-        ([], {}),
-        (["3.10.8", "4.0.5"], {}),
-        (["3.10.8"], {"erl": None}),
-        (["3.10.8"], {"plugins": ["rabbit-3.10.8"]}),
+        ([], "/usr/bin/erl"),
+        ([RABBIT], "/usr/bin/erl"),
+        ([CUTTLEFISH, RABBIT], None),
+        ([CUTTLEFISH, RABBIT, RABBIT.replace("3.10.8", "4.0.5")], "/usr/bin/erl"),
+        ([CUTTLEFISH, RABBIT, "plugins/another-1.0.ez"], "/usr/bin/erl"),
     ],
 )
-def test_without_one_rabbitmq_and_erlang_nothing_judges(host, plugins, versions, options):
-    host.module._RABBITMQ_PLUGINS = plugins(*versions, **options)
-    assert host.module.rabbitmq_check("/etc/rabbitmq/rabbitmq.conf") is None
+def test_where_not_all_schemas_can_be_read_nothing_judges(host, rabbitmq, files, erl):
+    assert host.module.rabbitmq_check(str(rabbitmq(*files, erl=erl))) is None
+
+
+def test_with_plugins_elsewhere_nothing_judges(host, rabbitmq):
+    path = rabbitmq(CUTTLEFISH, RABBIT)
+    path.with_name("rabbitmq-env.conf").write_text("PLUGINS_DIR=/opt/plugins\n")
+    assert host.module.rabbitmq_check(str(path)) is None
 
 
 def test_the_message_names_the_program_that_it_is_told(host):
