@@ -420,7 +420,7 @@ def test_what_a_killed_run_put_together_is_discarded(host, monkeypatch, tmp_path
 
 @pytest.fixture
 def rabbitmq(host, tmp_path, monkeypatch):
-    """Return a function that installs RabbitMQ, and Erlang; its configuration's path is returned."""
+    """Return a function that installs RabbitMQ and Erlang; it tells the configuration's path."""
     host.module._RABBITMQ_PLUGINS = str(tmp_path / "rabbitmq_server-*" / "plugins")
     host.module._MORE_PLUGINS = str(tmp_path / "plugins")
 
