@@ -2,7 +2,7 @@
 #
 #   RELEASE=bookworm|trixie|forky   Debian release of the lab's hosts (demo, test)
 #   RABBIT_HA_LAB=name              the lab to use (demo, clean); default: default
-#   INTERRUPTIONS=rows|all          kill runs at 12 or 24 points, not at 6 (test)
+#   INTERRUPTIONS=rows|all          kill runs at 12 or 24 points, not at 4 (test)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo clean test lint bench lock venv

@@ -139,16 +139,18 @@ IN_A_ROW = {
     "of a broker with an empty disk": (third_installed_anew, [
         Point(killed.power, "while RabbitMQ is unpacked", third_installed_anew, THIRD,
               (runs("dpkg", "--unpack"),)),
-        Point(killed.power, "while packages are configured", third_installed_anew, THIRD,
-              (runs("dpkg", "--configure"),)),
         Point(killed.minion, "while RabbitMQ is stopped for its cookie", third_without_data, THIRD,
               (COOKIE, has_file(OLD_COOKIE))),
         Point(killed.power, "while the member forgets what it was", third_without_data, THIRD,
               (runs("rabbitmqctl", "forget_cluster_node"),)),
-        Point(killed.power, "while it joins", third_without_data, THIRD,
-              (runs("rabbitmqctl", "join_cluster"),)),
         Point(killed.minion, "before the quorum queues have their replicas back",
               third_without_data, THIRD, (runs("rabbitmq-queues", "grow"),)),
+    ]),
+    "of a broker that is installed and joins": (third_installed_anew, [
+        Point(killed.power, "while packages are configured", third_installed_anew, THIRD,
+              (runs("dpkg", "--configure"),)),
+        Point(killed.power, "while it joins", third_without_data, THIRD,
+              (runs("rabbitmqctl", "join_cluster"),)),
     ]),
     "of a cluster": (brokers_without_data, [
         Point(killed.run, "before the first step", brokers_without_data, THIRD,
