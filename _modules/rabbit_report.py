@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError
 # What a broker's state means to a person; rabbitmqctl's own words are about its options.
 _MEANS = {
     "app stopped": "it is booting, or was stopped. Next: rabbitmqctl start_app",
-    "node not running": "Next: systemctl status rabbitmq-server",
+    "node not running": "it was stopped, or has failed. Next: systemctl status {service}",
     "unreachable": "it runs and did not answer in time. Next: rabbitmq-diagnostics ping",
     "cookie mismatch": (
         "it runs with another Erlang cookie than its file has. Next: salt-run rabbit_ha.plan"
@@ -65,15 +65,16 @@ def _broker():
         found = __salt__["rabbitmqctl.node_state"]()
     except CommandExecutionError as err:
         return {"error": str(err), "state": None}
+    rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
     if found["status"] is None:
-        return {"error": f"{found['state']}: {_MEANS[found['state']]}", "state": found["state"]}
+        means = _MEANS[found["state"]].format(service=rabbitmq["service"])
+        return {"error": f"{found['state']}: {means}", "state": found["state"]}
     status = found["status"]
     me = __salt__["rabbit_topology.node_name"]()
     if me not in status["versions"]:
         names = ", ".join(sorted(status["versions"]))
         error = f"the node that runs here is none of the topology's: {names}, not {me}"
         return {"error": f"{error}. Next: hostname", "state": None}
-    rabbitmq = __salt__["rabbit_topology.settings"]()["rabbitmq"]
     return {
         "version": status["versions"][me]["rabbitmq_version"],
         "cluster_name": status["cluster_name"],

@@ -148,6 +148,12 @@ def test_a_broker_that_does_not_run_reports_why(broker):
     }
 
 
+def test_a_broker_whose_service_has_another_name_is_told_by_that(broker):
+    found = {"state": "node not running", "status": None, "said": "not running at all"}
+    report = broker(found, pillar={**TOPOLOGY, "rabbitmq": {"service": "rabbit-east"}}).broker()
+    assert report["error"].endswith("has failed. Next: systemctl status rabbit-east")
+
+
 def test_a_host_without_rabbitmq_reports_that(broker):
     report = broker(CommandExecutionError("rabbitmqctl is not there")).broker()
     assert report == {"error": "rabbitmqctl is not there", "state": None}
