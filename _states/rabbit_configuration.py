@@ -2,6 +2,7 @@
 A program's configuration takes effect as a whole, once the program found it good.
 """
 
+import contextlib
 import os
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -42,35 +43,41 @@ def checked(name, source, check, folder=None, suffix="", snippets=None):
     See docs/pillar.md.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    staged = None
     try:
-        staged = __salt__["rabbit_configuration.stage"](name, source, folder, suffix, snippets)
-        changes = __salt__["rabbit_configuration.differences"](staged)
-        if not changes:
-            ret["comment"] = f"{name} and its snippets are already as described"
-            return ret
-        copy = __salt__["rabbit_configuration.copy_to_keep"](name)
-        ret["changes"] = {**changes, **({copy: "kept as it was"} if copy else {})}
-        if __opts__["test"]:
-            ret.update(result=None, comment=f"{_listed(changes)} would have been replaced")
-            if _can_judge(check):
-                __salt__["rabbit_configuration.judge"](staged, check)
-            else:
-                ret["comment"] += ", once its program is ready to judge it"
-            return ret
-        __salt__["rabbit_configuration.judge"](staged, check)
-        __salt__["rabbit_configuration.keep"](name)
-        __salt__["rabbit_configuration.install"](staged)
-        left = __salt__["rabbit_configuration.differences"](staged)
-        if left:
-            raise CommandExecutionError(f"{_listed(left)} was written, yet reads otherwise")
-        ret["comment"] = f"{_listed(changes)} has been replaced"
+        with _staged(name, source, folder, suffix, snippets) as staged:
+            changes = __salt__["rabbit_configuration.differences"](staged)
+            if not changes:
+                ret["comment"] = f"{name} and its snippets are already as described"
+                return ret
+            copy = __salt__["rabbit_configuration.copy_to_keep"](name)
+            ret["changes"] = {**changes, **({copy: "kept as it was"} if copy else {})}
+            if __opts__["test"]:
+                ret.update(result=None, comment=f"{_listed(changes)} would have been replaced")
+                if _can_judge(check):
+                    __salt__["rabbit_configuration.judge"](staged, check)
+                else:
+                    ret["comment"] += ", once its program is ready to judge it"
+                return ret
+            __salt__["rabbit_configuration.judge"](staged, check)
+            __salt__["rabbit_configuration.keep"](name)
+            __salt__["rabbit_configuration.install"](staged)
+            left = __salt__["rabbit_configuration.differences"](staged)
+            if left:
+                raise CommandExecutionError(f"{_listed(left)} was written, yet reads otherwise")
+            ret["comment"] = f"{_listed(changes)} has been replaced"
     except (CommandExecutionError, SaltInvocationError) as err:
         __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
-    finally:
-        if staged:
-            __salt__["rabbit_configuration.discard"](staged)
     return ret
+
+
+@contextlib.contextmanager
+def _staged(*described):
+    """Put a configuration together for as long as it is needed."""
+    staged = __salt__["rabbit_configuration.stage"](*described)
+    try:
+        yield staged
+    finally:
+        __salt__["rabbit_configuration.discard"](staged)
 
 
 def _can_judge(check):
@@ -105,23 +112,19 @@ def accepted(name, source):
     See https://www.rabbitmq.com/docs/configure.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    staged = None
     try:
         check = __salt__["rabbit_configuration.rabbitmq_check"](name)
         if not check:
             ret["comment"] = "RabbitMQ is not there yet to judge it"
             return ret
-        staged = __salt__["rabbit_configuration.stage"](name, source)
-        if __salt__["rabbit_configuration.has_same_content"](staged):
-            ret["comment"] = f"{name} is already as described"
-            return ret
-        __salt__["rabbit_configuration.judge"](staged, check, "RabbitMQ")
+        with _staged(name, source) as staged:
+            if __salt__["rabbit_configuration.has_same_content"](staged):
+                ret["comment"] = f"{name} is already as described"
+                return ret
+            __salt__["rabbit_configuration.judge"](staged, check, "RabbitMQ")
         ret["comment"] = "RabbitMQ finds nothing wrong with it"
     except (CommandExecutionError, SaltInvocationError) as err:
         __utils__["rabbit_failures.failed"](ret, __grains__["id"], name, err)
-    finally:
-        if staged:
-            __salt__["rabbit_configuration.discard"](staged)
     return ret
 
 
