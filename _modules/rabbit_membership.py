@@ -501,7 +501,7 @@ def forget_former_self(contact):
     note_replicas(replicas_here(contact))
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
-    # Forgetting takes out what this leaves, from RabbitMQ 4 on, which needs the node for it.
+    # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
     not_shrunk = _shrink(me, contact)
     forget(me, contact)
     if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
