@@ -16,7 +16,7 @@ import yaml
 from saltfactories.daemons.master import SaltMaster
 
 from lab import cgroup
-from tests.integration.lab import CHECKOUT, NAME, Lab, enter_network, skip_without_root
+from tests.integration.lab import BROKERS, CHECKOUT, NAME, Lab, enter_network, skip_without_root
 from tests.integration.recorder import Recorder
 
 # docs/secrets.md names it as one at which nothing is told.
@@ -123,8 +123,9 @@ def talkative(deployed):
 
 @pytest.fixture(scope="session")
 def bare(lab, salt_master):
-    """Hosts that answer, with secrets on the master, and nothing deployed."""
+    """Hosts that answer, with secrets on the master, and nothing deployed; one is called else."""
     lab.salt_run("rabbit_ha.secrets", check=True)
+    lab.exec(BROKERS[2], "sh", "-c", "echo localhost > /etc/hostname; hostname localhost")
     return lab
 
 

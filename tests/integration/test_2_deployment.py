@@ -31,6 +31,11 @@ LOGS = ("/master/log", "/var/log/salt/minion")
 ADDRESSES = {HOLDER: "192.168.123.11", STANDBY: "192.168.123.220"}
 
 
+def test_a_host_that_was_called_else_has_its_name(deployed):
+    shown = deployed.exec(BROKERS[2], "sh", "-c", "cat /etc/hostname; hostname").stdout
+    assert shown.split() == [BROKERS[2], BROKERS[2]]
+
+
 @pytest.mark.parametrize("broker", BROKERS)
 def test_each_broker_lists_all_as_running_members(deployed, broker):
     status = deployed.rabbitmqctl(broker, "cluster_status")

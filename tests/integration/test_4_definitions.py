@@ -7,6 +7,7 @@ import json
 import pika.exceptions
 import pytest
 
+from tests.integration.amqp import publish
 from tests.integration.lab import BROKERS, wait_until
 from tests.integration.recorder import (
     assert_nothing_gave_away,
@@ -86,6 +87,10 @@ def test_queues_have_the_mirrors_of_each_preset_until_it_is_removed(healthy, vho
             said = str(healthy.salt(SEED, "state.apply", "rabbit_ha.rabbitmq.policies")[SEED])
         assert "policies:test-all:preset: found 'all', mirrors of classic queues" in said
         return
+    # Mirrors of a queue with messages begin without them.
+    _defined_twice(healthy, VHOST)
+    with healthy.amqp(vhost=vhost) as connection:
+        publish(connection, "two", 10)
     changes = _defined_twice(healthy, {**VHOST, "policies": PRESETS})
     given = {name for name, policy in PRESETS.items() if not policy.get("absent")}
     assert set(changes["policies"]) == {f"{name} in test" for name in given}
@@ -97,7 +102,11 @@ def test_queues_have_the_mirrors_of_each_preset_until_it_is_removed(healthy, vho
             lambda: _replicas(healthy, vhost) == replicas, 30, lambda: _replicas(healthy, vhost)
         )
 
+    def synchronised():
+        return len(_queues(healthy, vhost, "synchronised_slave_pids")["two"] or []) == 1
+
     has(MIRRORED)
+    wait_until(synchronised, 30, lambda: "the mirror of two has no messages")
     removed = {name: {**policy, "absent": True} for name, policy in PRESETS.items()}
     changes = _defined_twice(healthy, {**VHOST, "policies": removed})
     kept = healthy.exec(SEED, "stat", "-c", "%U %a", changes["backup"]).stdout

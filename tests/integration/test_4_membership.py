@@ -9,11 +9,44 @@ from tests.integration.lab import BROKERS, NODES, wait_until
 
 SEED, SECOND, THIRD = BROKERS
 DATA = "/var/lib/rabbitmq/mnesia"
+MEMBER = "RabbitMQ is a member of the cluster"
 
 
 def _membership(lab, host):
     """Have a broker find its place; returns the state that sees to it."""
-    return lab.applied(host, "clustered")["RabbitMQ is a member of the cluster"]
+    return lab.applied(host, "clustered")[MEMBER]
+
+
+def _settled(lab, host):
+    """
+    Have a broker find its place in test mode, for real, and once more.
+
+    Returns the state of the run that was for real.
+    """
+    planned = lab.applied(host, "clustered", "test=true")[MEMBER]
+    assert planned["result"] is None and planned["changes"], planned
+    done = _membership(lab, host)
+    assert done["result"] is True, done["comment"]
+    again = _membership(lab, host)
+    assert (again["result"], again["changes"]) == (True, {}), again
+    return done
+
+
+def _joined(lab, host, contacts, mode):
+    """Apply the state alone, without what comes before it; returns its return."""
+    arguments = {"contacts": contacts, "service": "rabbitmq-server", "timeout": 60}
+    given = [f"{key}={json.dumps(value)}" for key, value in arguments.items()]
+    state = ("state.single", "rabbit_cluster.joined", f"name={contacts[0]}", mode)
+    (ret,) = lab.salt(host, *state, *given)[host].values()
+    return ret
+
+
+def _refused_alone(lab, host, contacts, *phrases):
+    """As :func:`_refused`, by the state alone."""
+    for mode in ("test=true", "test=false"):
+        state = _joined(lab, host, contacts, mode)
+        assert (state["result"], state["changes"]) == (False, {}), state
+        assert all(phrase in state["comment"] for phrase in phrases), state["comment"]
 
 
 def _start(lab, *hosts):
@@ -55,6 +88,12 @@ def test_a_member_becomes_a_ram_node_and_a_disc_node_again(healthy):
         assert states["RabbitMQ is a ram node"]["changes"] == changes
         assert _members(healthy) == (NODES, [NODES[2]])
         assert _changed(healthy.applied(THIRD, "clustered")) == {}
+        # It joins as what pillar says, too.
+        _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
+        states = healthy.applied(THIRD, "clustered")
+        assert states[MEMBER]["changes"]["cluster"] == {"old": "alone", "new": f"with {NODES[0]}"}
+        assert states["RabbitMQ is a ram node"]["changes"] == {}
+        assert _members(healthy) == (NODES, [NODES[2]])
     states = healthy.applied(THIRD, "clustered")
     assert states["RabbitMQ is a disc node"]["result"] is True
     assert _members(healthy) == (NODES, [])
@@ -113,8 +152,7 @@ def test_a_broker_that_lost_its_data_is_a_member_again_with_its_replicas(
 ):
     healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
     healthy.exec(THIRD, "rm", "-rf", DATA)
-    state = _membership(healthy, THIRD)
-    assert state["result"] is True, state["comment"]
+    state = _settled(healthy, THIRD)
     # With Khepri the others may take it back as it boots, and RabbitMQ its replicas with it.
     if healthy.release != "forky" or state["changes"]:
         assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
@@ -142,8 +180,7 @@ def test_a_member_is_forgotten_and_joins_anew_with_its_data_set_aside(healthy):
     backup = healthy.exec(SEED, "stat", "-c", "%U %a", state["changes"]["backup"]).stdout
     assert backup.split() == ["root", "600"]
 
-    state = _membership(healthy, SECOND)
-    assert state["result"] is True, state["comment"]
+    state = _settled(healthy, SECOND)
     assert state["changes"]["set_aside"].startswith(f"{DATA}.aside/{NODES[1]}-")
     assert _members(healthy)[0] == NODES
 
@@ -236,9 +273,7 @@ def test_an_app_that_was_stopped_is_started_and_no_message_is_lost(healthy):
     with healthy.amqp() as connection:
         sent = publish(connection, "test.stopped", 100)
     healthy.exec(SECOND, "rabbitmqctl", "stop_app")
-    state = _membership(healthy, SECOND)
-    assert state["result"] is True, state["comment"]
-    assert state["changes"]["app"] == "started"
+    assert _settled(healthy, SECOND)["changes"]["app"] == "started"
     with healthy.amqp() as connection:
         assert consume(connection, "test.stopped", 100) == sent
 
@@ -259,26 +294,30 @@ def _rabbitmqctl(lab, host, *commands):
         lab.exec(host, "rabbitmqctl", *command.split(" ", 1))
 
 
-def _verdict(lab, host, contacts):
-    """Judge a broker as typed on it."""
-    command = ("salt-call", "--out=json", "rabbit_membership.verdict", json.dumps(contacts))
-    return json.loads(lab.exec(host, *command).stdout)["local"]
-
-
 def _refused(lab, host, *phrases):
-    """Have a broker find its place, in test mode and for real; see that it is refused."""
+    """Have a broker find its place, in test mode and for real; returns the state that refused."""
     for mode in ("test=true", "test=false"):
-        state = lab.applied(host, "clustered", mode)["RabbitMQ is a member of the cluster"]
+        state = lab.applied(host, "clustered", mode)[MEMBER]
         assert (state["result"], state["changes"]) == (False, {}), state
         assert all(phrase in state["comment"] for phrase in phrases), state["comment"]
+    return state
 
 
 def test_a_join_that_was_interrupted_is_finished(healthy):
     _rabbitmqctl(healthy, THIRD, "stop_app", "reset")
-    state = _membership(healthy, THIRD)
-    assert state["result"] is True, state["comment"]
+    state = _settled(healthy, THIRD)
     assert state["changes"]["cluster"] == {"old": "alone", "new": f"with {NODES[0]}"}
     assert _members(healthy)[0] == NODES
+
+
+def test_a_member_that_does_not_run_is_started(healthy):
+    healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
+    planned = _joined(healthy, THIRD, NODES, "test=true")
+    assert planned["result"] is None and "node not running" in planned["comment"], planned
+    done = _joined(healthy, THIRD, NODES, "test=false")
+    assert (done["result"], done["changes"]["service"]) == (True, "started"), done
+    again = _joined(healthy, THIRD, NODES, "test=false")
+    assert (again["result"], again["changes"]) == (True, {}), again
 
 
 def test_another_cookie_than_the_node_s_is_refused_and_the_node_goes_on(healthy):
@@ -286,21 +325,23 @@ def test_another_cookie_than_the_node_s_is_refused_and_the_node_goes_on(healthy)
     swap = "cp -p {0} {0}.kept && chmod u+w {0} && echo -n OTHERCOOKIE >{0} && chmod 400 {0}"
     healthy.exec(THIRD, "sh", "-c", swap.format(cookie))
     try:
-        verdict = _verdict(healthy, THIRD, NODES)
+        said = "runs with another Erlang cookie than the one in its file"
+        _refused_alone(healthy, THIRD, NODES, "cookie mismatch", f"{NODES[2]} {said}")
     finally:
         healthy.exec(THIRD, "mv", f"{cookie}.kept", cookie)
-    assert verdict["verdict"] == "cookie mismatch"
-    assert NODES[2] in verdict["detail"]
     assert _members(healthy, THIRD)[0] == NODES
 
 
 def test_an_unreachable_seed_is_named_after_the_time_that_pillar_gives(healthy):
     _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
-    with healthy.pillar_changed({"rabbitmq": {"join_timeout": 5}}):
+    # Less than the default.
+    seconds = 20
+    with healthy.pillar_changed({"rabbitmq": {"join_timeout": seconds}}):
         for host in (SECOND, SEED):
             healthy.exec(host, "systemctl", "stop", "rabbitmq-server")
         try:
-            _refused(healthy, THIRD, "seed unreachable", f"On {NODES[0]}", "systemctl status")
+            state = _refused(healthy, THIRD, "seed unreachable", NODES[0], "systemctl status")
+            assert seconds * 1000 <= state["duration"] < 60_000
             assert _members(healthy, THIRD)[0] == [NODES[2]]
         finally:
             _start(healthy, SEED, SECOND)
@@ -324,9 +365,7 @@ def test_a_member_of_another_cluster_is_refused(healthy):
         _rabbitmqctl(healthy, host, "stop_app", "reset", "start_app")
     _rabbitmqctl(healthy, THIRD, "stop_app", f"join_cluster {NODES[1]}", "start_app")
     # Of that cluster pillar knows one broker only.
-    verdict = _verdict(healthy, THIRD, [NODES[0], NODES[2]])
-    assert verdict["verdict"] == "other cluster"
-    assert NODES[1] in verdict["detail"]
+    _refused_alone(healthy, THIRD, [NODES[0], NODES[2]], "other cluster", NODES[1])
     _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
     for host in (SECOND, THIRD):
         assert _membership(healthy, host)["result"] is True

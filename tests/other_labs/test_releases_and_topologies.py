@@ -45,6 +45,22 @@ def test_other_release_is_deployed_verified_and_left_alone_afterwards(another_la
     assert done.returncode == 0, done.stdout + done.stderr
     assert lab.salt_run("rabbit_ha.verify").returncode == 0
     assert _changed(lab.salt("*", "state.highstate")) == []
+    assert_queues_are_replicated_as_the_release_can(lab)
+
+
+def assert_queues_are_replicated_as_the_release_can(lab):
+    """See that ``auto`` mirrors on 3.x and has quorum queues on 4.x, which refuses mirrors."""
+    host = list(lab.hosts)[-1]
+    vhosts = lab.rabbitmqctl(host, "list_vhosts", "name", "default_queue_type")
+    policies = [policy["name"] for policy in lab.rabbitmqctl(host, "list_policies")]
+    with lab.pillar_changed({"rabbitmq": {"ha": "mirrored"}}):
+        refused = lab.salt_run("rabbit_ha.validate")
+    if lab.release == "bookworm":
+        assert (policies, refused.returncode) == (["ha-all"], 0)
+        return
+    assert (vhosts, policies) == ([{"name": "/", "default_queue_type": "quorum"}], [])
+    assert refused.returncode == 1
+    assert "rabbitmq:ha: found 'mirrored'" in refused.stdout
 
 
 @pytest.fixture(scope="module")
