@@ -17,13 +17,17 @@ from lab.command import run, stream
 
 RELEASES = ("bookworm", "trixie", "forky")
 
-# A running system, a place for Salt, and what building HAProxy and keepalived needs.
+# What building HAProxy and keepalived needs; no more, or builds would not show that it is enough.
+BUILD_PACKAGES = [
+    *("gcc", "libc6-dev", "make", "pkg-config", "libssl-dev", "libpcre2-dev", "zlib1g-dev"),
+    *("libsystemd-dev", "libnl-3-dev", "libnl-genl-3-dev"),
+]
+# A running system, a place for Salt, and the above.
 PACKAGES = [
     *("systemd", "systemd-sysv", "dbus", "iproute2", "iputils-ping", "procps", "less"),
     *("ca-certificates", "curl", "nftables"),
     *("python3", "python3-venv", "python3-dev", "python3-apt"),
-    *("gcc", "libc6-dev", "make", "pkg-config", "libssl-dev", "libpcre2-dev", "zlib1g-dev"),
-    *("libsystemd-dev", "libnl-3-dev", "libnl-genl-3-dev"),
+    *BUILD_PACKAGES,
 ]
 # Gone from Debian after bookworm.
 PACKAGES_OF = {"bookworm": ["libpcre3-dev"]}
