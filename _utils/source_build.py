@@ -50,8 +50,9 @@ FIRST_VERSION = (1, 8)
 _TARGETS_BEFORE_2_0 = ("linux22", "linux24", "linux24e", "linux26", "linux2628")
 _TARGETS_FROM_2_0 = {
     "linux-glibc": (2, 0),
-    "linux-glibc-legacy": (2, 1),
-    "linux-musl": (2, 2),
+    # Backported from 2.1 and 2.2.
+    "linux-glibc-legacy": (2, 0, 13),
+    "linux-musl": (2, 1, 5),
 }
 _TARGETS_ANYWHERE = ("generic", "custom")
 REMOTE = ("https://", "salt://")
