@@ -571,6 +571,31 @@ def _workspace_prefix(prefix):
     return f".{os.path.basename(prefix)}.building."
 
 
+def build(wanted, cache_file, compile_source, install_build):
+    """
+    Do all steps in a folder that is gone afterwards; what is in use is not touched.
+
+    wanted
+        Mapping with ``url``, ``checksum``, ``version``, ``options``, ``prefix`` and ``path``, as
+        ``plan`` of the program's module returns it.
+    cache_file
+        Salt's ``cp.cache_file``.
+    compile_source, install_build
+        The program's own steps: functions of its module, as Salt's loader has them.
+
+    Returns the path of the build.
+
+    Raises CommandExecutionError from the step that failed.
+    """
+    archive = fetch(wanted["url"], wanted["checksum"], cache_file)
+    with workspace(wanted["prefix"]) as folder:
+        source = extract(archive, folder)
+        compile_source(source, wanted["options"], wanted["path"])
+        return install_build(
+            source, wanted["path"], wanted["version"], wanted["checksum"], wanted["options"]
+        )
+
+
 def record(path):
     """
     Read what a build was made from.
