@@ -50,8 +50,9 @@ FIRST_VERSION = (1, 8)
 _TARGETS_BEFORE_2_0 = ("linux22", "linux24", "linux24e", "linux26", "linux2628")
 _TARGETS_FROM_2_0 = {
     "linux-glibc": (2, 0),
-    "linux-glibc-legacy": (2, 1),
-    "linux-musl": (2, 2),
+    # Backported from 2.1 and 2.2.
+    "linux-glibc-legacy": (2, 0, 13),
+    "linux-musl": (2, 1, 5),
 }
 _TARGETS_ANYWHERE = ("generic", "custom")
 REMOTE = ("https://", "salt://")
@@ -568,6 +569,31 @@ def _is_locked(folder):
 
 def _workspace_prefix(prefix):
     return f".{os.path.basename(prefix)}.building."
+
+
+def build(wanted, cache_file, compile_source, install_build):
+    """
+    Do all steps in a folder that is gone afterwards; what is in use is not touched.
+
+    wanted
+        Mapping with ``url``, ``checksum``, ``version``, ``options``, ``prefix`` and ``path``, as
+        ``plan`` of the program's module returns it.
+    cache_file
+        Salt's ``cp.cache_file``.
+    compile_source, install_build
+        The program's own steps: functions of its module, as Salt's loader has them.
+
+    Returns the path of the build.
+
+    Raises CommandExecutionError from the step that failed.
+    """
+    archive = fetch(wanted["url"], wanted["checksum"], cache_file)
+    with workspace(wanted["prefix"]) as folder:
+        source = extract(archive, folder)
+        compile_source(source, wanted["options"], wanted["path"])
+        return install_build(
+            source, wanted["path"], wanted["version"], wanted["checksum"], wanted["options"]
+        )
 
 
 def record(path):

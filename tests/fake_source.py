@@ -72,12 +72,14 @@ def cache_file(path, saltenv=None, source_hash=None, verify_ssl=True, use_etag=F
 
 def build_module(program, **grains):
     """Load ``haproxy_build`` or ``keepalived_build``."""
-    return load(
+    module = load(
         f"_modules/{program}_build.py",
         salt={"cp.get_file_str": get_file_str, "cp.cache_file": cache_file},
         grains={"id": "lb", "os_family": "Debian", "cpuarch": "x86_64", "num_cpus": 1, **grains},
         utils=functions("source_build", load("_utils/source_build.py")),
     )
+    module.__salt__ |= functions(f"{program}_build", module)
+    return module
 
 
 def builds_module():

@@ -363,10 +363,33 @@ def test_haproxy_judges_its_main_file_and_its_snippets_together(compiled, instal
     ]
 
 
-def test_haproxy_has_its_folder_before_the_package_starts_it(compiled):
-    ids = compiled("haproxy-keeplive-node1").ids()
-    folders = "HAProxy has folders for its configuration, and the one that it confines itself to"
-    assert ids.index(folders) < ids.index("HAProxy is installed")
+@pytest.mark.parametrize(
+    ("install", "started"),
+    [("package", "HAProxy is installed"), ("source", "systemd runs HAProxy as built")],
+)
+@pytest.mark.parametrize(
+    ("haproxy", "folders"),
+    [
+        ({}, ["/etc/haproxy", "/etc/haproxy/conf", "/usr/local/haproxy"]),
+        (
+            {
+                "config_file": "/srv/lb/main.cfg",
+                "config_dir": "/srv/lb/more",
+                "global": {"chroot": "/srv/empty"},
+            },
+            ["/srv/lb", "/srv/lb/more", "/srv/empty"],
+        ),
+    ],
+)
+def test_haproxy_has_its_folders_before_it_can_start(compiled, install, started, haproxy, folders):
+    haproxy = {"install": install, "monitor": {"password": SECRETS["monitor"]}, **haproxy}
+    host = compiled("haproxy-keeplive-node1", pillar_of(haproxy=haproxy))
+    state = "HAProxy has folders for its configuration, and the one that it confines itself to"
+    made = [chunk for chunk in host.low() if chunk["__id__"] == state]
+    assert [(chunk["fun"], chunk["name"]) for chunk in made] == [
+        ("directory", folder) for folder in folders
+    ]
+    assert host.ids().index(state) < host.ids().index(started)
 
 
 @pytest.mark.parametrize("install", ["package", "source"])

@@ -1,8 +1,8 @@
 """
 The rendered configuration files, value by value.
 
-What the article configures is copied here; what differs from it on purpose is
-beside it, with the reason.
+They are as in the article (tests/article.py); what differs from it on purpose is
+here, with the reason.
 """
 
 import os
@@ -15,45 +15,10 @@ import tempfile
 import pytest
 from salt.utils import yaml
 
+from tests import article
 from tests.sls.conftest import BOTH, CASES, FQDN, SECRETS, numbered, pillar_of
 from tests.support import ROOT, load
 
-# The article's haproxy.cfg: section, keyword, and the rest of each line.
-ARTICLE_HAPROXY = {
-    "global": {
-        "log": ["127.0.0.1 local0 info"],
-        "maxconn": ["4096"],
-        "chroot": ["/usr/local/haproxy"],
-        "user": ["haproxy"],
-        "group": ["haproxy"],
-        "daemon": [""],
-        "pidfile": ["/var/run/haproxy.pid"],
-    },
-    "defaults": {
-        "log": ["global"],
-        "mode": ["tcp"],
-        "option": ["tcplog", "dontlognull"],
-        "retries": ["3"],
-        "maxconn": ["2000"],
-        "timeout": ["connect 5s", "client 120s", "server 120s"],
-    },
-    "listen rabbitmq_cluster": {
-        "bind": ["0.0.0.0:5672"],
-        "mode": ["tcp"],
-        "balance": ["roundrobin"],
-        "server": [
-            "rabbitmq-node1 192.168.123.36:5672 check inter 5000 rise 2 fall 2 weight 1",
-            "rabbitmq-node2 192.168.123.162:5672 check inter 5000 rise 2 fall 2 weight 1",
-            "rabbitmq-node3 192.168.123.104:5672 check inter 5000 rise 2 fall 2 weight 1",
-        ],
-    },
-    "listen monitor": {
-        "bind": [":8100"],
-        "mode": ["http"],
-        "option": ["httplog"],
-        "stats": ["enable", "uri /rabbitmq-stats", "refresh 5s"],
-    },
-}
 # Beyond the article: how `rabbit_ha.status` and keepalived's check ask HAProxy,
 # and a password in front of the statistics.
 ADDED_HAPROXY = {
@@ -63,6 +28,27 @@ ADDED_HAPROXY = {
     "listen monitor": {
         "monitor-uri": ["/haproxy-health"],
         "stats": [f"auth stats:{SECRETS['monitor']}"],
+    },
+}
+# What keepalived has otherwise, or beyond the article.
+DIFFERENT_KEEPALIVED = {
+    # The article ends with the warning that their absence gives.
+    "global_defs": {"enable_script_security": [""], "script_user": ["keepalived_script"]},
+    "vrrp_script chk_haproxy": {
+        # The article: interval 5, weight -20, with which a move takes 8 s and more.
+        "interval": ["1"],
+        "weight": ["0"],
+        "timeout": ["2"],
+        "fall": ["2"],
+        "rise": ["2"],
+    },
+    "vrrp_instance VI_1": {
+        # The article: 123456, for everyone to read.
+        "authentication": {"auth_type": ["PASS"], "auth_pass": [SECRETS["auth_pass"]]},
+        # The article: 192.168.0.123, which is outside its hosts' network.
+        "virtual_ipaddress": {"192.168.123.123": [""]},
+        # For rabbit_ha.status.
+        "notify": ['"/etc/keepalived/vrrp_state.sh" root'],
     },
 }
 
@@ -118,7 +104,7 @@ def rabbitmq(compiled, minion, pillar=None):
 
 
 def test_haproxy_s_defaults_are_the_article_s_and_nothing_else_but_what_is_listed(compiled):
-    expected = {name: dict(section) for name, section in ARTICLE_HAPROXY.items()}
+    expected = sections(article.HAPROXY_CFG)
     for name, section in ADDED_HAPROXY.items():
         for keyword, lines in section.items():
             expected[name][keyword] = expected[name].get(keyword, []) + lines
@@ -248,47 +234,12 @@ def test_each_listener_can_bind_an_address_that_moves(compiled):
     }
 
 
-@pytest.mark.parametrize(
-    ("minion", "router_id", "state", "priority"),
-    [
-        ("haproxy-keeplive-node1", "node1", "MASTER", "100"),
-        ("haproxy-keeplive-node2", "node2", "BACKUP", "90"),
-    ],
-)
-def test_keepalived_is_as_in_the_article_but_for_what_is_listed(
-    compiled, minion, router_id, state, priority
-):
-    assert keepalived(compiled, minion) == {
-        "global_defs": {
-            "router_id": [router_id],
-            # The article ends with the warning that their absence gives.
-            "enable_script_security": [""],
-            "script_user": ["keepalived_script"],
-        },
-        "vrrp_script chk_haproxy": {
-            "script": ['"/etc/keepalived/haproxy_check.sh"'],
-            # The article: interval 5, weight -20, with which a move takes 8 s and more.
-            "interval": ["1"],
-            "weight": ["0"],
-            "timeout": ["2"],
-            "fall": ["2"],
-            "rise": ["2"],
-        },
-        "vrrp_instance VI_1": {
-            "state": [state],
-            "interface": ["ens33"],
-            "virtual_router_id": ["1"],
-            "priority": [priority],
-            "advert_int": ["1"],
-            # The article: 123456, for everyone to read.
-            "authentication": {"auth_type": ["PASS"], "auth_pass": [SECRETS["auth_pass"]]},
-            "track_script": {"chk_haproxy": [""]},
-            # The article: 192.168.0.123, which is outside its hosts' network.
-            "virtual_ipaddress": {"192.168.123.123": [""]},
-            # For rabbit_ha.status.
-            "notify": ['"/etc/keepalived/vrrp_state.sh" root'],
-        },
-    }
+@pytest.mark.parametrize("minion", article.KEEPALIVED_CONF)
+def test_keepalived_is_as_in_the_article_but_for_what_is_listed(compiled, minion):
+    expected = blocks(article.KEEPALIVED_CONF[minion])
+    for name, block in DIFFERENT_KEEPALIVED.items():
+        expected[name] |= block
+    assert keepalived(compiled, minion) == expected
 
 
 def test_each_load_balancer_has_a_router_id_of_its_own_and_one_of_them_is_master(compiled):

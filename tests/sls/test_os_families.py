@@ -72,7 +72,9 @@ def test_keepalived_s_check_is_where_the_family_lets_keepalived_run_it(host):
         "RedHat": "/usr/libexec/keepalived/haproxy_check.sh",
     }[host.os_family]
     balancer = host(BALANCER)
-    assert balancer.state("keepalived has its check of HAProxy")["name"] == script
+    written = balancer.state("keepalived has its check of HAProxy")
+    # One that others may write keepalived would not run.
+    assert [written[key] for key in ("name", "user", "mode")] == [script, "root", "0755"]
     configuration = balancer.render("keepalived/files/keepalived.conf.j2")
     assert f'script "{script}"' in configuration
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests import article
 from tests.fake_source import build_module
 from tests.sls.conftest import OS_FAMILIES, SECRETS, pillar_of
 
@@ -18,6 +19,8 @@ HARDENED = {
     *("SystemCallArchitectures", "SystemCallFilter"),
 }
 READS = "-f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf"
+# After and Wants: network.target does not wait for addresses, which HAProxy may have to bind.
+AFTER_THE_NETWORK = ("network-online.target syslog.target", "network-online.target")
 
 
 def source(**haproxy):
@@ -29,13 +32,18 @@ def source(**haproxy):
     )
 
 
-def unit(text):
-    """Read a unit file; a key that is there more than once has a list."""
+def parts(text):
+    """Read a unit file: a mapping from section to key to value, the last one where it has more."""
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str
     parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def unit(text):
+    """Read what a unit file says of its service; how it is reloaded is a list."""
     reloads = [line.split("=", 1)[1] for line in text.splitlines() if "ExecReload=" in line]
-    return {**parser["Service"], "ExecReload": reloads}
+    return {**parts(text)["Service"], "ExecReload": reloads}
 
 
 @pytest.fixture(params=OS_FAMILIES)
@@ -150,14 +158,20 @@ def test_nobody_can_log_in_as_haproxy(balancer):
 
 def test_the_unit_of_haproxy_is_the_article_s_but_for_where_the_program_is(compiled):
     text = compiled(BALANCER, source()).render("haproxy/files/haproxy.service.j2")
+    here, there = parts(text), parts(article.HAPROXY_UNIT)
+    assert here["Unit"]["Description"] == there["Unit"]["Description"]
+    assert (here["Unit"]["After"], here["Unit"]["Wants"]) == AFTER_THE_NETWORK
+    assert here["Install"] == there["Install"]
+    there = {
+        key: value.replace("/usr/sbin/", "/usr/local/sbin/")
+        for key, value in there["Service"].items()
+    }
     found = unit(text)
     # Without -q, which is silent when it refuses too, and -p, which the configuration says.
-    assert found["ExecStartPre"] == f"/usr/local/sbin/haproxy {READS} -c"
-    assert found["ExecStart"] == f"/usr/local/sbin/haproxy -Ws {READS}"
-    assert found["ExecReload"] == [
-        f"/usr/local/sbin/haproxy {READS} -c",
-        "/bin/kill -USR2 $MAINPID",
-    ]
+    check = there["ExecStartPre"].removesuffix(" -q")
+    assert found["ExecStartPre"] == check
+    assert found["ExecStart"] == there["ExecStart"].removesuffix(" -p /run/haproxy.pid")
+    assert found["ExecReload"] == [check, there["ExecReload"]]
     assert found["Type"] == "notify"
     assert HARDENED | {"ProtectKernelTunables", "RestrictRealtime"} <= set(found)
     # The drop-in says how it is brought back.
@@ -223,7 +237,11 @@ def test_without_use_systemd_it_is_not_waited_for_a_word_that_never_comes(compil
 
 
 def test_the_unit_of_keepalived_reads_the_configuration_of_the_states(compiled):
-    found = unit(compiled(BALANCER, source()).render("keepalived/files/keepalived.service.j2"))
+    text = compiled(BALANCER, source()).render("keepalived/files/keepalived.service.j2")
+    here, found = parts(text), unit(text)
+    # As in the unit that the article copies from keepalived's source.
+    assert (here["Unit"]["After"], here["Unit"]["Wants"]) == AFTER_THE_NETWORK
+    assert here["Install"] == {"WantedBy": "multi-user.target"}
     assert found["ExecStart"] == (
         "/usr/local/sbin/keepalived --dont-fork --use-file /etc/keepalived/keepalived.conf"
     )

@@ -1,4 +1,4 @@
-"""docs/article.md: every file, SLS, function, setting and test that it names is there."""
+"""docs/article.md: all of the article is in it, and all that it names is there."""
 
 import ast
 import functools
@@ -7,28 +7,39 @@ import re
 
 import pytest
 
-from tests.sls.test_files import ARTICLE_HAPROXY
+from tests import article
 from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "article.md").read_text()
 SCHEMA = json.loads((ROOT / "salt/rabbit_ha/pillar.schema.json").read_text())
 # Functions of Salt's loaders: what is called MODULE.FUNCTION.
 FOLDERS = ("_modules", "_states", "_runners")
+ABOVE = "as the first line of this table"
 
 
-def rows():
+def rows(text):
     """Yield the three cells of each row: lines of the article, where they are, what shows it."""
-    for line in TEXT.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
+    for line in text.splitlines():
+        # In a cell, `|` is written with a backslash.
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
         if line.startswith("|") and cells[0] not in ("the article", "---"):
-            yield cells
+            yield [cell.replace("\\|", "|") for cell in cells]
 
 
 def quoted(text):
     return re.findall(r"`([^`]+)`", text)
 
 
-ROWS = list(rows())
+def is_said(line, quotation):
+    """Tell whether a line of the article is quoted, as a whole but for what … stands for."""
+    return re.fullmatch(".+".join(map(re.escape, quotation.split("…"))), line)
+
+
+TABLES = {
+    section.partition("\n")[0]: list(rows(section))
+    for section in re.split(r"^#+ ", TEXT, flags=re.M)
+}
+ROWS = [cells for table in TABLES.values() for cells in table]
 HERE = sorted({name for cells in ROWS for name in quoted(cells[1])})
 SHOWN = sorted({name for cells in ROWS for name in quoted(cells[2])})
 
@@ -87,19 +98,26 @@ def test_what_is_named_as_a_test_is_one(name):
 
 
 @pytest.mark.parametrize("cells", ROWS, ids=lambda cells: cells[0][:40])
-def test_every_line_of_the_article_has_a_place(cells):
+def test_every_line_of_the_article_has_a_place_and_a_test(cells):
     assert cells[0]
     assert cells[1]
+    assert quoted(cells[2]) or cells[2] == ABOVE
 
 
-def test_every_line_of_haproxy_cfg_is_in_the_table():
-    lines = {
-        f"{key} {rest}".strip()
-        for section in ARTICLE_HAPROXY.values()
-        for key, rests in section.items()
-        for rest in rests
-    }
-    assert lines - {line for cells in ROWS for line in quoted(cells[0])} == set()
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_a_first_line_that_others_name_has_tests(table):
+    assert not table or quoted(table[0][2])
+
+
+@pytest.mark.parametrize("heading", article.LINES)
+def test_all_of_the_article_is_in_its_tables_and_in_its_order(heading):
+    quotations = iter([one for cells in TABLES[heading] for one in quoted(cells[0])])
+    # What is not found uses up the quotations.
+    found = [any(is_said(line, one) for one in quotations) for line in article.LINES[heading]]
+    missing = [
+        line for line, is_there in zip(article.LINES[heading], found, strict=True) if not is_there
+    ]
+    assert missing[:1] == []
 
 
 def test_every_way_to_an_explanation_leads_to_one():

@@ -95,7 +95,11 @@ def test_a_target_that_came_later_is_refused_too(haproxy, version, target, use):
     [
         ("1.9.0", "linux2628", "linux-glibc"),
         ("2.0.0", "linux-glibc", "linux-glibc-legacy"),
+        ("2.0.12", "linux-glibc", "linux-glibc-legacy"),
+        ("2.0.13", "linux-glibc-legacy", "linux-musl"),
         ("2.1.0", "linux-glibc-legacy", "linux-musl"),
+        ("2.1.4", "linux-glibc-legacy", "linux-musl"),
+        ("2.1.5", "linux-musl", "linux26"),
         ("2.2.0", "linux-musl", "linux26"),
         ("3.2.26", "custom", "linux"),
     ],

@@ -344,11 +344,17 @@ def a_build(build, tmp_path, version, program="haproxy", option="1"):
     archive, checksum = fake_source.archive(tmp_path, program, version)
     options = {"USE_PCRE2": option}
     path = build.build_path(prefix, version, checksum, options)
-    with build.workspace(prefix) as folder:
-        source = build.extract(archive, folder)
+
+    def compile_source(source, options, path):
         build.run(["make", f"PREFIX={path}"], source)
+
+    def install_build(source, path, *built_from):
         argv = ["make", "install", f"PREFIX={path}"]
-        return build.install(program, argv, source, path, version, checksum, options)
+        return build.install(program, argv, source, path, *built_from)
+
+    wanted = {"url": archive, "checksum": checksum, "version": version, "options": options}
+    wanted |= {"prefix": prefix, "path": path}
+    return build.build(wanted, no_cache, compile_source, install_build)
 
 
 def test_a_build_is_complete_with_a_record_and_nothing_beside_it(build, tmp_path):
