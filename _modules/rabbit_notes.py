@@ -9,7 +9,10 @@ import salt.utils.atomicfile
 import salt.utils.files
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-NOTES = ("replicas_to_return", "replicas_seen_in", "returns_to", "local_data_discarded")
+NOTES = (
+    *("replicas_to_return", "replicas_seen_in", "returns_to", "local_data_discarded"),
+    "listeners_suspended",
+)
 
 
 def fetch(name):
@@ -17,8 +20,8 @@ def fetch(name):
     Read a note.
 
     name
-        ``replicas_to_return``, ``replicas_seen_in``, ``returns_to`` or
-        ``local_data_discarded``.
+        ``replicas_to_return``, ``replicas_seen_in``, ``returns_to``,
+        ``local_data_discarded`` or ``listeners_suspended``.
 
     Returns what was noted, or None where nothing was.
 

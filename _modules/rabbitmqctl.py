@@ -355,6 +355,40 @@ def stop_app():
     _change(["stop_app"], "stopping the app")
 
 
+def suspend_listeners():
+    """
+    Have the local node take no more connections of clients; those that are there stay.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/man/rabbitmqctl.8#suspend_listeners.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.suspend_listeners
+    """
+    _change(["suspend_listeners"], "suspending the listeners")
+
+
+def resume_listeners():
+    """
+    Have the local node take connections of clients again.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/man/rabbitmqctl.8#resume_listeners.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.resume_listeners
+    """
+    _change(["resume_listeners"], "resuming the listeners")
+
+
 def start_app(timeout=330):
     """
     Start the RabbitMQ application and wait until it runs.

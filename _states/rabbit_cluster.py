@@ -93,9 +93,9 @@ def joined(
     Returns a state's return. Its ``changes`` have what was done of: ``service`` and ``app``
     (``started``), ``cluster`` (``old`` and ``new``), ``members`` (list of Erlang node names),
     ``backup`` (path of the definitions), ``set_aside`` (folder of the data), ``discarded``,
-    ``quorum_queues`` and ``streams`` (lists of what was lost, or got its replica back) and
-    ``discard_local_data`` (what became of the permission); after a failure, too. Raises
-    nothing: what failed is in ``comment``.
+    ``quorum_queues`` and ``streams`` (lists of what was lost, or got its replica back),
+    ``discard_local_data`` (what became of the permission) and ``clients`` (``let in``); after a
+    failure, too. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering.
     """
@@ -144,11 +144,27 @@ def joined(
             elif renews:
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
                 ret["changes"]["discard_local_data"] = "may be allowed anew"
+            _let_clients_in(ret, service)
     except (CommandExecutionError, SaltInvocationError) as err:
         __utils__["rabbit_failures.failed"](
             ret, __grains__["id"], f"joining {name}", err, ret["changes"]
         )
     return ret
+
+
+def _let_clients_in(ret, service):
+    """Let clients in to a member that kept them waiting until it was one."""
+    if not __salt__["rabbit_listeners.suspended"](service):
+        if not __opts__["test"]:
+            # Who suspends them from now on does so on purpose.
+            __salt__["rabbit_notes.delete"]("listeners_suspended")
+        return
+    ret["changes"]["clients"] = "let in"
+    if __opts__["test"]:
+        ret["comment"] += "; clients would have been let in"
+        return
+    __salt__["rabbit_listeners.resume"](service)
+    ret["comment"] += "; clients are let in"
 
 
 def _use_up_the_permission(ret):
@@ -428,6 +444,7 @@ def _predict_the_rest(ret, wanted, renews):
     if renews:
         ret["changes"]["discard_local_data"] = "may be allowed anew"
         ret["comment"] += "; discard_local_data might have been allowed anew"
+    _let_clients_in(ret, wanted["service"])
     if ret["changes"]:
         ret["result"] = None
 

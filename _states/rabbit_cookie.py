@@ -85,6 +85,9 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         if not __salt__["rabbit_cookie.matches"](sealed):
             raise CommandExecutionError("the cookie was written, yet reads differently")
         ret["changes"] |= {"erlang_cookie": "replaced by the cluster's", "backup": backup}
+        if stood_alone and was_running:
+            # It was started again.
+            __salt__["rabbit_listeners.suspend"](service)
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
         __utils__["rabbit_failures.failed"](ret, __grains__["id"], "cookie sync", err)

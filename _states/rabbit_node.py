@@ -128,6 +128,60 @@ def running(name, contacts, timeout=60):
     return ret
 
 
+def clients_wait(name, contacts):
+    """
+    Let no client in to a broker that stands alone and empty until it is a member of its cluster.
+
+    HAProxy takes one that was installed anew for the member that it replaces, while it knows
+    none of the users, and what it confirms is lost when it joins. ``rabbit_cluster.joined`` lets
+    clients in; so does a restart of the node.
+
+    name
+        Name of RabbitMQ's service.
+    contacts
+        List of the Erlang node names of all brokers, the seed first.
+
+    Returns a state's return: ``changes`` maps ``clients`` to what happened. Raises nothing: what
+    failed is in ``comment``.
+
+    See https://www.rabbitmq.com/docs/man/rabbitmqctl.8#suspend_listeners.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        alone = {__salt__["rabbit_topology.node_name"]()}
+        if set(contacts) <= alone:
+            ret["comment"] = "It is the only broker and lets clients in"
+        elif __salt__["rabbit_listeners.suspended"](name):
+            ret["comment"] = "Clients are already kept waiting"
+        elif not (_is_not_there_yet() or _waits_for_its_cluster(name, alone)):
+            ret["comment"] = "It is a member, holds something or does not run: it is left alone"
+        else:
+            ret["changes"] = {"clients": "wait until it is a member"}
+            if __opts__["test"]:
+                ret.update(result=None, comment="Clients would have been kept waiting")
+                return ret
+            __salt__["rabbit_listeners.suspend"](name)
+            ret["comment"] = "Clients wait until it is a member"
+    except CommandExecutionError as err:
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "keeping clients waiting", err)
+    return ret
+
+
+def _is_not_there_yet():
+    """Tell whether test mode foresees a broker that is installed anew."""
+    return __opts__["test"] and not __salt__["rabbitmqctl.installed"]()
+
+
+def _waits_for_its_cluster(service, alone):
+    """Tell whether the local node runs, has no peers and holds nothing."""
+    # Which takes no VM to know of a member of Mnesia's generation.
+    if __salt__["rabbit_membership.members_on_disk"]() - alone:
+        return False
+    if __salt__["rabbit_host.service_start_time"](service) is None:
+        return False
+    return _stands_alone_and_empty()
+
+
 def _was_forgotten(contacts):
     """Tell whether the node's cluster no longer lists it."""
     if not __salt__["rabbitmqctl.installed"]():
@@ -445,6 +499,8 @@ def _loaded(name, service, written=False):
         __salt__["rabbitmqctl.forget_cached_reads"]()
         if __salt__["rabbit_host.runs_since_before"](service, name):
             raise CommandExecutionError(f"{service} was restarted, yet runs since before")
+        # See clients_wait.
+        __salt__["rabbit_listeners.suspend"](service)
         ret["comment"] = f"{service} has been restarted"
     except CommandExecutionError as err:
         __utils__["rabbit_failures.failed"](ret, __grains__["id"], "configuration", err)

@@ -50,6 +50,7 @@ class Node:
     members: set
     vm: bool = True
     app: bool = True
+    suspended: bool = False
     cookie: str = "SAME"
     reachable: bool = True
     cluster_name: str = "rabbitmq_cluster1"
@@ -174,7 +175,7 @@ class Rabbitmqctl(Breakable):
 
     def start_app(self, timeout=330):
         if self._takes("start_app"):
-            self._node.app = True
+            self._node.app, self._node.suspended = True, False
 
     def join_cluster(self, node, ram=False):
         if not self._takes("join_cluster", node):
@@ -382,6 +383,25 @@ def _take_out(node, queues):
             queue[where] = [member for member in queue[where] if member != node]
 
 
+class Listeners(Breakable):
+    """The execution module ``rabbit_listeners`` of one host."""
+
+    def __init__(self, node):
+        super().__init__()
+        self._node = node
+
+    def suspended(self, service):
+        return self._node.suspended
+
+    def suspend(self, service):
+        if self._takes("suspend"):
+            self._node.suspended = True
+
+    def resume(self, service):
+        if self._takes("resume"):
+            self._node.suspended = False
+
+
 class Service(Breakable):
     """Salt's ``service`` on systemd for one service, which starts and stops a host's node."""
 
@@ -403,6 +423,7 @@ class Service(Breakable):
 
     def _turn(self, on):
         self._node.vm = self._node.app = on
+        self._node.suspended = False
 
     def status(self, name, sig=None):
         return self._node.vm

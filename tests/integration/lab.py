@@ -253,7 +253,7 @@ class Lab:
         ]
 
     @contextlib.contextmanager
-    def amqp(self, user="admin", password=None, vhost="/", host=VIRTUAL_ADDRESS):
+    def amqp(self, user="admin", password=None, vhost="/", host=VIRTUAL_ADDRESS, attempts=5):
         """Open a connection, through the virtual address as the administrator unless told."""
         password = password or self.secret("broker")["rabbitmq"]["users"][user]["password"]
         parameters = pika.ConnectionParameters(
@@ -262,7 +262,7 @@ class Lab:
             credentials=pika.PlainCredentials(user, password),
             socket_timeout=3,
             # HAProxy may still offer a broker that has just died.
-            connection_attempts=5,
+            connection_attempts=attempts,
             retry_delay=0.5,
         )
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:

@@ -4,8 +4,11 @@ import dataclasses
 import itertools
 import json
 import os
+import threading
 import typing
 
+import pika
+import pika.exceptions
 import pytest
 
 from tests.integration import interruption as killed
@@ -227,7 +230,11 @@ def _killed(deployed_with_messages, start, points):
 def test_a_broker_installed_anew_is_a_member_again_after_one_run(deployed_with_messages, host):
     lab = deployed_with_messages()
     _install_anew(lab, host)
-    _run_once(lab)
+    with Newcomers(lab) as newcomers:
+        _run_once(lab)
+    # While it stands alone it knows no user; HAProxy would send it every third one.
+    assert newcomers.turned_away == []
+    assert newcomers.let_in > 100
 
 
 @pytest.fixture
@@ -264,6 +271,39 @@ def _send(lab):
             return [replicated]
         assert publish(connection, mirrored, len(MESSAGES)) == MESSAGES
     return [replicated, mirrored]
+
+
+class Newcomers(threading.Thread):
+    """
+    Clients that connect through the address, one after another.
+
+    ``let_in`` is how many were, ``turned_away`` what RabbitMQ told those whom it did not know.
+    """
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self._lab, self._stop_it = lab, threading.Event()
+        self.let_in, self.turned_away = 0, []
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop_it.set()
+        self.join(timeout=60)
+        assert not self.is_alive()
+
+    def run(self):
+        while not self._stop_it.wait(0.1):
+            try:
+                with self._lab.amqp(attempts=1):
+                    self.let_in += 1
+            except pika.exceptions.ProbableAuthenticationError as err:
+                self.turned_away.append(str(err))
+            except (pika.exceptions.AMQPError, OSError):
+                # A broker that went away, or none yet.
+                continue
 
 
 def _short_of_replicas(lab):

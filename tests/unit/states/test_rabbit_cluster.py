@@ -16,6 +16,7 @@ from salt.exceptions import CommandExecutionError
 from tests.fake_rabbit import (
     STATUS,
     VERSION,
+    Listeners,
     Rabbitmqctl,
     Rabbits,
     Service,
@@ -59,6 +60,8 @@ class Broker:
         salt = faked("rabbitmqctl", self.rabbitmqctl, load("_modules/rabbitmqctl.py"))
         salt |= with_systemctl(faked("service", self.service, SYSTEMD))
         salt["rabbit_host.service_has_begun"] = lambda service: rabbits[me].vm
+        self.listeners = Listeners(rabbits[me])
+        salt |= faked("rabbit_listeners", self.listeners, load("_modules/rabbit_listeners.py"))
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
@@ -73,6 +76,7 @@ class Broker:
                     strftime=time.strftime,
                     gmtime=time.gmtime,
                 )
+        self.notes = {name: salt[name] for name in salt if name.startswith("rabbit_notes.")}
         self.backup = functions("rabbit_backup", load("_modules/rabbit_backup.py", salt=salt))
         self.states = load(
             "_states/rabbit_cluster.py", salt=salt, grains=grains, opts={"test": test}
@@ -134,6 +138,48 @@ def test_a_fresh_broker_joins(broker):
     assert rabbits[ME].app
     # No reset: join_cluster does that by itself.
     assert host.writes == [("stop_app",), ("join_cluster", SEED), ("start_app",)]
+
+
+def test_a_broker_that_joined_lets_clients_in(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits[ME].suspended = True
+    host = broker(rabbits)
+    assert host.joined()["result"] is True
+    assert not rabbits[ME].suspended
+    # Its app was started for the join.
+    assert host.listeners.writes == []
+
+
+def test_a_seed_lets_clients_in_once(broker):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].suspended = True
+    planned = broker(rabbits, me=SEED, test=True)
+    ret = planned.joined()
+    assert (ret["result"], ret["changes"]) == (None, {"clients": "let in"})
+    assert planned.listeners.writes == []
+
+    host = broker(rabbits, me=SEED)
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]) == (True, {"clients": "let in"})
+    assert host.joined()["changes"] == {}
+    assert host.listeners.writes == [("resume",)]
+
+
+def test_a_seed_that_cannot_let_clients_in_fails(broker):
+    rabbits = Rabbits(*CONTACTS)
+    rabbits[SEED].suspended = True
+    host = broker(rabbits, me=SEED)
+    host.listeners.fails["resume"] = CommandExecutionError("resume")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "resume" in ret["comment"]
+
+
+def test_who_suspends_a_member_s_listeners_on_purpose_is_not_overruled(broker):
+    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
+    host.notes["rabbit_notes.write"]("listeners_suspended", 1.0)
+    assert host.joined()["changes"] == {}
+    assert host.notes["rabbit_notes.fetch"]("listeners_suspended") is None
 
 
 def test_in_test_mode_a_fresh_broker_would_join_and_nothing_is_written(broker):

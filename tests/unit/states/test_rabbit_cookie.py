@@ -6,7 +6,7 @@ import pytest
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
+from tests.fake_rabbit import Listeners, Rabbitmqctl, Rabbits, Service
 from tests.support import Breakable, faked, load, with_systemctl
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
@@ -51,6 +51,7 @@ class Broker:
         self.cookie = Cookie(current, self.node)
         self.service = Service(self.node)
         rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
+        self.listeners = Listeners(self.node)
         self.content = []
         membership = load("_modules/rabbit_membership.py")
         content = create_autospec(membership.local_content, side_effect=lambda: self.content)
@@ -74,6 +75,7 @@ class Broker:
                 "rabbit_notes.fetch": notes.fetch,
                 "rabbit_host.service_has_begun": lambda service: self.service.status(service),
             }
+            | faked("rabbit_listeners", self.listeners, load("_modules/rabbit_listeners.py"))
             | faked("rabbitmqctl", rabbitmqctl, load("_modules/rabbitmqctl.py"))
             | topology(),
             opts={"test": test},
@@ -385,3 +387,17 @@ def test_a_seal_that_cannot_be_opened_fails_without_a_change(broker):
     ret = host.synced(sealed="spoilt")
     assert ret["result"] is False
     assert host.writes == []
+
+
+def test_clients_wait_for_a_broker_that_is_started_again_alone(broker):
+    host = broker()
+    assert host.synced()["result"] is True
+    assert host.node.suspended
+    assert host.listeners.writes == [("suspend",)]
+
+
+def test_clients_of_one_that_does_not_run_do_not_wait(broker):
+    host = broker()
+    host.node.vm = host.node.app = False
+    assert host.synced()["result"] is True
+    assert host.listeners.writes == []

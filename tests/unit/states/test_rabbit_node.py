@@ -8,7 +8,7 @@ import salt.modules.network
 import salt.modules.systemd_service
 from salt.exceptions import CommandExecutionError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits, Service
+from tests.fake_rabbit import Listeners, Rabbitmqctl, Rabbits, Service
 from tests.support import Breakable, faked, functions, load, with_systemctl
 
 SEED, ME = "rabbit@rabbitmq-node1", "rabbit@rabbitmq-node2"
@@ -125,6 +125,8 @@ class Host:
         loaded |= faked("network", Network(self.units), salt.modules.network)
         loaded |= faked("file", Files(data), salt.modules.file)
         loaded |= faked("rabbit_host", self.units, load("_modules/rabbit_host.py"))
+        self.listeners = Listeners(self.rabbits[ME])
+        loaded |= faked("rabbit_listeners", self.listeners, load("_modules/rabbit_listeners.py"))
         loaded = with_systemctl(loaded | topology())
         membership = load("_modules/rabbit_membership.py", salt=loaded)
         loaded |= functions("rabbit_membership", membership)
@@ -132,7 +134,7 @@ class Host:
 
     @property
     def writes(self):
-        parts = (self.service, self.units, self.rabbitmqctl)
+        parts = (self.service, self.units, self.rabbitmqctl, self.listeners)
         return [write for part in parts for write in part.writes]
 
 
@@ -506,7 +508,8 @@ def test_a_node_older_than_its_configuration_restarts_while_it_is_alone_and_empt
     assert ret["result"] is True
     assert ret["changes"] == {"service": "restarted to load its configuration"}
     assert here.states.configuration_loaded(CONF, SERVICE)["changes"] == {}
-    assert here.writes == [("restart", SERVICE)]
+    # It stands alone as before.
+    assert here.writes == [("restart", SERVICE), ("suspend",)]
 
 
 def test_in_test_mode_such_a_node_would_be_restarted(host):
@@ -633,3 +636,57 @@ def test_packages_that_stay_unfinished_are_an_error(host):
     assert ret["comment"].startswith(
         "rabbitmq-node2: packages: still unfinished: rabbitmq-server half-installed. "
     )
+
+
+def test_clients_wait_until_a_broker_that_was_installed_anew_is_a_member(host):
+    here = host()
+    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (True, {"clients": "wait until it is a member"})
+    again = here.states.clients_wait(SERVICE, [SEED, ME])
+    assert (again["result"], again["changes"]) == (True, {})
+    assert "already" in again["comment"]
+    assert here.writes == [("suspend",)]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_in_test_mode_clients_would_wait(host, installed):
+    here = host(test=True, installed=installed)
+    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (None, {"clients": "wait until it is a member"})
+    assert here.writes == []
+
+
+def _is_a_member(here):
+    here.rabbits[ME].members = {SEED, ME}
+
+
+def _does_not_run(here):
+    here.rabbits[ME].vm = False
+    here.units._started = None
+
+
+def _holds_something(here):
+    here.rabbits[ME].definitions["vhosts"].append({"name": "orders"})
+
+
+@pytest.mark.parametrize("is_so", [_is_a_member, _does_not_run, _holds_something])
+@pytest.mark.parametrize("test", [False, True])
+def test_clients_of_any_other_broker_do_not_wait(host, is_so, test):
+    here = host(test=test)
+    is_so(here)
+    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
+
+
+def test_clients_of_the_only_broker_do_not_wait(host):
+    ret = host().states.clients_wait(SERVICE, [ME])
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_clients_who_cannot_be_kept_waiting_are_told(host):
+    here = host()
+    here.listeners.fails["suspend"] = CommandExecutionError("no")
+    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith("rabbitmq-node2: keeping clients waiting: ")
