@@ -10,7 +10,7 @@
 PYTHON := .venv/bin/python
 # What is Python, what is Salt's mixture of Jinja and YAML, and what is pure YAML.
 CODE := _modules _states _utils _runners _pillar _output lab tests $(wildcard bench)
-# What is fast, and says most, first.
+# What is fast, and says most, first; then both labs beside each other.
 TESTS := $(addprefix tests/,unit sls functional other_labs integration)
 SLS := $(shell find salt pillar -name '*.sls')
 YAML := $(wildcard conf/master conf/minion conf/examples/*) $(wildcard salt/rabbit_ha/*.yaml) \
@@ -26,7 +26,8 @@ clean: ## take the demo's lab down; its image and .venv stay for the next time
 	@if [ -x $(PYTHON) ]; then bin/lab down; else echo "nothing to clean: no .venv, so no lab"; fi
 
 test: venv ## run all tests; those on real hosts need root (RELEASE=trixie)
-	@RELEASE=$(or $(RELEASE),bookworm) $(PYTHON) -m pytest $(TESTS)
+	@RELEASE=$(or $(RELEASE),bookworm) $(PYTHON) -m pytest \
+	    --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 lint: venv ## ruff, salt-lint, yamllint
 	@$(PYTHON) -m ruff check $(CODE)

@@ -27,6 +27,15 @@ def pytest_configure():
     salt._logging.shutdown_temp_handler()
 
 
+def pytest_collection_modifyitems(items):
+    """Tell pytest-xdist what stays together: tests that share a lab, else those of a file."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        kind = path.parts[0]
+        group = kind if kind in ("integration", "other_labs") else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_sessionfinish(session, exitstatus):
     """Keep what pytest will exit with."""
     session.config.stash[EXIT_STATUS] = int(exitstatus)
