@@ -27,6 +27,7 @@ def pytest_configure():
     salt._logging.shutdown_temp_handler()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tell pytest-xdist what stays together: tests that share a lab, else those of a file."""
     for item in items:
