@@ -27,7 +27,7 @@ clean: ## take the demo's lab down; its image and .venv stay for the next time
 
 test: venv ## run all tests; those on real hosts need root (RELEASE=trixie)
 	@RELEASE=$(or $(RELEASE),bookworm) $(PYTHON) -m pytest \
-	    --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(TESTS)
+	    --numprocesses 2 --no-loadscope-reorder $(TESTS)
 
 lint: venv ## ruff, salt-lint, yamllint
 	@$(PYTHON) -m ruff check $(CODE)

@@ -4,6 +4,7 @@ import copy
 import inspect
 import logging
 import os
+import pathlib
 import socket
 import sys
 import threading
@@ -13,9 +14,12 @@ import pytest
 import salt._logging
 import salt.modules.cp
 from salt.utils import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import NO_FINDINGS, ROOT, TOPOLOGY, functions, load
 
+# Folders.
+SHARE_A_LAB = ("integration", "other_labs")
 EXIT_STATUS = pytest.StashKey[int]()
 
 
@@ -27,14 +31,17 @@ def pytest_configure():
     salt._logging.shutdown_temp_handler()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tell pytest-xdist what stays together: tests that share a lab, else those of a file."""
-    for item in items:
-        path = item.path.relative_to(ROOT / "tests")
-        kind = path.parts[0]
-        group = kind if kind in ("integration", "other_labs") else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class KeepTogether(LoadScopeScheduling):
+    """Has one process run tests that share a lab, or are in one file."""
+
+    def _split_scope(self, nodeid):
+        path = pathlib.PurePath(nodeid.partition("::")[0])
+        return next((part for part in path.parts if part in SHARE_A_LAB), str(path))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Tell pytest-xdist which tests stay together."""
+    return KeepTogether(config, log)
 
 
 def pytest_sessionfinish(session, exitstatus):
