@@ -14,6 +14,28 @@ NOTE = "listeners_suspended"
 SAME_START = 1
 
 
+def matter():
+    """
+    Tell whether clients may come to this broker through a load balancer, and find others there.
+
+    Returns a boolean: whether pillar names other brokers and one of the virtual addresses takes
+    connections. Starts no VM.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_listeners.matter
+    """
+    settings = __salt__["rabbit_topology.settings"]()
+    if len(__salt__["rabbit_topology.contacts"]()) < 2:
+        return False
+    bind = settings["haproxy"]["rabbitmq_cluster"]["bind"]
+    _, port = __utils__["rabbit_settings.address_and_port"](bind)
+    addresses = __utils__["rabbit_settings.virtual_addresses"](settings)
+    return any(_takes_connections(address, port) for address in addresses)
+
+
 def suspended(service):
     """
     Tell whether this node's listeners were suspended here and still are.
@@ -42,7 +64,7 @@ def suspend(service):
     """
     Let no client in until :func:`resume`, or until the node or its app is started again.
 
-    Does nothing where pillar names no other broker.
+    Does nothing where they do not :func:`matter`.
 
     service
         Name of RabbitMQ's service.
@@ -57,7 +79,7 @@ def suspend(service):
 
         salt-call rabbit_listeners.suspend rabbitmq-server
     """
-    if len(__salt__["rabbit_topology.contacts"]()) < 2:
+    if not matter():
         return
     # First: a run that is killed after the command would leave a seed that lets nobody in.
     __salt__["rabbit_notes.write"](NOTE, __salt__["rabbit_host.service_start_time"](service))
@@ -95,8 +117,13 @@ def resume(service):
 def _lets_clients_in():
     """Tell whether the port for clients takes connections."""
     port = __salt__["rabbit_topology.settings"]()["rabbitmq"]["amqp_port"]
+    return _takes_connections("127.0.0.1", port)
+
+
+def _takes_connections(address, port):
+    """Tell whether something listens there; a network without it does not always say so."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection((address, port), timeout=1):
             return True
     except OSError:
         return False

@@ -128,18 +128,16 @@ def running(name, contacts, timeout=60):
     return ret
 
 
-def clients_wait(name, contacts):
+def clients_wait(name):
     """
     Let no client in to a broker that stands alone and empty until it is a member of its cluster.
 
-    HAProxy takes one that was installed anew for the member that it replaces, while it knows
-    none of the users, and what it confirms is lost when it joins. ``rabbit_cluster.joined`` lets
-    clients in; so does a restart of the node.
+    That is, while load balancers serve: HAProxy takes one that was installed anew for the member
+    that it replaces, while it knows none of the users, and what it confirms is lost when it joins.
+    ``rabbit_cluster.joined`` lets clients in; so does a restart of the node.
 
     name
         Name of RabbitMQ's service.
-    contacts
-        List of the Erlang node names of all brokers, the seed first.
 
     Returns a state's return: ``changes`` maps ``clients`` to what happened. Raises nothing: what
     failed is in ``comment``.
@@ -149,12 +147,12 @@ def clients_wait(name, contacts):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         alone = {__salt__["rabbit_topology.node_name"]()}
-        if set(contacts) <= alone:
-            ret["comment"] = "It is the only broker and lets clients in"
-        elif __salt__["rabbit_listeners.suspended"](name):
+        if __salt__["rabbit_listeners.suspended"](name):
             ret["comment"] = "Clients are already kept waiting"
         elif not (_is_not_there_yet() or _waits_for_its_cluster(name, alone)):
             ret["comment"] = "It is a member, holds something or does not run: it is left alone"
+        elif not __salt__["rabbit_listeners.matter"]():
+            ret["comment"] = "No load balancer serves clients who would come here"
         else:
             ret["changes"] = {"clients": "wait until it is a member"}
             if __opts__["test"]:

@@ -389,6 +389,11 @@ class Listeners(Breakable):
     def __init__(self, node):
         super().__init__()
         self._node = node
+        # Whether load balancers serve.
+        self.are_served = True
+
+    def matter(self):
+        return self.are_served
 
     def suspended(self, service):
         return self._node.suspended

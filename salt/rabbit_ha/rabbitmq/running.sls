@@ -13,6 +13,5 @@ RabbitMQ is running and starts at boot:
 Clients wait until RabbitMQ is a member of the cluster:
   rabbit_node.clients_wait:
     - name: {{ rabbitmq.service | json }}
-    - contacts: {{ salt['rabbit_topology.contacts']() | json }}
     - require:
       - rabbit_node: RabbitMQ is running and starts at boot

@@ -18,6 +18,7 @@ class Node:
 
     def __init__(self):
         self.started, self.open, self.obeys, self.commands = 100.0, True, True, []
+        self.balanced = True
         # Of the service's start, as it is computed from two clocks.
         self.inaccuracy = itertools.cycle([1e-6, -1e-6, 0.0])
 
@@ -29,8 +30,8 @@ class Node:
         return run
 
     def connect(self, address, timeout=None):
-        assert address == ("127.0.0.1", 5673)
-        if not self.open:
+        is_open = {("127.0.0.1", 5673): self.open, ("192.168.123.123", 5672): self.balanced}
+        if not is_open[address]:
             raise OSError(errno.ECONNREFUSED, "Connection refused")
         return MagicMock(spec=socket.socket)
 
@@ -57,7 +58,8 @@ def listeners(node, topology, tmp_path):
     salt["rabbit_host.service_start_time"] = create_autospec(
         start_time, side_effect=lambda service: node.started + next(node.inaccuracy)
     )
-    return load("_modules/rabbit_listeners.py", salt=salt)
+    utils = {name: salt[name] for name in salt if name.startswith("rabbit_settings.")}
+    return load("_modules/rabbit_listeners.py", salt=salt, utils=utils)
 
 
 def test_they_are_suspended_until_they_are_resumed(node, listeners):
@@ -70,7 +72,16 @@ def test_they_are_suspended_until_they_are_resumed(node, listeners):
 
 
 def test_those_of_the_only_broker_are_not_suspended(node, listeners):
+    assert listeners.matter()
     listeners.__salt__["rabbit_topology.contacts"] = lambda: ["rabbit@rabbitmq-node2"]
+    assert not listeners.matter()
+    listeners.suspend(SERVICE)
+    assert node.commands == [] and not listeners.suspended(SERVICE)
+
+
+def test_nor_are_they_before_a_load_balancer_serves(node, listeners):
+    node.balanced = False
+    assert not listeners.matter()
     listeners.suspend(SERVICE)
     assert node.commands == [] and not listeners.suspended(SERVICE)
 

@@ -640,9 +640,9 @@ def test_packages_that_stay_unfinished_are_an_error(host):
 
 def test_clients_wait_until_a_broker_that_was_installed_anew_is_a_member(host):
     here = host()
-    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    ret = here.states.clients_wait(SERVICE)
     assert (ret["result"], ret["changes"]) == (True, {"clients": "wait until it is a member"})
-    again = here.states.clients_wait(SERVICE, [SEED, ME])
+    again = here.states.clients_wait(SERVICE)
     assert (again["result"], again["changes"]) == (True, {})
     assert "already" in again["comment"]
     assert here.writes == [("suspend",)]
@@ -651,7 +651,7 @@ def test_clients_wait_until_a_broker_that_was_installed_anew_is_a_member(host):
 @pytest.mark.parametrize("installed", [False, True])
 def test_in_test_mode_clients_would_wait(host, installed):
     here = host(test=True, installed=installed)
-    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    ret = here.states.clients_wait(SERVICE)
     assert (ret["result"], ret["changes"]) == (None, {"clients": "wait until it is a member"})
     assert here.writes == []
 
@@ -674,19 +674,22 @@ def _holds_something(here):
 def test_clients_of_any_other_broker_do_not_wait(host, is_so, test):
     here = host(test=test)
     is_so(here)
-    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    ret = here.states.clients_wait(SERVICE)
     assert (ret["result"], ret["changes"]) == (True, {})
     assert here.writes == []
 
 
-def test_clients_of_the_only_broker_do_not_wait(host):
-    ret = host().states.clients_wait(SERVICE, [ME])
+def test_nobody_waits_where_no_load_balancer_serves(host):
+    here = host()
+    here.listeners.are_served = False
+    ret = here.states.clients_wait(SERVICE)
     assert (ret["result"], ret["changes"]) == (True, {})
+    assert here.writes == []
 
 
 def test_clients_who_cannot_be_kept_waiting_are_told(host):
     here = host()
     here.listeners.fails["suspend"] = CommandExecutionError("no")
-    ret = here.states.clients_wait(SERVICE, [SEED, ME])
+    ret = here.states.clients_wait(SERVICE)
     assert (ret["result"], ret["changes"]) == (False, {})
     assert ret["comment"].startswith("rabbitmq-node2: keeping clients waiting: ")
