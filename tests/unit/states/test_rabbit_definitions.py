@@ -11,7 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import DEFINITIONS, Rabbitmqctl, Rabbits, fresh_definitions
-from tests.support import RABBITMQ_VERSIONS, faked, functions, load, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, functions, hashed, load, recorded
 
 SEED = "rabbit@rabbitmq-node1"
 PASSWORD = "correct horse"
@@ -24,13 +24,6 @@ USERS = {
     "guest": {"absent": True},
 }
 HASHING = "rabbit_password_hashing_sha256"
-
-
-def hashed(password, salt=b"\1\2\3\4", digest=hashlib.sha256):
-    """Hash a password as https://www.rabbitmq.com/docs/passwords describes."""
-    return base64.b64encode(salt + digest(salt + password.encode()).digest()).decode()
-
-
 BACKUP = "/var/backups/rabbit_ha/definitions-1.json"
 
 
