@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from lab.accounting import Accounting
 from tests.integration.amqp import consume, publish
 from tests.integration.lab import (
     BROKERS,
@@ -161,6 +162,18 @@ def test_highstate_after_the_orchestration_changes_nothing(deployed):
     for host, states in returns.items():
         changed = [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
         assert not changed, (host, changed)
+
+
+@pytest.mark.parametrize("broker", BROKERS[:2])
+def test_a_highstate_with_nothing_to_do_starts_two_erlang_vms_at_most(deployed, broker):
+    def execute(*command):
+        return deployed.exec(broker, *command).stdout
+
+    with Accounting(execute, deployed.status()["hosts"][broker]["root"]) as accounting:
+        states = json.loads(execute("salt-call", "--out=json", "state.highstate"))["local"]
+    assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+    # None at all would be no count.
+    assert 1 <= accounting.vm_starts <= 2
 
 
 def test_verify_says_how_many_messages_went_through(deployed):
