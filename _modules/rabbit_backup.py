@@ -22,7 +22,7 @@ def write_definitions(reason, at=None):
 
     The last ten of them are kept; the last one is not written again when it says the
     same for the same reason, so that tries that fail push none out.
-    ``rabbitmqctl import_definitions FILE`` brings one back.
+    :func:`import_definitions` brings one back.
 
     reason
         Why, in a few words; becomes a part of the file's name.
@@ -82,6 +82,37 @@ def list_definitions():
     """
     __salt__["rabbit_topology.use_current_pillar"]()
     return _kept()
+
+
+def import_definitions(path):
+    """
+    Bring back the definitions of a file that :func:`write_definitions` wrote.
+
+    What is missing is there again, and what has changed since is as it was; what has come since
+    stays. Queues come back without their messages. (The file is root's, and RabbitMQ's own tool
+    reads as RabbitMQ's user.)
+
+    path
+        One of those that :func:`list_definitions` lists on this host.
+
+    Raises SaltInvocationError for another one, CommandExecutionError when it is not whole or
+    RabbitMQ does not take it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_backup.import_definitions \
+            /var/backups/rabbit_ha/definitions-20260101T120000.000000Z-before-joining.json
+    """
+    if path not in list_definitions():
+        raise SaltInvocationError(f"{path}: rabbit_backup.list_definitions does not list it")
+    definitions = _read(path)
+    if not isinstance(definitions, dict):
+        raise CommandExecutionError(f"{path} holds no definitions, or not all of them")
+    for parameter in definitions.get("global_parameters", []):
+        parameter["value"] = __utils__["rabbit_definitions.as_written"](parameter["value"])
+    __salt__["rabbitmqctl.import_definitions"](definitions)
 
 
 def _kept():

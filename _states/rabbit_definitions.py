@@ -60,7 +60,7 @@ def present(name, vhosts, users, policies, parameters=None, global_parameters=No
 
     Returns a state's return. Its ``changes`` are ``old`` and ``new`` by kind and object (of
     a password, and of a parameter's value, only that it changed) and ``backup``, a path; its
-    comment tells what is left as it is, and why. Before a vhost is deleted, or a policy
+    comment tells what is left as it is, and why. Before anything is removed, or a policy
     changes so that queues may have fewer replicas, the definitions are kept as they were
     (``rabbit_backup.write_definitions``).
 

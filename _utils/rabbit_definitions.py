@@ -59,6 +59,17 @@ _REMOVALS = {
     "parameters": ("clear_parameter", "component", "name", "vhost"),
     "global_parameters": ("clear_global_parameter", "name"),
 }
+# Before what the definitions are kept, beside a vhost's deletion and fewer replicas; the first
+# of them names the file.
+_REASONS = {
+    "users": "a user is deleted",
+    "policies": "a policy is removed",
+    "parameters": "a parameter is removed",
+    "global_parameters": "a global parameter is removed",
+    "permissions": "permissions are removed",
+    "topic_permissions": "permissions are removed",
+    "vhost_limits": "limits are removed",
+}
 
 
 def wanted(described, current, ha="auto"):
@@ -171,22 +182,29 @@ def difference(current, items):
 
 def reason_for_a_backup(current, items):
     """
-    Tell what of the wanted could destroy something.
+    Tell what of the wanted destroys something: what is removed, or may have fewer replicas.
 
     current
         Mapping, the definitions as RabbitMQ exports them.
     items
         Mapping, ``items`` of what :func:`wanted` returns.
 
-    Returns a few words, None where nothing could.
+    Returns a few words, None where nothing does.
     """
     there = found(current)
-    if any(item is None and name in there["vhosts"] for name, item in items["vhosts"].items()):
+    removed = {
+        kind
+        for kind, wanted_ones in items.items()
+        if any(item is None and key in there[kind] for key, item in wanted_ones.items())
+    }
+    if "vhosts" in removed:
         return "before a vhost is deleted"
-    old = there["policies"]
+    old, users = there["policies"], there["users"]
     if any(_lowers_replicas(old, old.get(key), new) for key, new in items["policies"].items()):
         return "before a policy lowers replicas"
-    return None
+    if any(item and _lost_limits(users.get(key), item) for key, item in items["users"].items()):
+        removed.add("vhost_limits")
+    return next((f"before {_REASONS[kind]}" for kind in _REASONS if kind in removed), None)
 
 
 def made_by_ha(vhosts, policies):
@@ -625,6 +643,23 @@ def not_json(value):
     return "a date, binary data or the like"
 
 
+def as_written(value):
+    """
+    Make a mapping again of what RabbitMQ exports for one: up to 4.0, of a global parameter, pairs.
+
+    Imported as a list of pairs it would be that from then on, and still be exported alike.
+
+    value
+        Anything that JSON can hold.
+
+    Returns the mapping, or the value where it is no list of pairs.
+    """
+    pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value
+    )
+    return dict(value) if pairs else value
+
+
 def _lowers_replicas(policies, old, new):
     """
     Tell whether a policy, as it is to be, may leave queues with fewer replicas.
@@ -668,12 +703,9 @@ def _same(old, item):
 
 
 def _equal(old, new):
-    """Compare two values as JSON has them; up to RabbitMQ 4.0 a mapping may be a list of pairs."""
-    if isinstance(new, dict) and isinstance(old, list):
-        pairs = all(
-            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in old
-        )
-        return pairs and _equal(dict(old), new)
+    """Compare two values as JSON has them."""
+    if isinstance(new, dict):
+        old = as_written(old)
     if isinstance(new, dict) and isinstance(old, dict):
         return set(old) == set(new) and all(_equal(old[key], new[key]) for key in new)
     if isinstance(new, list) and isinstance(old, list):
@@ -693,9 +725,14 @@ def _write(kind, item, old, current, writes, commands):
         writes.setdefault(kind, []).append({key: item[key] for key in item if key != "limits"})
     else:
         writes.setdefault(kind, []).append(item)
-    if kind == "users" and set((old or {}).get("limits", {})) - set(item["limits"]):
+    if kind == "users" and _lost_limits(old, item):
         # An import only adds limits.
         commands.append(("clear_user_limits", [item["name"]]))
+
+
+def _lost_limits(old, item):
+    """Tell whether a user has limits that it is no longer to have."""
+    return bool(set((old or {}).get("limits", {})) - set(item["limits"]))
 
 
 def _write_vhost(item, old, current, writes, commands):

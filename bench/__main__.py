@@ -26,6 +26,12 @@ def main():
     parser.add_argument(
         "--sizes", nargs="+", choices=cost.SIZES, default=list(cost.SIZES), help="for `cost`"
     )
+    parser.add_argument(
+        "--stock-up-to",
+        choices=cost.SIZES,
+        default="medium",
+        help="the last size that stock Salt is waited for with; `big` takes it hours",
+    )
     options = parser.parse_args()
     topology.load(bed.CHECKOUT / "pillar")
     try:
@@ -35,11 +41,11 @@ def main():
         else:
             deployment.print_table(deployment.measure(options.release, options.rounds))
         if options.only != "deployment":
-            rows = cost.measure(options.sizes)
+            rows = cost.measure(options.sizes, options.stock_up_to)
             cost.print_table(rows)
             missed = cost.missed(rows)
             if missed:
-                sys.exit(f"more VM starts than {cost.AIM}: {', '.join(missed)}")
+                sys.exit(f"more VM starts than aimed at: {', '.join(missed)}")
     finally:
         bed.lab("down")
 

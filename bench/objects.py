@@ -5,6 +5,7 @@ import hashlib
 import json
 
 SMALL = {"vhosts": 3, "users": 4, "policies": 3}
+MEDIUM = {"vhosts": 30, "users": 40, "policies": 30}
 BIG = {"vhosts": 300, "users": 400, "policies": 300}
 PLUGINS = ["rabbitmq_management", "rabbitmq_prometheus"]
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}

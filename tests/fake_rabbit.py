@@ -267,7 +267,8 @@ class Rabbitmqctl(Breakable):
             return
         # What travels is JSON.
         for kind, items in json.loads(json.dumps(definitions, allow_nan=False)).items():
-            for item in items:
+            # A whole export has more, such as its version.
+            for item in items if kind in _SAME else ():
                 self._import(kind, item)
 
     def _import(self, kind, item):

@@ -2,8 +2,10 @@
 How tests load the project's files, and build a ``__salt__`` that refuses wrong calls.
 """
 
+import base64
 import errno
 import functools
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -101,6 +103,23 @@ def secret_places(node=SCHEMA["properties"]["rabbit_ha"]):
     if isinstance(node.get("additionalProperties"), dict):
         below["*"] = node["additionalProperties"]
     return [(key, *place) for key, one in below.items() for place in secret_places(one)]
+
+
+def said_at(data, place):
+    """List what nested mappings say at a place, in which ``*`` is any key."""
+    for key in place:
+        data = [
+            value
+            for one in (data if isinstance(data, list) else [data])
+            for name, value in one.items()
+            if key in ("*", name)
+        ]
+    return data
+
+
+def hashed(password, salt=b"salt", digest=hashlib.sha256):
+    """Hash a password as https://www.rabbitmq.com/docs/passwords describes."""
+    return base64.b64encode(salt + digest(salt + password.encode()).digest()).decode()
 
 
 def broken_beside_the_secret(template, broken):

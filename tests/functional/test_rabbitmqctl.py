@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import time
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -121,6 +122,23 @@ def test_the_number_of_erlang_vms_does_not_grow_with_what_is_described(
     assert ret["result"] is None
     assert len(ret["changes"]["policies"]) == 20
     assert len(rabbitmqctl.calls) <= 2
+
+
+def test_keeping_the_definitions_before_a_removal_starts_no_erlang_vm(
+    minion, pillar, run_state, rabbitmqctl, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    deleted = {"stdout": "", "stderr": "", "retcode": 0}
+    rabbitmqctl.answers(answers("3.10.8", delete_user=deleted))
+    pillar["rabbitmq"]["backup_dir"] = str(tmp_path / "kept")
+    low = {**defined(), "users": {**USERS, "admin": {"absent": True}}}
+    run_state(minion(**pillar), low)
+    # The first reads, the others check.
+    called = [call["argv"][2] for call in rabbitmqctl.calls]
+    assert called[:3] == ["export_definitions", "delete_user", "export_definitions"]
+    [kept] = (tmp_path / "kept").iterdir()
+    assert kept.name.endswith("Z-before-a-user-is-deleted.json")
+    assert [user["name"] for user in json.loads(kept.read_text())["users"]] == ["admin"]
 
 
 SHOVEL = {"src-uri": "amqp://name:s3cretOfAShovel@192.0.2.1", "src-queue": "q"}

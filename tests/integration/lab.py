@@ -288,16 +288,24 @@ class Lab:
         wanted
             Function that takes a path, as in the host, and a mode and tells whether to.
         since
-            From when on, in seconds since 1970; from the lab's beginning on unless given.
+            From when on, in seconds since 1970; from the lab's beginning on unless given. What a
+            running host has in memory, as ``/tmp``, ``/run`` and ``/dev/shm``, no package brought.
         """
-        written = pathlib.Path(self.status()["hosts"][host]["root"]).parent / "upper"
-
-        def inside(path):
-            return f"/{path.relative_to(written)}"
-
+        host_is = self.status()["hosts"][host]
+        written = pathlib.Path(host_is["root"]).parent / "upper"
         since = self._began if since is None else since
-        for path, content in _files(written, lambda path, mode: wanted(inside(path), mode), since):
-            yield inside(path), content
+        places = [(written, written, since)]
+        places += [(root, folder, 0) for root, folder in _in_memory(host_is["leader"])]
+        for root, folder, earliest in places:
+
+            def inside(path, root=root):
+                return f"/{path.relative_to(root)}"
+
+            def is_wanted(path, mode, inside=inside):
+                return wanted(inside(path), mode)
+
+            for path, content in _files(folder, is_wanted, earliest):
+                yield inside(path), content
 
     def wait_for_minions(self, hosts=None, seconds=240):
         """Wait until the minions of some hosts, or all, answer; a busy machine takes its time."""
@@ -359,7 +367,10 @@ def skip_without_root(items, folder):
 
 def _files(folder, wanted, since=0):
     """Yield path and content of files below a folder; others come and go while this looks."""
-    for parent, _, names in os.walk(folder):
+    device = _device(folder)
+    for parent, below, names in os.walk(folder):
+        # What is mounted below is another file system.
+        below[:] = [name for name in below if _device(os.path.join(parent, name)) == device]
         for path in (pathlib.Path(parent, name) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 found = path.lstat()
@@ -367,6 +378,32 @@ def _files(folder, wanted, since=0):
                     continue
                 if wanted(path, found.st_mode):
                     yield path, path.read_bytes()
+
+
+def _device(path):
+    """Tell which file system something is on; None where it has gone."""
+    try:
+        return os.lstat(path).st_dev
+    except FileNotFoundError:
+        return None
+
+
+def _in_memory(leader):
+    """
+    List the file systems that a running host has in memory.
+
+    leader
+        Id of the host's first process; None for one that does not run.
+
+    Returns a list of pairs: the host's root, and the folder where one begins, both as seen here.
+    """
+    if leader is None:
+        return []
+    process = pathlib.Path("/proc", str(leader))
+    mounts = [line.split() for line in (process / "mounts").read_text().splitlines()]
+    places = {place for _, place, kind, *_ in mounts if kind in ("tmpfs", "ramfs")}
+    folders = [process / "root" / place.lstrip("/") for place in sorted(places)]
+    return [(process / "root", folder) for folder in folders if folder.is_dir()]
 
 
 def enter_network(namespace):

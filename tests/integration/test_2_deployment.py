@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 
+from lab.accounting import Accounting
 from tests.integration.amqp import consume, publish
 from tests.integration.lab import (
     BROKERS,
@@ -22,8 +23,10 @@ from tests.integration.lab import (
     servers_of,
 )
 from tests.integration.recorder import (
+    Search,
     assert_nothing_gave_away,
     assert_rabbitmq_has_no_clear_text,
+    for_others_or_a_log,
 )
 
 # The master's, and a minion's.
@@ -161,6 +164,18 @@ def test_highstate_after_the_orchestration_changes_nothing(deployed):
         assert not changed, (host, changed)
 
 
+@pytest.mark.parametrize("broker", BROKERS[:2])
+def test_a_highstate_with_nothing_to_do_starts_two_erlang_vms_at_most(deployed, broker):
+    def execute(*command):
+        return deployed.exec(broker, *command).stdout
+
+    with Accounting(execute, deployed.status()["hosts"][broker]["root"]) as accounting:
+        states = json.loads(execute("salt-call", "--out=json", "state.highstate"))["local"]
+    assert not [s["__id__"] for s in states.values() if s["changes"] or not s["result"]]
+    # None at all would be no count.
+    assert 1 <= accounting.vm_starts <= 2
+
+
 def test_verify_says_how_many_messages_went_through(deployed):
     done = deployed.salt_run("rabbit_ha.verify")
     assert done.returncode == 0, done.stdout
@@ -198,6 +213,20 @@ def test_what_is_searched_has_what_salt_logs_at_its_talkative_levels(deployed):
     for host in HOSTS:
         found = levels(deployed.files_of(host, lambda path, mode: path.endswith(LOGS)))
         assert found == {b"[DEBUG ", b"[TRACE "}, host
+
+
+def test_what_is_searched_has_the_files_that_others_may_read_wherever_they_are(deployed):
+    word = "a-w0rd-to-be-found"
+    folders = ("/etc", "/var/tmp", "/tmp", "/run", "/dev/shm")
+    files = {mode: [f"{folder}/searched-{mode}" for folder in folders] for mode in ("644", "600")}
+    try:
+        for mode, paths in files.items():
+            write = f"tee {' '.join(paths)} >/dev/null && chmod {mode} {' '.join(paths)}"
+            deployed.exec(STANDBY, "sh", "-c", write, input=word)
+        found = Search({"word": word}).found(deployed.files_of(STANDBY, for_others_or_a_log))
+    finally:
+        deployed.exec(STANDBY, "rm", "-f", *files["644"], *files["600"])
+    assert found == dict.fromkeys(files["644"], ["word"])
 
 
 def test_secrets_reach_only_the_roles_that_need_them(deployed):

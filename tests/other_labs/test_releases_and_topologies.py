@@ -71,16 +71,25 @@ def shared(another_lab_for_a_module):
         yield lab
 
 
-def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(shared):
-    returns = shared.salt("*", "state.highstate", timeout=300)
-    failed = [(h, s["comment"]) for h in returns for s in returns[h].values() if not s["result"]]
-    assert not failed
-    done = shared.salt_run("rabbit_ha.verify", "--out=json")
-    assert done.returncode == 0, done.stdout
-    seen = json.loads(done.stdout)
-    members = ["rabbit@mq1", "rabbit@mq10", "rabbit@mq2"]
-    assert all(sorted(broker["members"]) == members for broker in seen["brokers"].values())
-    assert _changed(shared.salt("*", "state.highstate", timeout=300)) == []
+def test_highstate_alone_builds_the_cluster_where_pillar_gives_the_cookie(shared, tmp_path):
+    with Recorder(shared, tmp_path) as recorder:
+        returns = shared.salt("*", "state.highstate", timeout=300)
+        failed = [
+            (host, state["comment"])
+            for host, states in returns.items()
+            for state in states.values()
+            if not state["result"]
+        ]
+        assert not failed
+        done = shared.salt_run("rabbit_ha.verify", "--out=json")
+        assert done.returncode == 0, done.stdout
+        seen = json.loads(done.stdout)
+        members = ["rabbit@mq1", "rabbit@mq10", "rabbit@mq2"]
+        assert all(sorted(broker["members"]) == members for broker in seen["brokers"].values())
+        again = shared.salt("*", "state.highstate", timeout=300)
+        assert _changed(again) == []
+        outputs = [str(returns), done.stdout, done.stderr, str(again)]
+        assert_nothing_gave_away({"cookie in pillar": COOKIE}, shared, recorder, outputs)
 
 
 def test_the_cookie_changes_as_the_runbook_says_and_is_given_away_nowhere(shared, tmp_path):

@@ -9,7 +9,7 @@ import salt.pillar
 from salt.utils import yaml
 
 from tests.sls.conftest import OS_FAMILIES, SECRETS
-from tests.support import ROOT, TOPOLOGY, secret_places
+from tests.support import ROOT, TOPOLOGY, said_at, secret_places
 
 BROKERS = ["rabbitmq-node1", "rabbitmq-node2", "rabbitmq-node3"]
 BALANCERS = ["haproxy-keeplive-node1", "haproxy-keeplive-node2"]
@@ -104,18 +104,6 @@ def write(path, data):
 
 def secrets_in(pillar):
     return {secret for secret in OF_BROKERS | OF_BALANCERS if secret in json.dumps(pillar)}
-
-
-def said_at(data, place):
-    """List what nested mappings say at a place, in which ``*`` is any key."""
-    for key in place:
-        data = [
-            value
-            for one in (data if isinstance(data, list) else [data])
-            for name, value in one.items()
-            if key in ("*", name)
-        ]
-    return data
 
 
 @pytest.mark.parametrize("place", secret_places(), ids=":".join)

@@ -40,13 +40,13 @@ def definitions():
     }
 
 
-@pytest.mark.parametrize("size", [objects.SMALL, objects.BIG])
+@pytest.mark.parametrize("size", [objects.SMALL, objects.MEDIUM, objects.BIG])
 def test_there_are_as_many_objects_as_asked_for(size):
     described = objects.pillar(**size)
     assert {kind: len(described[kind]) for kind in size} == size
 
 
-@pytest.mark.parametrize("size", [objects.SMALL, objects.BIG])
+@pytest.mark.parametrize("size", [objects.SMALL, objects.MEDIUM, objects.BIG])
 def test_it_is_a_pillar_without_faults(size):
     hosts = {"a": {"address": "192.0.2.1", "roles": ["broker"]}}
     pillar = {"hosts": hosts, "rabbitmq": objects.pillar(**size)}

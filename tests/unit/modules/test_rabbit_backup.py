@@ -1,5 +1,6 @@
 """rabbit_backup: dated copies of the definitions, for root alone, the last ten."""
 
+import copy
 import json
 import stat
 from unittest.mock import create_autospec
@@ -7,8 +8,8 @@ from unittest.mock import create_autospec
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from tests.fake_rabbit import Rabbitmqctl, Rabbits
-from tests.support import faked, load
+from tests.fake_rabbit import Rabbitmqctl, Rabbits, fresh_definitions
+from tests.support import faked, functions, load
 
 ME = "rabbit@rabbitmq-node2"
 
@@ -27,14 +28,57 @@ def backup(rabbits, topology, tmp_path):
     return load(
         "_modules/rabbit_backup.py",
         salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, ME), real) | topology(pillar=pillar),
+        utils=functions("rabbit_definitions", load("_utils/rabbit_definitions.py")),
     )
 
 
-def test_the_copy_can_be_imported_again(backup, rabbits):
+def test_the_copy_has_all_that_rabbitmq_exports(backup, rabbits):
     path = backup.write_definitions("before a join")
     with open(path) as handle:
         assert json.load(handle) == rabbits[ME].definitions
     assert path.endswith("Z-before-a-join.json")
+
+
+def test_the_copy_is_brought_back_and_what_has_come_since_stays(backup, rabbits):
+    node = rabbits[ME]
+    node.definitions = fresh_definitions("3.10.8")
+    before = copy.deepcopy(node.definitions["users"])
+    path = backup.write_definitions("before a join")
+    [guest] = node.definitions["users"]
+    node.definitions["users"] = [{**guest, "name": "came since"}]
+    backup.import_definitions(path)
+    assert node.definitions["users"] == [{**guest, "name": "came since"}, *before]
+
+
+def test_a_mapping_that_rabbitmq_exports_as_pairs_is_a_mapping_again(backup, rabbits):
+    node = rabbits[ME]
+    node.definitions = fresh_definitions("3.10.8")
+    values = {"mapping": [["1883", "orders"], ["1884", {"a": 1}]], "list": ["a", "b"], "text": "a"}
+    listed = [{"name": name, "value": value} for name, value in values.items()]
+    node.definitions["global_parameters"] = copy.deepcopy(listed)
+    path = backup.write_definitions("before a join")
+    sent = []
+    backup.__salt__["rabbitmqctl.import_definitions"] = sent.append
+    backup.import_definitions(path)
+    values["mapping"] = {"1883": "orders", "1884": {"a": 1}}
+    [definitions] = sent
+    assert {one["name"]: one["value"] for one in definitions["global_parameters"]} == values
+
+
+def test_a_file_that_is_no_copy_of_this_host_s_is_not_brought_back(backup, tmp_path):
+    path = tmp_path / "definitions-1-x.json"
+    path.write_text("{}")
+    with pytest.raises(SaltInvocationError, match="list_definitions does not list it"):
+        backup.import_definitions(str(path))
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_copy_that_is_not_whole_is_not_brought_back(backup, content):
+    path = backup.write_definitions("before a join")
+    with open(path, "w") as handle:
+        handle.write(content)
+    with pytest.raises(CommandExecutionError, match="holds no definitions"):
+        backup.import_definitions(path)
 
 
 def test_only_its_owner_reads_the_copy(backup, tmp_path):

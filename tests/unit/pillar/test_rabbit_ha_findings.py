@@ -10,7 +10,7 @@ import salt.utils.dictupdate
 from salt.utils import yaml
 
 from tests.sls.conftest import CASES, numbered, pillar_of
-from tests.support import DATA, ROOT, TOPOLOGY, load, validator
+from tests.support import DATA, ROOT, TOPOLOGY, load, secret_places, validator
 
 MODULE, CHECK = validator()
 WRITTEN = yaml.safe_load((ROOT / "salt/rabbit_ha/defaults.yaml").read_text())
@@ -233,24 +233,32 @@ def test_every_part_of_the_schema_says_what_it_expects():
 # What must never happen
 
 
-def secret_places():
-    """List where pillar holds secrets."""
-    return {
-        "broker": ["rabbitmq:users:admin:password", "rabbitmq:erlang_cookie"],
-        "load_balancer": [
-            "haproxy:monitor:password",
-            "haproxy:snippets:text:one",
-            "keepalived:authentication:auth_pass",
-            "keepalived:snippets:text:one",
-        ],
-    }
+# In place of the names of one's own among the keys that lead to a secret.
+NAMED = {
+    "hosts": "haproxy-keeplive-node1",
+    "instances": "VI_1",
+    "config": "ssl_options.password",
+    "users": "admin",
+    "parameters": "up",
+    "global_parameters": "up",
+    "text": "one",
+}
 
 
-def replaced(pillar, path, value):
-    """Copy a pillar with another value at a path."""
+def ways_to_secrets():
+    """List the keys of each place of a secret, and of all above it."""
+    ways = set()
+    for place in secret_places():
+        way = [NAMED[place[at - 1]] if key == "*" else key for at, key in enumerate(place)]
+        ways |= {tuple(way[: depth + 1]) for depth in range(len(way))}
+    return sorted(ways)
+
+
+def replaced(pillar, way, value):
+    """Copy a pillar with another value where some keys lead to."""
     pillar = copy.deepcopy(pillar)
     at = pillar
-    *parents, last = path.split(":")
+    *parents, last = way
     for part in parents:
         at = at.setdefault(part, {})
     at[last] = value
@@ -269,18 +277,23 @@ WRONG_SECRETS = [
     {f"password={LEAK}": None},
     {f"value {LEAK}": None},
     {"password": {LEAK: None}},
+    # What RabbitMQ would not read as it is, or makes something else of.
+    f" {LEAK}#{LEAK}",
+    f"'{LEAK}' $({LEAK})",
+    f"\N{SNOWMAN}{LEAK}\x85",
+    [1, [LEAK]],
+    {"uri": f"amqp://clerk:{LEAK}@192.0.2.1", 5: LEAK},
+    {"value": [f"-----BEGIN PGP MESSAGE-----{LEAK}"]},
 ]
 
 
 @pytest.mark.parametrize("wrong", WRONG_SECRETS, ids=lambda wrong: str(wrong)[:20])
-@pytest.mark.parametrize("path", [path for part in secret_places().values() for path in part])
-def test_no_message_shows_a_secret_wherever_a_wrong_one_is_put(path, wrong):
-    parts = path.split(":")
-    for depth in range(1, len(parts) + 1):
-        pillar = replaced(TOPOLOGY, ":".join(parts[:depth]), wrong)
-        for host in ("rabbitmq-node1", "haproxy-keeplive-node1", None):
-            said = json.dumps(CHECK(pillar, host))
-            assert LEAK not in said and "9876" not in said
+@pytest.mark.parametrize("way", ways_to_secrets(), ids=":".join)
+def test_no_message_shows_a_secret_wherever_a_wrong_one_is_put(way, wrong):
+    pillar = replaced(TOPOLOGY, way, wrong)
+    for host in ("rabbitmq-node1", "haproxy-keeplive-node1", None):
+        said = json.dumps(CHECK(pillar, host, {"osfinger": "Debian-12"}), ensure_ascii=False)
+        assert LEAK not in said and "9876" not in said
 
 
 JUNK = [None, True, 0, -1, 1.5, "", "junk", "a b", [], ["junk"], [None], [[]], {}, {"junk": 1}]

@@ -11,7 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import DEFINITIONS, Rabbitmqctl, Rabbits, fresh_definitions
-from tests.support import RABBITMQ_VERSIONS, faked, functions, load, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, functions, hashed, load, recorded
 
 SEED = "rabbit@rabbitmq-node1"
 PASSWORD = "correct horse"
@@ -24,13 +24,6 @@ USERS = {
     "guest": {"absent": True},
 }
 HASHING = "rabbit_password_hashing_sha256"
-
-
-def hashed(password, salt=b"\1\2\3\4", digest=hashlib.sha256):
-    """Hash a password as https://www.rabbitmq.com/docs/passwords describes."""
-    return base64.b64encode(salt + digest(salt + password.encode()).digest()).decode()
-
-
 BACKUP = "/var/backups/rabbit_ha/definitions-1.json"
 
 
@@ -84,7 +77,7 @@ def test_a_fresh_node_gets_its_admin_and_mirroring_and_loses_guest(broker):
     assert node.definitions["policies"] == DEFINITIONS["policies"]
     assert node.definitions["permissions"] == DEFINITIONS["permissions"]
     assert [write[0] for write in rabbitmqctl.writes] == ["import_definitions", "delete_user"]
-    assert set(ret["changes"]) == {"users", "permissions", "policies"}
+    assert set(ret["changes"]) == {"users", "permissions", "policies", "backup"}
 
 
 def test_in_test_mode_the_same_changes_are_predicted_and_nothing_is_written(broker):
@@ -93,7 +86,7 @@ def test_in_test_mode_the_same_changes_are_predicted_and_nothing_is_written(brok
     ret = present(state)
     assert ret["result"] is None
     assert ret["comment"] == "The definitions would have been written"
-    assert ret["changes"] == done["changes"]
+    assert {**ret["changes"], "backup": BACKUP} == done["changes"]
     assert rabbitmqctl.writes == []
 
 
@@ -301,33 +294,34 @@ TWO = {"ha-mode": "exactly", "ha-params": 2}
 THREE = {"ha-mode": "exactly", "ha-params": 3}
 NODES = {"ha-mode": "nodes", "ha-params": ["rabbit@a", "rabbit@b", "rabbit@c"]}
 PLAIN = {"max-length": 10}
+LOWERS = "before a policy lowers replicas"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "lowers"),
+    ("before", "after", "reason"),
     [
-        (policy(THREE), policy(TWO), True),
-        (policy(ALL), policy(THREE), True),
-        (policy(NODES), policy(TWO), True),
-        (policy(TWO), policy(PLAIN), True),
-        (policy(TWO), {"p": {"absent": True}}, True),
-        (policy(TWO), policy(TWO, pattern="^orders"), True),
-        (policy(TWO), policy(TWO, priority=1), True),
-        (policy({"target-group-size": 5}), policy({"target-group-size": 3}), True),
+        (policy(THREE), policy(TWO), LOWERS),
+        (policy(ALL), policy(THREE), LOWERS),
+        (policy(NODES), policy(TWO), LOWERS),
+        (policy(TWO), policy(PLAIN), LOWERS),
+        (policy(TWO), {"p": {"absent": True}}, LOWERS),
+        (policy(TWO), policy(TWO, pattern="^orders"), LOWERS),
+        (policy(TWO), policy(TWO, priority=1), LOWERS),
+        (policy({"target-group-size": 5}), policy({"target-group-size": 3}), LOWERS),
         # Another policy takes the queues, as the one with the highest priority counts alone.
-        (policy(TWO), {"q": policy(PLAIN)["p"]}, True),
-        (policy(TWO), {"q": policy(PLAIN, vhost="v")["p"]}, False),
-        (policy(TWO, priority=5), {"q": policy(PLAIN)["p"]}, False),
-        (policy(TWO), {"q": policy(ALL)["p"]}, False),
-        (policy(TWO), policy(THREE), False),
-        (policy(TWO), policy(ALL), False),
-        (policy(TWO), policy({**TWO, "ha-sync-mode": "automatic"}), False),
-        (policy(PLAIN), {"p": {"absent": True}}, False),
-        ({}, policy(PLAIN), False),
+        (policy(TWO), {"q": policy(PLAIN)["p"]}, LOWERS),
+        (policy(TWO), {"q": policy(PLAIN, vhost="v")["p"]}, None),
+        (policy(TWO, priority=5), {"q": policy(PLAIN)["p"]}, None),
+        (policy(TWO), {"q": policy(ALL)["p"]}, None),
+        (policy(TWO), policy(THREE), None),
+        (policy(TWO), policy(ALL), None),
+        (policy(TWO), policy({**TWO, "ha-sync-mode": "automatic"}), None),
+        (policy(PLAIN), {"p": {"absent": True}}, "before a policy is removed"),
+        ({}, policy(PLAIN), None),
     ],
 )
 def test_definitions_are_kept_before_a_policy_that_lowers_replicas(
-    broker, kept, before, after, lowers
+    broker, kept, before, after, reason
 ):
     vhosts = {"/": {}, "v": {}}
     state, _, node = broker()
@@ -338,10 +332,8 @@ def test_definitions_are_kept_before_a_policy_that_lowers_replicas(
     kept.side_effect = lambda reason: rabbitmqctl.writes and pytest.fail("too late") or BACKUP
     ret = present(state, vhosts, policies=after, ha="quorum")
     assert ret["result"] is True
-    assert ret["changes"].get("backup") == (BACKUP if lowers else None)
-    assert [call.args for call in kept.call_args_list] == (
-        [("before a policy lowers replicas",)] if lowers else []
-    )
+    assert ret["changes"].get("backup") == (BACKUP if reason else None)
+    assert [call.args for call in kept.call_args_list] == ([(reason,)] if reason else [])
 
 
 def test_definitions_are_kept_before_a_vhost_is_deleted_and_not_in_test_mode(broker, kept):
@@ -420,7 +412,7 @@ def test_a_policy_that_mirrors_all_queues_of_a_vhost_takes_the_place_of_ha_all_t
 ):
     state, _, node = broker()
     present(state, TWO_VHOSTS)
-    kept.assert_not_called()
+    kept.reset_mock()
     two = {"ha-two": {"pattern": pattern, "definition": HA_TWO, "priority": priority}}
     state, rabbitmqctl, _ = broker(node=node)
     ret = present(state, TWO_VHOSTS, policies=two)
@@ -534,6 +526,7 @@ def test_with_quorum_ha_all_goes_as_soon_as_no_lasting_queue_has_its_mirrors_fro
 ):
     state, _, node = broker()
     present(state, TWO_VHOSTS)
+    kept.reset_mock()
     node.definitions["queues"] = [CLASSIC, {**CLASSIC, "vhost": "orders", "type": "quorum"}]
     predicted = present(broker(node=copy.deepcopy(node), test=True)[0], TWO_VHOSTS, ha="quorum")
     kept.assert_not_called()
@@ -760,7 +753,8 @@ def test_test_mode_predicts_what_a_run_does_and_writes_nothing(described, what):
     before = described(EVERYTHING)[2] if what is NOTHING else None
     predicted, rabbitmqctl, node = described(what, node=copy.deepcopy(before), test=True)
     assert (predicted["result"], rabbitmqctl.writes) == (None, [])
-    assert predicted["changes"] == described(what, node=before)[0]["changes"]
+    backup = {"backup": BACKUP} if what is NOTHING else {}
+    assert {**predicted["changes"], **backup} == described(what, node=before)[0]["changes"]
 
 
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
@@ -778,6 +772,50 @@ def test_everything_goes_again_and_what_is_in_others_goes_first(described, versi
     ]
     again, rabbitmqctl, _ = described(NOTHING, node=node)
     assert (again["changes"], rabbitmqctl.writes) == ({}, [])
+
+
+FILLED = {"definition": {"max-length": 1}, "pattern": "^", "vhost": "orders"}
+REMOVED = {
+    "vhost": ("a vhost is deleted", {"vhosts": {"orders": ABSENT}}),
+    "user": ("a user is deleted", {"users": {"clerk": ABSENT}}),
+    "policy": ("a policy is removed", {"policies": {"p": {**FILLED, **ABSENT}}}),
+    "parameter": (
+        "a parameter is removed",
+        {"parameters": {"up": {**PARAMETERS["up"], **ABSENT}}},
+    ),
+    "global parameter": (
+        "a global parameter is removed",
+        {"global_parameters": dict.fromkeys(GLOBALS, ABSENT)},
+    ),
+    "permissions": (
+        "permissions are removed",
+        {"users": {"clerk": {"permissions": {"orders": ABSENT}}}},
+    ),
+    "topic permissions": (
+        "permissions are removed",
+        {"users": {"clerk": {"topic_permissions": {"orders": {"amq.topic": ABSENT}}}}},
+    ),
+    "limits of a vhost": ("limits are removed", {"vhosts": {"orders": {"limits": ABSENT}}}),
+    "limits of a user": ("limits are removed", {"users": {"clerk": {"limits": ABSENT}}}),
+}
+
+
+@pytest.mark.parametrize(("reason", "what"), REMOVED.values(), ids=REMOVED)
+def test_definitions_are_kept_before_anything_is_removed(described, kept, reason, what):
+    everything = {**EVERYTHING, "policies": {"p": FILLED}}
+    node = described(everything)[2]
+    kept.assert_not_called()
+    nothing = {"vhosts": {}, "users": {}, "policies": {}, "ha": "quorum"}
+    assert (
+        "backup" not in described(nothing | what, node=copy.deepcopy(node), test=True)[0]["changes"]
+    )
+    kept.assert_not_called()
+    ret, rabbitmqctl, _ = described(nothing | what, node=node)
+    assert (ret["result"], ret["changes"]["backup"]) == (True, BACKUP), ret["comment"]
+    kept.assert_called_once_with(f"before {reason}")
+    # It is gone, and nothing is kept for what is not there.
+    assert described(nothing | what, node=node)[0]["changes"] == {}
+    kept.assert_called_once()
 
 
 @pytest.mark.parametrize(
