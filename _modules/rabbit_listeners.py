@@ -52,9 +52,11 @@ def suspended(service):
         salt-call rabbit_listeners.suspended rabbitmq-server
     """
     noted = __salt__["rabbit_notes.fetch"](NOTE)
+    if noted is None:
+        return False
     started = __salt__["rabbit_host.service_start_time"](service)
     # It is computed from two clocks, and is another one each time.
-    if None in (noted, started) or abs(noted - started) > SAME_START:
+    if started is None or abs(noted - started) > SAME_START:
         return False
     # They do let clients in once the app was started again, as it is by a join.
     return not _lets_clients_in()

@@ -87,7 +87,8 @@ def test_queues_have_the_mirrors_of_each_preset_until_it_is_removed(healthy, vho
         assert "policies:test-all:preset: found 'all', mirrors of classic queues" in said
         return
     # Mirrors of a queue with messages begin without them.
-    _defined_twice(healthy, VHOST)
+    not_all = {"test-none": PRESETS["test-none"]}
+    _defined_twice(healthy, {**VHOST, "policies": not_all})
     with healthy.amqp(vhost=vhost) as connection:
         publish(connection, "two", 10)
     changes = _defined_twice(healthy, {**VHOST, "policies": PRESETS})
