@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.integration.lab import BROKERS
 from tests.integration.recorder import Recorder, assert_nothing_gave_away
 
 # The other tests are about that one.
@@ -50,7 +51,7 @@ def test_other_release_is_deployed_verified_and_left_alone_afterwards(another_la
 
 def assert_queues_are_replicated_as_the_release_can(lab):
     """See that ``auto`` mirrors on 3.x and has quorum queues on 4.x, which refuses mirrors."""
-    host = list(lab.hosts)[-1]
+    host = BROKERS[-1]
     vhosts = lab.rabbitmqctl(host, "list_vhosts", "name", "default_queue_type")
     policies = [policy["name"] for policy in lab.rabbitmqctl(host, "list_policies")]
     with lab.pillar_changed({"rabbitmq": {"ha": "mirrored"}}):
