@@ -294,13 +294,14 @@ def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secret
     assert configured["follow_symlinks"] is False
     assert configured["show_changes"] is (case == "default")
     settled = host.state("RabbitMQ's clients reach it as it expects them")
+    listening = host.state("RabbitMQ's clients reach it where it listens")
     accepted = host.state("RabbitMQ would boot with its configuration")
     assert accepted["source"] == configured["source"]
     kept = host.state("A configuration of RabbitMQ that others wrote is kept")
     assert kept["require"] == [{"rabbit_configuration": accepted["__id__"]}]
     assert accepted["name"] == kept["name"] == configured["name"]
     assert configured["require"] == [
-        {one["state"]: one["__id__"]} for one in (group, settled, kept)
+        {one["state"]: one["__id__"]} for one in (group, settled, listening, kept)
     ]
     assert group["order"] < configured["order"] < host.state("RabbitMQ is installed")["order"]
 

@@ -229,6 +229,32 @@ def test_brokers_expect_the_proxy_protocol_where_haproxy_speaks_it(compiled, ver
         assert settled["expected"] is (said == "true")
 
 
+@pytest.mark.parametrize(
+    ("minion", "pillar", "ports", "left_to_haproxy"),
+    [
+        ("rabbitmq-node1", pillar_of(), {"amqp": 5672}, False),
+        ("rabbitmq-node1", with_options(), {"amqp": 5672}, False),
+        (
+            "rabbitmq-node1",
+            with_options(probe="management"),
+            {"amqp": 5672, "http": 15672},
+            False,
+        ),
+        ("rabbitmq-node1", CASES["other ports"].pillar, {"amqp": 5673}, False),
+        ("broker1", pillar_of(numbered(3, 0)), {"amqp": 5672}, False),
+        ("both1", pillar_of(BOTH), {"amqp": 5672}, True),
+        # HAProxy's port is another one anyway.
+        ("both1", pillar_of(BOTH, rabbitmq={"amqp_port": 5673}), {"amqp": 5673}, False),
+    ],
+)
+def test_brokers_listen_where_haproxy_looks_for_them(
+    compiled, minion, pillar, ports, left_to_haproxy
+):
+    settled = compiled(minion, pillar).state("RabbitMQ's clients reach it where it listens")
+    assert settled["ports"] == ports
+    assert settled["left_to_haproxy"] is left_to_haproxy
+
+
 def test_where_a_broker_runs_too_haproxy_binds_the_virtual_address_only(compiled):
     assert haproxy(compiled, "both1", pillar_of(BOTH))["listen rabbitmq_cluster"]["bind"] == [
         "192.0.2.200:5672 transparent"
