@@ -61,6 +61,8 @@ ADDED_HAPROXY = {
     # Else a client waits for a broker that has just died until it gives up.
     "listen rabbitmq_cluster": {"option": ["redispatch 1"]},
     "listen monitor": {
+        # Or clients could keep keepalived's check out.
+        "maxconn": ["100"],
         "monitor-uri": ["/haproxy-health"],
         "stats": [f"auth stats:{SECRETS['monitor']}"],
     },
@@ -612,10 +614,21 @@ SAID = {
             "on-marked-down": "shutdown-sessions",
             "proxy_protocol": "v1",
         },
-        "management": {"enabled": True, "bind": "127.0.0.1:15670", "balance": "first"},
-        "prometheus": {"enabled": True, "bind": "127.0.0.2:8406", "uri": "/numbers"},
+        "management": {
+            "enabled": True,
+            "bind": "127.0.0.1:15670",
+            "maxconn": 501,
+            "balance": "first",
+        },
+        "prometheus": {
+            "enabled": True,
+            "bind": "127.0.0.2:8406",
+            "maxconn": 101,
+            "uri": "/numbers",
+        },
         "monitor": {
             "bind": "127.0.0.3:8101",
+            "maxconn": 102,
             "stats_uri": "/seen",
             "stats_refresh": "7s",
             "health_uri": "/well",
@@ -729,18 +742,21 @@ def test_each_setting_of_haproxy_is_where_it_belongs(all_said):
         "listen rabbitmq_management": {
             "bind": ["127.0.0.1:15670"],
             "mode": ["tcp"],
+            "maxconn": ["501"],
             "balance": ["first"],
         },
         "listen prometheus": {
             "bind": ["127.0.0.2:8406"],
             "mode": ["http"],
             "option": ["httplog"],
+            "maxconn": ["101"],
             "http-request": ["use-service prometheus-exporter if { path /numbers }"],
         },
         "listen monitor": {
             "bind": ["127.0.0.3:8101"],
             "mode": ["http"],
             "option": ["httplog"],
+            "maxconn": ["102"],
             "monitor-uri": ["/well"],
             "stats": ["enable", "uri /seen", "refresh 7s", f"auth watcher:{SECRETS['monitor']}"],
         },
