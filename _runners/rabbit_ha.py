@@ -876,8 +876,8 @@ def _broker_problems(host, seen, wanted, away):
     if set(seen["members"]) != wanted:
         names = ", ".join(node.partition("@")[2] for node in unknown)
         way_out = (
-            f"put {names} below rabbit_ha:hosts, or where it is gone for good into "
-            "rabbit_ha:rabbitmq:absent_members, then "
+            f"give {names} the role broker below rabbit_ha:hosts, or to have it forgotten name it "
+            "in rabbit_ha:rabbitmq:absent_members (docs/runbook.md, Take a broker out), then "
         )
         problems.append(
             f"{host}: sees the members {', '.join(seen['members'])}; expected "

@@ -128,6 +128,34 @@ def running(name, contacts, timeout=60):
     return ret
 
 
+def no_broker(name):
+    """
+    Tell of RabbitMQ on a host that is no broker any more; stops nothing.
+
+    What only this node has is lost to its clients with it, and who moves that is a person.
+
+    name
+        Name of RabbitMQ's service.
+
+    Returns a state's return; it has no changes, and a warning while the service runs or starts
+    at boot. Raises nothing: what failed is in ``comment``.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if not __salt__["service.status"](name) and not __salt__["service.enabled"](name):
+            ret["comment"] = f"{name} is already stopped and does not start at boot"
+            return ret
+        ret["comment"] = f"{name} is not stopped here"
+        ret["warnings"] = [
+            f"{name} runs here, or starts at boot, and pillar has this host as no broker. It stays "
+            f"a member until it is stopped. Next: systemctl disable --now {name} here, once its "
+            "messages are moved; docs/runbook.md, Take a broker out"
+        ]
+    except CommandExecutionError as err:
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"looking at {name}", err)
+    return ret
+
+
 def _was_forgotten(contacts):
     """Tell whether the node's cluster no longer lists it."""
     if not __salt__["rabbitmqctl.installed"]():

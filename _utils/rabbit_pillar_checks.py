@@ -1557,13 +1557,13 @@ def _until(path, found, last):
 
 def _departing(view):
     """What is to go does not also stay."""
-    shorts = {host.split(".", 1)[0]: host for host in view.hosts}
+    shorts = {host.split(".", 1)[0]: host for host in view.brokers}
     for index, gone in enumerate(view.rabbitmq["absent_members"]):
         stays = shorts.get(gone.split(".", 1)[0])
         if stays:
             path = f"rabbitmq:absent_members:{index}"
-            why = f"a host of rabbit_ha:hosts ({stays})"
-            yield _error(path, gone, "a host that pillar no longer has", why)
+            why = f"a broker of rabbit_ha:hosts ({stays})"
+            yield _error(path, gone, "a host that is none any more", why)
     for host in view.brokers:
         if view.hosts[host].get("discard_local_data"):
             why = "which lets a join delete what this broker holds"

@@ -1057,8 +1057,8 @@ def test_a_cluster_where_all_is_well_has_no_problem(world):
         ),
         (
             {"rabbitmq_node2": {"members": [*NODES, "rabbit@rabbitmq-node9"]}},
-            "rabbitmq-node2: sees the members .*rabbitmq-node9.* Next: put rabbitmq-node9 below "
-            "rabbit_ha:hosts, or where it is gone for good into rabbit_ha:rabbitmq:absent_members",
+            "rabbitmq-node2: sees the members .*rabbitmq-node9.* Next: give rabbitmq-node9 the "
+            "role broker below rabbit_ha:hosts, or .* in rabbit_ha:rabbitmq:absent_members",
         ),
         (
             {"rabbitmq_node1": {"running": NODES[:2]}},

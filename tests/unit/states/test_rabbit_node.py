@@ -259,6 +259,26 @@ def test_listeners_are_settled_where_rabbitmq_is_not_installed(host):
     assert here.states.listeners_settled(CONF, SERVICE, {"amqp": 5673})["result"] is True
 
 
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(("runs", "at_boot"), [(True, True), (True, False), (False, True)])
+def test_rabbitmq_on_a_host_that_is_no_broker_is_told_and_not_stopped(host, runs, at_boot, test):
+    here = host(test=test)
+    here.rabbits[ME].vm, here.service.at_boot = runs, at_boot
+    ret = here.states.no_broker(SERVICE)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    [warning] = ret["warnings"]
+    assert "Next: systemctl disable --now rabbitmq-server here" in warning
+    assert here.writes == []
+
+
+def test_rabbitmq_that_was_stopped_for_good_is_not_told(host):
+    here = host()
+    here.rabbits[ME].vm = here.service.at_boot = False
+    ret = here.states.no_broker(SERVICE)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert "already" in ret["comment"] and "warnings" not in ret
+
+
 def test_a_host_with_another_name_is_named(host):
     here = host(hostname="localhost")
     ret = here.states.hostname("rabbitmq-node2")
