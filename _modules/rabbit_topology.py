@@ -378,6 +378,29 @@ def rabbitmq_config():
     return {**computed, **rabbitmq["config"]}
 
 
+def reached_at():
+    """
+    Tell where HAProxy, and on hosts of both roles HAProxy beside RabbitMQ, wants this broker.
+
+    Returns a mapping with ``ports``, a mapping from ``amqp``, and from ``http`` where HAProxy's
+    checks ask the management UI, to ports; and ``left_to_haproxy``, a boolean: whether HAProxy
+    listens for clients on the same port of this host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.reached_at
+    """
+    rabbitmq, cluster = settings()["rabbitmq"], settings()["haproxy"]["rabbitmq_cluster"]
+    ports = {"amqp": rabbitmq["amqp_port"]}
+    if load_balancers() and cluster["probe"] == "management":
+        ports["http"] = rabbitmq["management_port"]
+    _, port = __utils__["rabbit_settings.address_and_port"](cluster["bind"])
+    same = int(port) == rabbitmq["amqp_port"]
+    return {"ports": ports, "left_to_haproxy": same and "load_balancer" in roles()}
+
+
 def policies():
     """
     Compute the policies of the cluster: what pillar says, with what presets stand for.

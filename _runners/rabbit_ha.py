@@ -53,6 +53,10 @@ ASKED_AFTER = 15
 PUBLISHERS = 2
 # Seconds that verify waits for the next confirm, as of a queue without a majority.
 UNCONFIRMED = 30
+# Seconds that it waits for the next message to come back.
+LOST_AFTER = 10
+# What a policy may set that drops or refuses messages, or deletes the queue.
+LIMITING = ("max-length", "max-length-bytes", "message-ttl", "expires", "overflow")
 
 
 def _told(answer):
@@ -876,8 +880,8 @@ def _broker_problems(host, seen, wanted, away):
     if set(seen["members"]) != wanted:
         names = ", ".join(node.partition("@")[2] for node in unknown)
         way_out = (
-            f"put {names} below rabbit_ha:hosts, or where it is gone for good into "
-            "rabbit_ha:rabbitmq:absent_members, then "
+            f"give {names} the role broker below rabbit_ha:hosts, or to have it forgotten name it "
+            "in rabbit_ha:rabbitmq:absent_members (docs/runbook.md, Take a broker out), then "
         )
         problems.append(
             f"{host}: sees the members {', '.join(seen['members'])}; expected "
@@ -921,8 +925,9 @@ def verify(messages=1000, patience=30):
     Send messages through each virtual address and look at every part.
 
     Publishes persistent messages with publisher confirms through each virtual
-    address that HAProxy serves and consumes them all, as an administrator, in the first
-    vhost of pillar where one has permissions; checks that each broker sees
+    address that HAProxy serves and consumes them all meanwhile, as an administrator, in the
+    first vhost of pillar where one may, and over no more connections than pillar's limits
+    leave; checks that each broker sees
     all members, that each HAProxy sees all brokers up, that exactly one host holds
     each address and that keepalived is well.
 
@@ -932,8 +937,9 @@ def verify(messages=1000, patience=30):
         Seconds to wait for the cluster to become well, as after a deployment.
 
     Returns a mapping with ``data`` (as :func:`status`, and ``messages``, a list with a
-    mapping for each address: ``address``, ``confirmed``, ``consumed``, ``seconds``; none
-    where pillar has only the hashes of the administrators' passwords) and the outputter.
+    mapping for each address: ``address``, ``confirmed``, ``consumed``, ``seconds``; none,
+    and a warning, where pillar has only the hashes of the administrators' passwords, or where
+    their permissions or limits leave no way) and the outputter.
     On problems salt-run exits with 1.
 
     CLI Example:
@@ -950,15 +956,12 @@ def verify(messages=1000, patience=30):
     counted, warnings = [], _waiting(tables)
     try:
         of_broker = _settings(__utils__["rabbit_settings.seed_host"](settings))
-        if _has_hashes_only(of_broker):
-            warnings.append(
-                "no messages were sent: of the administrators pillar has hashes only, and no "
-                "password"
-            )
-            return _answer(problems, "all is well", warnings, messages=[], **tables)
-        account = _administrator(of_broker)
+        account, obstacle = _account(of_broker, _queue_name())
     except CommandExecutionError as err:
         return _answer([*problems, str(err)], "", warnings, messages=[], **tables)
+    if obstacle:
+        warnings.append(f"no messages were sent: {obstacle}")
+        return _answer(problems, "all is well", warnings, messages=[], **tables)
     for address in _addresses_for_clients(settings):
         counts, failure = _round_trip(of_broker, address, messages, account)
         counted.append(counts)
@@ -979,6 +982,11 @@ def _addresses_for_clients(settings):
     return [settings["hosts"][seed]["address"]]
 
 
+def _queue_name():
+    """Name a queue for messages of this run alone."""
+    return f"rabbit_ha.verify.{uuid.uuid4()}"
+
+
 def _round_trip(settings, address, messages, account):
     """
     Publish through an address and consume it all.
@@ -986,7 +994,7 @@ def _round_trip(settings, address, messages, account):
     settings
         The settings of a broker.
     account
-        What :func:`_administrator` returned.
+        What :func:`_account` returned.
 
     Returns a mapping of counts and a sentence on what failed, or None.
     """
@@ -994,7 +1002,7 @@ def _round_trip(settings, address, messages, account):
     _, port = __utils__["rabbit_settings.address_and_port"](bind)
     if not __utils__["rabbit_settings.hosts_with_role"](settings, "load_balancer"):
         port = settings["rabbitmq"]["amqp_port"]
-    user, password, vhost = account
+    vhost = account["vhost"]
     counts = {
         "address": f"{address}:{port}",
         "confirmed": 0,
@@ -1006,58 +1014,148 @@ def _round_trip(settings, address, messages, account):
         host=address,
         port=port,
         virtual_host=vhost,
-        credentials=pika.PlainCredentials(user, password),
+        credentials=pika.PlainCredentials(account["user"], account["password"]),
         socket_timeout=5,
         blocked_connection_timeout=30,
         connection_attempts=3,
         retry_delay=1,
     )
-    name = f"rabbit_ha.verify.{uuid.uuid4()}"
+    name = _queue_name()
     # Gone by itself should this be killed before it deletes the queue.
     arguments = {"x-expires": 600_000}
     if settings["rabbitmq"]["vhosts"][vhost].get("default_queue_type") == "stream":
         # A stream neither expires nor forgets what was consumed.
         arguments["x-queue-type"] = "quorum"
     brokers = len(__utils__["rabbit_settings.hosts_with_role"](settings, "broker"))
+    # One more consumes.
+    publishers = min(PUBLISHERS * brokers, account["connections"] - 1)
     try:
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
             channel = connection.channel()
             channel.queue_declare(name, durable=True, arguments=arguments)
             try:
-                _publish(parameters, name, messages, PUBLISHERS * brokers, counts)
-                _consume(channel, name, messages, counts)
+                _send_and_consume(channel, parameters, name, publishers, messages, counts)
             finally:
-                channel.queue_delete(name)
+                # Where RabbitMQ has closed the channel it told why already.
+                with contextlib.suppress(pika.exceptions.ChannelWrongStateError):
+                    channel.queue_delete(name)
     except (pika.exceptions.AMQPError, OSError) as err:
         return counts, (
             f"messages through {counts['address']}: {type(err).__name__} {err}; "
             f"{counts['confirmed']} of {messages} confirmed, {counts['consumed']} consumed. "
-            "Next: salt-run rabbit_ha.status"
+            f"{_in_the_way_of_messages(settings, vhost, name, err)}Next: salt-run rabbit_ha.status"
         )
     counts["seconds"] = round(time.monotonic() - started, 2)
     if counts["consumed"] != messages:
         return counts, (
             f"messages through {counts['address']}: {counts['confirmed']} confirmed, but "
-            f"{counts['consumed']} consumed; expected {messages}"
-        )
+            f"{counts['consumed']} consumed; expected {messages}. "
+            f"{_in_the_way_of_messages(settings, vhost, name)}"
+        ).rstrip()
     return counts, None
 
 
-def _publish(parameters, name, messages, publishers, counts):
+def _in_the_way_of_messages(settings, vhost, name, error=None):
+    """
+    Tell in a sentence what limit explains that messages do not go through a queue.
+
+    Returns that with a space behind it; empty where there is none.
+    """
+    if "limit" in str(error):
+        return "A limit of connections, channels or queues is in the way, nothing is lost. "
+    if error is not None and not isinstance(error, pika.exceptions.NackError):
+        return ""
+    matching = [
+        policy
+        for policy in __utils__["rabbit_settings.policies"](settings).values()
+        if not policy.get("absent")
+        and policy["vhost"] == vhost
+        and policy["apply-to"] not in ("exchanges", "streams")
+        and (policy["pattern"] == "" or _matches(policy["pattern"], name))
+    ]
+    # RabbitMQ applies one alone.
+    for policy in sorted(matching, key=lambda policy: -policy["priority"])[:1]:
+        sets = [key for key in LIMITING if key in policy["definition"]]
+        if sets:
+            return (
+                f"The policy {policy['name']} of {vhost} ({', '.join(sets)}) is for this queue "
+                "too and may have dropped or refused some of them. "
+            )
+    return ""
+
+
+def _send_and_consume(channel, parameters, name, publishers, messages, counts):
+    """
+    Publish messages to a queue and consume them meanwhile.
+
+    There are never more of them under way than publishers, so that a policy which limits how
+    many a queue holds, or for how long, has no reason to drop or refuse one.
+
+    Returns once all have come back, or none comes any more.
+    """
+    came_back, room, over = set(), threading.Semaphore(publishers), threading.Event()
+
+    def take(channel, method, properties, body):
+        channel.basic_ack(method.delivery_tag)
+        came_back.add(int(body))
+        counts["consumed"] = len(came_back)
+        room.release()
+
+    channel.basic_qos(prefetch_count=100)
+    channel.basic_consume(name, take)
+    outcomes = _publish(parameters, name, publishers, messages, (room, over), counts)
+    try:
+        _wait(channel.connection, outcomes, publishers, messages, counts)
+    finally:
+        over.set()
+        room.release(publishers)
+
+
+def _wait(connection, outcomes, publishers, messages, counts):
+    """Let messages come in until all have, or none comes any more."""
+    at_work, seen, since = publishers, None, time.monotonic()
+    while at_work or counts["consumed"] < messages:
+        connection.process_data_events(time_limit=0.1)
+        while not outcomes.empty():
+            at_work, error = at_work - 1, outcomes.get()
+            if error:
+                raise error
+        now = counts["confirmed"], counts["consumed"]
+        # Others wait for a confirm, or for those that were confirmed to come back.
+        unconfirmed = at_work and now[0] - now[1] < publishers
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since >= (UNCONFIRMED if unconfirmed else LOST_AFTER):
+            if unconfirmed:
+                raise TimeoutError(f"no confirm came for {UNCONFIRMED} s")
+            return
+
+
+def _publish(parameters, name, publishers, messages, gate, counts):
     """
     Publish numbered persistent messages to a queue, each confirmed, over several connections.
 
     Waiting for confirms is what takes the time; connections wait side by side, and
     the load balancer spreads them over the brokers.
+
+    gate
+        Semaphore that is acquired for each message, and released for each that came back; and an
+        event that ends who waits for that.
+
+    Returns a queue that gets the outcome of each publisher: its error, or None.
     """
     persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
     lock, outcomes = threading.Lock(), queue.SimpleQueue()
+    room, over = gate
 
     def publish(numbers):
         with contextlib.closing(pika.BlockingConnection(parameters)) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             for number in numbers:
+                room.acquire()
+                if over.is_set():
+                    return
                 # Raises when the broker does not confirm or cannot route it.
                 channel.basic_publish("", name, str(number).encode(), persistent, mandatory=True)
                 with lock:
@@ -1073,70 +1171,81 @@ def _publish(parameters, name, messages, publishers, counts):
         # pika waits for a confirm without limit; nobody waits for such a thread at the end.
         share = range(start, messages, publishers)
         threading.Thread(target=tell, args=(share,), daemon=True).start()
-    for _ in range(publishers):
-        error = _next_outcome(outcomes, counts)
-        if error:
-            raise error
+    return outcomes
 
 
-def _next_outcome(outcomes, counts):
-    """Wait for a publisher to end, as long as confirms come; returns its error, or None."""
-    while True:
-        before = counts["confirmed"]
-        try:
-            return outcomes.get(timeout=UNCONFIRMED)
-        except queue.Empty:
-            if counts["confirmed"] == before:
-                raise TimeoutError(f"no confirm came for {UNCONFIRMED} s") from None
-
-
-def _consume(channel, name, messages, counts):
-    """Consume and acknowledge until all have come back or none comes for a while."""
-    channel.basic_qos(prefetch_count=100)
-    came_back = set()
-    for method, _, body in channel.consume(name, inactivity_timeout=10):
-        if method is None:
-            break
-        channel.basic_ack(method.delivery_tag)
-        came_back.add(int(body))
-        counts["consumed"] = len(came_back)
-        if len(came_back) == messages:
-            break
-    channel.cancel()
-
-
-def _has_hashes_only(settings):
-    """Tell whether pillar knows the administrators by the hashes of their passwords alone."""
-    administrators = [
-        user
-        for user in settings["rabbitmq"]["users"].values()
-        if "administrator" in user.get("tags", []) and not user.get("absent")
-    ]
-    return bool(administrators) and all(user.get("password_hash") for user in administrators)
-
-
-def _administrator(settings):
+def _account(settings, name):
     """
-    Find an administrator who can send messages.
+    Find an administrator who can send messages through a queue of a name, and consume them.
 
-    Returns name, password and vhost: the first one in pillar, and there the first that
-    the user has permissions in.
+    Returns a mapping with ``user``, ``password``, ``vhost`` and ``connections``, how many at
+    most: the first one in pillar, and there the first vhost that the user may do so in; and
+    None. Where none may, None and a sentence.
     """
-    found = [
-        (name, user)
-        for name, user in settings["rabbitmq"]["users"].items()
-        if "administrator" in user.get("tags", [])
-        and user.get("password")
-        and not user.get("absent")
-    ]
-    for name, user in found:
-        for vhost, described in settings["rabbitmq"]["vhosts"].items():
-            rights = user.get("permissions", {}).get(vhost, {"absent": True})
-            if not described.get("absent") and not rights.get("absent"):
-                return name, user["password"], vhost
+    administrators = {
+        user: described
+        for user, described in settings["rabbitmq"]["users"].items()
+        if "administrator" in described.get("tags", []) and not described.get("absent")
+    }
+    if administrators and all(one.get("password_hash") for one in administrators.values()):
+        return None, "of the administrators pillar has hashes only, and no password"
+    known = {user: one for user, one in administrators.items() if one.get("password")}
+    obstacles = []
+    for user, described in known.items():
+        for vhost, place in settings["rabbitmq"]["vhosts"].items():
+            rights = described.get("permissions", {}).get(vhost, {"absent": True})
+            if place.get("absent") or rights.get("absent"):
+                continue
+            connections = _connections_left(described, place)
+            obstacle = _obstacle(rights, place, connections, name)
+            if obstacle is None:
+                account = {"user": user, "password": described["password"], "vhost": vhost}
+                return {**account, "connections": connections}, None
+            obstacles.append(f"{user} in {vhost}: {obstacle}")
+    if obstacles:
+        return None, f"no administrator of pillar may ({'; '.join(obstacles)})"
     lacks = (
         "has no user with the tag administrator and a password. Next: salt-run rabbit_ha.secrets"
     )
-    if found:
+    if known:
         lacks = "gives no administrator permissions in a vhost of rabbit_ha:rabbitmq:vhosts"
     raise CommandExecutionError(f"pillar rabbit_ha:rabbitmq:users {lacks}")
+
+
+def _connections_left(user, vhost):
+    """Tell how many connections, each with a channel, the limits in pillar leave to a user."""
+    found = [_limit(user, "max-connections"), _limit(user, "max-channels")]
+    return min([*found, _limit(vhost, "max-connections")])
+
+
+def _limit(described, key):
+    """Tell a limit of a user or a vhost; without end where there is none."""
+    limits = described.get("limits", {})
+    limit = limits.get(key, -1)
+    return float("inf") if limits.get("absent") or limit < 0 else limit
+
+
+def _obstacle(rights, vhost, connections, name):
+    """Tell what keeps a user from sending messages through a queue of a name; None: nothing."""
+    # The default exchange has that name where permissions are concerned.
+    needed = {"configure": name, "write": "amq.default", "read": name}
+    refused = [key for key, text in needed.items() if not _matches(rights[key], text)]
+    if refused:
+        return f"{' and '.join(refused)} {'do' if len(refused) > 1 else 'does'} not allow it"
+    if connections < 2:
+        return f"a limit of {connections} connections or channels"
+    if _limit(vhost, "max-queues") < 1:
+        return "a limit of 0 queues"
+    return None
+
+
+def _matches(expression, text):
+    """
+    Tell whether RabbitMQ finds a regular expression of permissions in a text.
+
+    The few that are Erlang's alone are taken to match: RabbitMQ itself tells otherwise.
+    """
+    try:
+        return re.search(expression or "^$", text) is not None
+    except re.error:
+        return True

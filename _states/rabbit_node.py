@@ -180,6 +180,34 @@ def _waits_for_its_cluster(service, alone):
     return _stands_alone_and_empty()
 
 
+def no_broker(name):
+    """
+    Tell of RabbitMQ on a host that is no broker any more; stops nothing.
+
+    What only this node has is lost to its clients with it, and who moves that is a person.
+
+    name
+        Name of RabbitMQ's service.
+
+    Returns a state's return; it has no changes, and a warning while the service runs or starts
+    at boot. Raises nothing: what failed is in ``comment``.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        if not __salt__["service.status"](name) and not __salt__["service.enabled"](name):
+            ret["comment"] = f"{name} is already stopped and does not start at boot"
+            return ret
+        ret["comment"] = f"{name} is not stopped here"
+        ret["warnings"] = [
+            f"{name} runs here, or starts at boot, and pillar has this host as no broker. It stays "
+            f"a member until it is stopped. Next: systemctl disable --now {name} here, once its "
+            "messages are moved; docs/runbook.md, Take a broker out"
+        ]
+    except CommandExecutionError as err:
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"looking at {name}", err)
+    return ret
+
+
 def _was_forgotten(contacts):
     """Tell whether the node's cluster no longer lists it."""
     if not __salt__["rabbitmqctl.installed"]():
@@ -264,6 +292,90 @@ def proxy_protocol_settled(name, service, expected):
 def _clients(proxied):
     """Say how clients come."""
     return "clients with the PROXY protocol" if proxied else "clients without the PROXY protocol"
+
+
+def listeners_settled(name, service, ports, left_to_haproxy=False):
+    """
+    Refuse to move a running node's ports away from where HAProxy is going to look for it.
+
+    The node would not listen elsewhere before its next start, whereas HAProxy acts on it at
+    once: it would find no broker. A node that serves nobody, or does not listen for a protocol
+    at all, is in nobody's way, and one that stands alone and holds nothing is restarted by
+    :func:`configuration_loaded`.
+
+    name
+        Path of ``rabbitmq.conf``.
+    service
+        Name of RabbitMQ's service.
+    ports
+        Mapping from protocols, as RabbitMQ calls them, to the ports that HAProxy looks for them
+        on, as ``rabbit_topology.reached_at`` returns it.
+    left_to_haproxy : False
+        Boolean: whether HAProxy listens for clients on this host, on the same port.
+
+    Returns a state's return; it has no changes. Raises nothing: what failed is in ``comment``.
+
+    See https://www.rabbitmq.com/docs/networking.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        found = _listeners(service)
+        elsewhere = _elsewhere(found, ports) or _in_the_way(
+            found, service, ports["amqp"] if left_to_haproxy else None
+        )
+        if not elsewhere:
+            ret["comment"] = "The node already listens where HAProxy looks for it, or does not run"
+        elif _stands_alone_and_empty():
+            ret["comment"] = "The node stands alone, holds nothing and is restarted further on"
+        else:
+            raise SaltInvocationError(elsewhere)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "listeners", err)
+    return ret
+
+
+def _listeners(service):
+    """List what the local node listens on; nothing where it does not run."""
+    begun = __salt__["rabbit_host.service_has_begun"](service)
+    if not begun or not __salt__["rabbitmqctl.installed"]():
+        return []
+    status = __salt__["rabbitmqctl.node_state"]()["status"]
+    if status is None:
+        # It may be booting: who needs its state further on asks again.
+        __salt__["rabbitmqctl.forget_cached_reads"]()
+        return []
+    return status["listeners"].get(__salt__["rabbit_topology.node_name"](), [])
+
+
+def _elsewhere(listeners, ports):
+    """Tell in a sentence which protocol a node does not listen for where it should; or None."""
+    said_at = {"amqp": "amqp_port", "http": "management_port"}
+    for protocol, wanted in ports.items():
+        found = sorted({one["port"] for one in listeners if one["protocol"] == protocol})
+        if found and wanted not in found:
+            there = " and ".join(map(str, found))
+            return (
+                f"the node runs and listens for {protocol} on port {there}, pillar wants {wanted} "
+                f"(rabbit_ha:rabbitmq:{said_at[protocol]}). It is not changed while it runs, as "
+                "HAProxy would look for it there at once and find no broker. Next: the port that "
+                "there is in pillar, or docs/runbook.md, Other ports of brokers, which changes it "
+                "without an outage"
+            )
+    return None
+
+
+def _in_the_way(listeners, service, port):
+    """Tell in a sentence that a node has a port of all addresses that HAProxy needs; or None."""
+    everywhere = ("[::]", "::", "0.0.0.0")
+    if not any(one["port"] == port and one["interface"] in everywhere for one in listeners):
+        return None
+    return (
+        f"the node runs and listens on port {port} of all addresses, where HAProxy could not "
+        "listen for clients beside it, as the role load_balancer wants. Next, one broker at a "
+        f"time: systemctl stop {service} here, then salt {__grains__['id']} state.apply "
+        "rabbit_ha.rabbitmq.running, which starts it on this host's own addresses only; then run "
+        "again"
+    )
 
 
 def plugins_listed(name, plugins, config, service):

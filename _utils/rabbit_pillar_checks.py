@@ -169,6 +169,7 @@ def findings(settings, topology, wrong, host=None, grains=None):
         _unicast,
         _timeouts,
         _listeners,
+        _connections,
         _log_socket,
         _monitor,
         _server_checks,
@@ -583,11 +584,26 @@ def _listeners(view):
     if uris["stats_uri"] == uris["health_uri"]:
         why = "which is rabbit_ha:haproxy:monitor:stats_uri too"
         yield _error("haproxy:monitor:health_uri", uris["health_uri"], "another path", why)
+
+
+def _connections(view):
+    """Where clients have all connections that they may have, keepalived's check gets through."""
+    # At the limit of the process HAProxy accepts on no listener.
+    each = {"defaults": view.haproxy["defaults"], "monitor": view.haproxy["monitor"]}
+    for name in ("management", "prometheus"):
+        if view.haproxy[name]["enabled"]:
+            each[name] = view.haproxy[name]
+    together = sum(one["maxconn"] for one in each.values())
     most = view.haproxy["global"]["maxconn"]
-    each = view.haproxy["defaults"]["maxconn"]
-    if each > most:
-        why = f"more than rabbit_ha:haproxy:global:maxconn {most}"
-        yield _warning("haproxy:defaults:maxconn", each, "no more than the whole process", why)
+    sound = all(view.is_sound(f"haproxy:{name}:maxconn") for name in each)
+    if together > most and sound and view.load_balancers:
+        shares = _listed(f"{name}:maxconn {one['maxconn']}" for name, one in each.items())
+        why = (
+            f"which listeners use up ({shares}): HAProxy would answer nobody then, keepalived's "
+            "check neither, and the address would go from one load balancer to the other"
+        )
+        expected = f"at least {together}, or less for the listeners"
+        yield _error("haproxy:global:maxconn", most, expected, why)
 
 
 def _log_socket(view):
@@ -1541,13 +1557,13 @@ def _until(path, found, last):
 
 def _departing(view):
     """What is to go does not also stay."""
-    shorts = {host.split(".", 1)[0]: host for host in view.hosts}
+    shorts = {host.split(".", 1)[0]: host for host in view.brokers}
     for index, gone in enumerate(view.rabbitmq["absent_members"]):
         stays = shorts.get(gone.split(".", 1)[0])
         if stays:
             path = f"rabbitmq:absent_members:{index}"
-            why = f"a host of rabbit_ha:hosts ({stays})"
-            yield _error(path, gone, "a host that pillar no longer has", why)
+            why = f"a broker of rabbit_ha:hosts ({stays})"
+            yield _error(path, gone, "a host that is none any more", why)
     for host in view.brokers:
         if view.hosts[host].get("discard_local_data"):
             why = "which lets a join delete what this broker holds"

@@ -59,6 +59,8 @@ class Node:
     queues: list = dataclasses.field(default_factory=list)
     ram: bool = False
     version: str = VERSION
+    # Those that RabbitMQ has on its own where it is None.
+    listeners: list = None
 
 
 class Rabbits:
@@ -150,6 +152,8 @@ class Rabbitmqctl(Breakable):
                 for node in running
             },
         )
+        if asked.listeners is not None:
+            status["listeners"][name] = asked.listeners
         if "ram_nodes" in status:
             status["ram_nodes"] = sorted(asked.members & self._ram_nodes())
         return {"state": "running", "status": status, "said": ""}

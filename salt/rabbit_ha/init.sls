@@ -3,6 +3,7 @@
 include:
   - rabbit_ha.hosts
   - rabbit_ha.no_load_balancer
+  - rabbit_ha.no_broker
 {%- if 'broker' in roles %}
   - rabbit_ha.rabbitmq
 {%- endif %}

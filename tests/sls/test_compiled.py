@@ -22,12 +22,11 @@ SLS = sorted(
     for folder in ("rabbit_ha", "orch")
     for path in (ROOT / "salt" / folder).rglob("*.sls")
 )
-# Has a state only on a host that was a load balancer: see the test of it.
-NO_BALANCER = "rabbit_ha.no_load_balancer"
-BROKER_SLS = [
-    sls for sls in SLS if sls != NO_BALANCER and ".haproxy" not in sls and ".keepalived" not in sls
-]
-BALANCER_SLS = [sls for sls in SLS if sls != NO_BALANCER and ".rabbitmq" not in sls]
+# Have a state only on a host that was what they name: see the tests of them.
+NO_BALANCER, NO_BROKER = "rabbit_ha.no_load_balancer", "rabbit_ha.no_broker"
+OF_ALL = [sls for sls in SLS if sls not in (NO_BALANCER, NO_BROKER)]
+BROKER_SLS = [sls for sls in OF_ALL if ".haproxy" not in sls and ".keepalived" not in sls]
+BALANCER_SLS = [sls for sls in OF_ALL if ".rabbitmq" not in sls]
 JOINS = "RabbitMQ is a member of the cluster"
 NAMED = "The cluster has its name"
 DEFINED = "The cluster has its vhosts, users and policies"
@@ -294,13 +293,14 @@ def test_rabbitmq_conf_is_for_rabbitmq_only_and_its_diff_is_shown_without_secret
     assert configured["follow_symlinks"] is False
     assert configured["show_changes"] is (case == "default")
     settled = host.state("RabbitMQ's clients reach it as it expects them")
+    listening = host.state("RabbitMQ's clients reach it where it listens")
     accepted = host.state("RabbitMQ would boot with its configuration")
     assert accepted["source"] == configured["source"]
     kept = host.state("A configuration of RabbitMQ that others wrote is kept")
     assert kept["require"] == [{"rabbit_configuration": accepted["__id__"]}]
     assert accepted["name"] == kept["name"] == configured["name"]
     assert configured["require"] == [
-        {one["state"]: one["__id__"]} for one in (group, settled, kept)
+        {one["state"]: one["__id__"]} for one in (group, settled, listening, kept)
     ]
     assert group["order"] < configured["order"] < host.state("RabbitMQ is installed")["order"]
 
@@ -440,6 +440,26 @@ def test_a_host_that_is_no_load_balancer_any_more_stops_what_made_it_one_first(
     ]
     ids = host.ids(sls)
     assert ids.index(ended[-1]["__id__"]) < ids.index("RabbitMQ is installed")
+
+
+@pytest.mark.parametrize("os_family", OS_FAMILIES)
+def test_a_host_that_is_no_broker_any_more_is_told_of_its_rabbitmq(tmp_path, os_family):
+    host = Compiled(tmp_path, "haproxy-keeplive-node1", pillar_of(), os_family)
+    written = ("/etc/rabbitmq/rabbitmq.conf", "Written by Salt: pillar rabbit_ha:rabbitmq")
+    host.functions["file.contains"] = lambda path, text: (path, text) == written
+    [told] = [chunk for chunk in host.low() if chunk["__sls__"] == NO_BROKER]
+    assert (told["state"], told["fun"], told["name"]) == (
+        "rabbit_node",
+        "no_broker",
+        "rabbitmq-server",
+    )
+
+
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "haproxy-keeplive-node1"])
+def test_a_broker_s_rabbitmq_and_one_of_somebody_else_s_are_not_told_of(tmp_path, minion):
+    host = Compiled(tmp_path, minion, pillar_of(), "Debian")
+    host.functions["file.contains"] = lambda path, text: minion == "rabbitmq-node1"
+    assert not [chunk for chunk in host.low() if chunk["__sls__"] == NO_BROKER]
 
 
 def test_a_keepalived_that_the_host_had_of_its_own_is_stopped_too(tmp_path):

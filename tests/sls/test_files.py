@@ -26,6 +26,8 @@ ADDED_HAPROXY = {
     # Else a client waits for a broker that has just died until it gives up.
     "listen rabbitmq_cluster": {"option": ["redispatch 1"]},
     "listen monitor": {
+        # Or clients could keep keepalived's check out.
+        "maxconn": ["100"],
         "monitor-uri": ["/haproxy-health"],
         "stats": [f"auth stats:{SECRETS['monitor']}"],
     },
@@ -213,6 +215,32 @@ def test_brokers_expect_the_proxy_protocol_where_haproxy_speaks_it(compiled, ver
     for host, said in expecting.items():
         settled = compiled(host, pillar).state("RabbitMQ's clients reach it as it expects them")
         assert settled["expected"] is (said == "true")
+
+
+@pytest.mark.parametrize(
+    ("minion", "pillar", "ports", "left_to_haproxy"),
+    [
+        ("rabbitmq-node1", pillar_of(), {"amqp": 5672}, False),
+        ("rabbitmq-node1", with_options(), {"amqp": 5672}, False),
+        (
+            "rabbitmq-node1",
+            with_options(probe="management"),
+            {"amqp": 5672, "http": 15672},
+            False,
+        ),
+        ("rabbitmq-node1", CASES["other ports"].pillar, {"amqp": 5673}, False),
+        ("broker1", pillar_of(numbered(3, 0)), {"amqp": 5672}, False),
+        ("both1", pillar_of(BOTH), {"amqp": 5672}, True),
+        # HAProxy's port is another one anyway.
+        ("both1", pillar_of(BOTH, rabbitmq={"amqp_port": 5673}), {"amqp": 5673}, False),
+    ],
+)
+def test_brokers_listen_where_haproxy_looks_for_them(
+    compiled, minion, pillar, ports, left_to_haproxy
+):
+    settled = compiled(minion, pillar).state("RabbitMQ's clients reach it where it listens")
+    assert settled["ports"] == ports
+    assert settled["left_to_haproxy"] is left_to_haproxy
 
 
 def test_where_a_broker_runs_too_haproxy_binds_the_virtual_address_only(compiled):
@@ -537,10 +565,21 @@ SAID = {
             "on-marked-down": "shutdown-sessions",
             "proxy_protocol": "v1",
         },
-        "management": {"enabled": True, "bind": "127.0.0.1:15670", "balance": "first"},
-        "prometheus": {"enabled": True, "bind": "127.0.0.2:8406", "uri": "/numbers"},
+        "management": {
+            "enabled": True,
+            "bind": "127.0.0.1:15670",
+            "maxconn": 501,
+            "balance": "first",
+        },
+        "prometheus": {
+            "enabled": True,
+            "bind": "127.0.0.2:8406",
+            "maxconn": 101,
+            "uri": "/numbers",
+        },
         "monitor": {
             "bind": "127.0.0.3:8101",
+            "maxconn": 102,
             "stats_uri": "/seen",
             "stats_refresh": "7s",
             "health_uri": "/well",
@@ -654,18 +693,21 @@ def test_each_setting_of_haproxy_is_where_it_belongs(all_said):
         "listen rabbitmq_management": {
             "bind": ["127.0.0.1:15670"],
             "mode": ["tcp"],
+            "maxconn": ["501"],
             "balance": ["first"],
         },
         "listen prometheus": {
             "bind": ["127.0.0.2:8406"],
             "mode": ["http"],
             "option": ["httplog"],
+            "maxconn": ["101"],
             "http-request": ["use-service prometheus-exporter if { path /numbers }"],
         },
         "listen monitor": {
             "bind": ["127.0.0.3:8101"],
             "mode": ["http"],
             "option": ["httplog"],
+            "maxconn": ["102"],
             "monitor-uri": ["/well"],
             "stats": ["enable", "uri /seen", "refresh 7s", f"auth watcher:{SECRETS['monitor']}"],
         },

@@ -1,6 +1,7 @@
 # Written before RabbitMQ is installed, so that its first start has it.
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
 {%- set path = rabbitmq.config_dir ~ '/rabbitmq.conf' %}
+{%- set reached_at = salt['rabbit_topology.reached_at']() %}
 {%- set secret = none in salt['rabbit_topology.rabbitmq_config']().values() %}
 RabbitMQ has a group that may read its configuration:
   group.present:
@@ -12,6 +13,13 @@ RabbitMQ's clients reach it as it expects them:
     - name: {{ path }}
     - service: {{ rabbitmq.service | json }}
     - expected: {{ salt['rabbit_topology.proxy_protocol']() is not none }}
+
+RabbitMQ's clients reach it where it listens:
+  rabbit_node.listeners_settled:
+    - name: {{ path }}
+    - service: {{ rabbitmq.service | json }}
+    - ports: {{ reached_at.ports | json }}
+    - left_to_haproxy: {{ reached_at.left_to_haproxy }}
 
 RabbitMQ would boot with its configuration:
   rabbit_configuration.accepted:
@@ -40,6 +48,7 @@ RabbitMQ has its configuration:
     - require:
       - group: RabbitMQ has a group that may read its configuration
       - rabbit_node: RabbitMQ's clients reach it as it expects them
+      - rabbit_node: RabbitMQ's clients reach it where it listens
       - rabbit_configuration: A configuration of RabbitMQ that others wrote is kept
 {%- if not salt['service.status'](rabbitmq.service) %}
 

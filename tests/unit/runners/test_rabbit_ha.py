@@ -10,6 +10,7 @@ import pathlib
 import re
 import stat
 import threading
+import time
 from types import SimpleNamespace
 from unittest.mock import Mock, create_autospec
 
@@ -21,7 +22,7 @@ import salt.config
 import salt.key
 import salt.runners.pillar
 import salt.utils.dictupdate
-from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from salt.exceptions import CommandExecutionError, SaltClientError
 from salt.utils import yaml
 
@@ -1057,8 +1058,8 @@ def test_a_cluster_where_all_is_well_has_no_problem(world):
         ),
         (
             {"rabbitmq_node2": {"members": [*NODES, "rabbit@rabbitmq-node9"]}},
-            "rabbitmq-node2: sees the members .*rabbitmq-node9.* Next: put rabbitmq-node9 below "
-            "rabbit_ha:hosts, or where it is gone for good into rabbit_ha:rabbitmq:absent_members",
+            "rabbitmq-node2: sees the members .*rabbitmq-node9.* Next: give rabbitmq-node9 the "
+            "role broker below rabbit_ha:hosts, or .* in rabbit_ha:rabbitmq:absent_members",
         ),
         (
             {"rabbitmq_node1": {"running": NODES[:2]}},
@@ -1204,20 +1205,43 @@ class Broker:
         self.loses, self.doubles, self.refuses = set(), set(), set()
         self.parameters = self.declared = None
         self.never_confirms = set()
+        self.consumers, self.most = {}, 0
         self.connections, self.closed = [], []
 
     def connect(self, parameters):
         self.parameters = parameters
         self.connections.append(len(self.connections))
         close = functools.partial(self.closed.append, self.connections[-1])
-        return SimpleNamespace(channel=lambda: Channel(self), close=close)
+        return Connection(self, close)
+
+
+class Connection:
+    """What the runner uses of pika's blocking connection."""
+
+    def __init__(self, broker, close):
+        self._broker, self._close = broker, close
+
+    def close(self, reply_code=200, reply_text="Normal shutdown"):
+        self._close()
+
+    def channel(self, channel_number=None):
+        return Channel(self._broker, self)
+
+    def process_data_events(self, time_limit=0):
+        assert time_limit, "would be busy"
+        time.sleep(0.001)
+        for queue, take in self._broker.consumers.items():
+            waiting = self._broker.queues[queue]
+            self._broker.most = max(self._broker.most, len(waiting))
+            while waiting:
+                take(self.channel(), SimpleNamespace(delivery_tag=1), None, waiting.pop(0))
 
 
 class Channel:
     """What the runner uses of pika's blocking channel."""
 
-    def __init__(self, broker):
-        self._broker = broker
+    def __init__(self, broker, connection):
+        self._broker, self.connection = broker, connection
         self._confirms = False
 
     def confirm_delivery(self):
@@ -1241,6 +1265,7 @@ class Channel:
 
     def queue_delete(self, queue, if_unused=False, if_empty=False):
         del self._broker.queues[queue]
+        self._broker.consumers.pop(queue, None)
         self._broker.deleted.append(queue)
 
     def basic_publish(self, exchange, routing_key, body, properties=None, mandatory=False):
@@ -1254,29 +1279,29 @@ class Channel:
             copies = 2 if number in self._broker.doubles else 1
             self._broker.queues[routing_key] += [body] * copies
 
-    def consume(
+    def basic_consume(
         self,
         queue,
+        on_message_callback,
         auto_ack=False,
         exclusive=False,
-        arguments=None,
-        inactivity_timeout=None,
         consumer_tag=None,
+        arguments=None,
     ):
-        assert inactivity_timeout, "would wait forever for what was lost"
-        for tag, body in enumerate(self._broker.queues[queue]):
-            yield SimpleNamespace(delivery_tag=tag), None, body
-        yield None, None, None
+        assert not auto_ack
+        self._broker.consumers[queue] = on_message_callback
 
     def basic_ack(self, delivery_tag=0, multiple=False):
         """Nothing here is delivered twice for want of it."""
 
-    def cancel(self):
-        return 0
-
 
 @pytest.mark.parametrize(
-    ("fake", "real"), [(Channel, BlockingChannel), (Minions, salt.client.LocalClient)]
+    ("fake", "real"),
+    [
+        (Channel, BlockingChannel),
+        (Connection, BlockingConnection),
+        (Minions, salt.client.LocalClient),
+    ],
 )
 def test_what_is_in_memory_takes_what_the_real_one_takes(fake, real):
     for name, method in inspect.getmembers(fake, inspect.isfunction):
@@ -1289,6 +1314,7 @@ def test_what_is_in_memory_takes_what_the_real_one_takes(fake, real):
 def broker(world, monkeypatch):
     broker = Broker()
     monkeypatch.setattr(pika, "BlockingConnection", broker.connect)
+    world.runner.LOST_AFTER = 0.1
     world.answers("rabbit_report.host", reports())
     return broker
 
@@ -1377,7 +1403,7 @@ def test_a_message_that_comes_twice_does_not_stand_in_for_a_lost_one(world, brok
 def test_a_message_that_is_not_confirmed_is_a_problem_and_the_queue_goes(world, broker):
     broker.refuses = {2}
     [problem] = verdict(world.runner.verify(messages=5))["problems"]
-    assert "NackError" in problem and "4 of 5 confirmed, 0 consumed" in problem
+    assert "NackError" in problem and "4 of 5 confirmed" in problem
     assert broker.queues == {}
 
 
@@ -1385,7 +1411,7 @@ def test_a_confirm_that_never_comes_is_waited_for_but_not_forever(world, broker)
     broker.never_confirms = {2}
     world.runner.UNCONFIRMED = 0.1
     [problem] = verdict(world.runner.verify(messages=5))["problems"]
-    assert "TimeoutError no confirm came for 0.1 s; 4 of 5 confirmed, 0 consumed" in problem
+    assert "TimeoutError no confirm came for 0.1 s; 4 of 5 confirmed, 4 consumed" in problem
     assert broker.queues == {}
 
 
@@ -1394,6 +1420,135 @@ def test_verify_s_queue_is_no_stream_where_others_are(world, broker, vhost):
     world.pillar["rabbitmq"] = {"vhosts": {"/": vhost}}
     assert verdict(world.runner.verify(messages=1))["problems"] == []
     assert broker.declared.get("x-queue-type") == ("quorum" if vhost else None)
+
+
+def test_no_more_messages_are_under_way_than_a_policy_on_lengths_would_leave(world, broker):
+    answer = world.runner.verify(messages=200)
+    assert answer["data"]["messages"][0]["consumed"] == 200
+    assert broker.most <= 2 * len(BROKERS)
+
+
+def test_messages_that_are_dropped_all_the_time_end_the_sending(world, broker):
+    broker.loses = set(range(1000))
+    [problem] = verdict(world.runner.verify(messages=1000))["problems"]
+    assert f"{2 * len(BROKERS)} confirmed, but 0 consumed; expected 1000" in problem
+    assert broker.queues == {}
+
+
+def limiting(**policies):
+    """Policies with a limit, by name: where they are and what they are for."""
+    limit = {"pattern": "", "definition": {"max-length": 1}}
+    return {"policies": {name: {**limit, **said} for name, said in policies.items()}}
+
+
+@pytest.mark.parametrize("trouble", ["loses", "refuses"])
+def test_a_policy_that_limits_the_queue_is_told_where_messages_do_not_come_back(
+    world, broker, trouble
+):
+    low = {"priority": -1, "definition": {"message-ttl": 1}}
+    world.pillar["rabbitmq"] = limiting(short={}, low=low, others={"pattern": "^orders"})
+    setattr(broker, trouble, {3})
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert (
+        "The policy short of / (max-length) is for this queue too and may have dropped or refused"
+    ) in problem
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        {"other": {"vhost": "orders"}},
+        {"other": {"pattern": "^orders"}},
+        {"other": {"apply-to": "exchanges"}},
+        {"gone": {"absent": True}},
+        # RabbitMQ applies this one alone.
+        {"low": {}, "high": {"priority": 5, "definition": {"ha-mode": "all"}}},
+    ],
+)
+def test_a_policy_that_is_not_the_queue_s_explains_nothing(world, broker, policies):
+    world.pillar["rabbitmq"] = {"vhosts": {"/": {}, "orders": {}}, **limiting(**policies)}
+    broker.loses = {3}
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert problem.endswith("4 consumed; expected 5.")
+
+
+RIGHTS = [
+    {**EVERYTHING, "configure": "^orders"},
+    {**EVERYTHING, "read": ""},
+    {**EVERYTHING, "write": "^rabbit_ha"},
+]
+
+
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_verify_is_somebody_whose_permissions_are_for_its_queue(world, broker, rights):
+    users = world.secrets["rabbitmq"]["users"]
+    users["admin"]["permissions"] = {"/": rights}
+    users["second"] = {**users["admin"], "permissions": {"/": EVERYTHING}}
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert broker.parameters.credentials.username == "second"
+
+
+def test_expressions_that_only_rabbitmq_takes_are_left_to_it(world, broker):
+    rights = {**EVERYTHING, "read": r"\Qrabbit_ha\E(?|.)"}
+    world.secrets["rabbitmq"]["users"]["admin"]["permissions"] = {"/": rights}
+    assert verdict(world.runner.verify(messages=1))["result"] is True
+    assert broker.parameters.credentials.username == "admin"
+
+
+@pytest.mark.parametrize(
+    ("admin", "vhost", "said"),
+    [
+        ({"permissions": {"/": RIGHTS[0]}}, {}, "admin in /: configure does not allow it"),
+        (
+            {"permissions": {"/": {**RIGHTS[0], "read": ""}}},
+            {},
+            "admin in /: configure and read do not allow it",
+        ),
+        ({"limits": {"max-connections": 1}}, {}, "admin in /: a limit of 1 connections"),
+        ({"limits": {"max-channels": 0}}, {}, "admin in /: a limit of 0 connections or channels"),
+        ({}, {"limits": {"max-connections": 1}}, "admin in /: a limit of 1 connections"),
+        ({}, {"limits": {"max-queues": 0}}, "admin in /: a limit of 0 queues"),
+    ],
+)
+def test_where_no_administrator_may_send_no_messages_are_sent_and_that_is_told(
+    world, broker, admin, vhost, said
+):
+    world.secrets["rabbitmq"]["users"]["admin"] |= admin
+    world.pillar["rabbitmq"] = {"vhosts": {"/": vhost}}
+    found = verdict(world.runner.verify(messages=1))
+    assert (found["result"], found["says"]) == (True, "all is well")
+    assert found["warnings"][-1].startswith("no messages were sent: no administrator of pillar may")
+    assert said in found["warnings"][-1]
+    assert broker.parameters is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "connections"),
+    [
+        ({"max-connections": 4}, 4),
+        ({"max-connections": 4, "absent": True}, 7),
+        ({"max-connections": -1}, 7),
+        ({"max-connections": 100}, 7),
+    ],
+)
+def test_verify_has_no_more_connections_than_limits_leave(world, broker, limits, connections):
+    world.pillar["rabbitmq"] = {"vhosts": {"/": {"limits": limits}}}
+    answer = world.runner.verify(messages=20)
+    assert answer["data"]["messages"][0]["consumed"] == 20
+    assert len(broker.connections) == connections
+
+
+def test_a_limit_that_others_have_used_up_is_no_loss_of_messages(world, broker, monkeypatch):
+    where = "access to vhost '/' refused for user 'admin'"
+    said = f"NOT_ALLOWED - {where}: connection limit (9) is reached"
+
+    def full(parameters):
+        raise pika.exceptions.ConnectionClosedByBroker(530, said)
+
+    monkeypatch.setattr(pika, "BlockingConnection", full)
+    [problem] = verdict(world.runner.verify(messages=5))["problems"]
+    assert "connection limit (9) is reached" in problem
+    assert "A limit of connections, channels or queues is in the way, nothing is lost." in problem
 
 
 def test_an_address_that_nobody_answers_is_a_problem_with_the_next_command(

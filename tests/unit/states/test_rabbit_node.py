@@ -176,6 +176,111 @@ def test_the_proxy_protocol_is_settled_or_is_with_the_next_start(host, expected,
     assert ("already" in ret["comment"]) is runs
 
 
+def listening(**protocols):
+    """What RabbitMQ tells of its listeners, each an address and a port."""
+    return [
+        {"protocol": protocol, "interface": interface, "port": port}
+        for protocol, places in protocols.items()
+        for interface, port in places
+    ]
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ({"amqp": 5673}, "listens for amqp on port 5672, pillar wants 5673"),
+        ({"amqp": 5672, "http": 15673}, "listens for http on port 15672, pillar wants 15673"),
+    ],
+)
+def test_a_port_is_not_moved_away_from_a_node_that_listens_on_another_one(host, ports, said, test):
+    here = host(clustered=[SEED, ME], test=test)
+    here.rabbits[ME].listeners = listening(amqp=[("[::]", 5672)], http=[("[::]", 15672)])
+    ret = here.states.listeners_settled(CONF, SERVICE, ports)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert ret["comment"].startswith(f"rabbitmq-node2: listeners: the node runs and {said}")
+    assert "docs/runbook.md, Other ports of brokers" in ret["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("everywhere", ["[::]", "0.0.0.0"])
+def test_a_node_with_the_port_of_all_addresses_is_in_the_way_of_haproxy_there(
+    host, everywhere, test
+):
+    here = host(clustered=[SEED, ME], test=test)
+    here.rabbits[ME].listeners = listening(amqp=[(everywhere, 5672)])
+    ret = here.states.listeners_settled(CONF, SERVICE, {"amqp": 5672}, left_to_haproxy=True)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert f"systemctl stop {SERVICE} here, then salt rabbitmq-node2 state.apply" in ret["comment"]
+
+
+OWN_ADDRESSES = listening(amqp=[("192.168.123.101", 5672), ("127.0.0.1", 5672)])
+
+
+@pytest.mark.parametrize(
+    ("listeners", "ports", "left_to_haproxy"),
+    [
+        (None, {"amqp": 5672}, False),
+        # On both while clients go over from the one to the other.
+        (listening(amqp=[("[::]", 5672), ("[::]", 5673)]), {"amqp": 5673}, False),
+        # A plugin that is not enabled yet, or a node that is drained.
+        (listening(amqp=[("[::]", 5672)]), {"amqp": 5672, "http": 15672}, False),
+        ([], {"amqp": 5673}, True),
+        (OWN_ADDRESSES, {"amqp": 5672}, True),
+        # A load balancer no more: HAProxy elsewhere reaches it as before.
+        (OWN_ADDRESSES, {"amqp": 5672}, False),
+    ],
+)
+def test_a_node_that_listens_where_haproxy_looks_for_it_may_have_its_configuration(
+    host, listeners, ports, left_to_haproxy
+):
+    here = host(clustered=[SEED, ME])
+    here.rabbits[ME].listeners = listeners
+    ret = here.states.listeners_settled(CONF, SERVICE, ports, left_to_haproxy)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert "already" in ret["comment"]
+
+
+def test_ports_are_moved_where_nobody_is_served(host):
+    here = host()
+    for wanted, left_to_haproxy in ((5673, False), (5672, True)):
+        ret = here.states.listeners_settled(CONF, SERVICE, {"amqp": wanted}, left_to_haproxy)
+        assert ret["result"] is True
+        assert "restarted further on" in ret["comment"]
+
+
+@pytest.mark.parametrize("stopped", ["vm", "app"])
+def test_a_node_that_does_not_run_is_in_nobody_s_way(host, stopped):
+    here = host(clustered=[SEED, ME])
+    setattr(here.rabbits[ME], stopped, False)
+    assert here.states.listeners_settled(CONF, SERVICE, {"amqp": 5673}, True)["result"] is True
+
+
+def test_listeners_are_settled_where_rabbitmq_is_not_installed(host):
+    here = host(installed=False)
+    assert here.states.listeners_settled(CONF, SERVICE, {"amqp": 5673})["result"] is True
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(("runs", "at_boot"), [(True, True), (True, False), (False, True)])
+def test_rabbitmq_on_a_host_that_is_no_broker_is_told_and_not_stopped(host, runs, at_boot, test):
+    here = host(test=test)
+    here.rabbits[ME].vm, here.service.at_boot = runs, at_boot
+    ret = here.states.no_broker(SERVICE)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    [warning] = ret["warnings"]
+    assert "Next: systemctl disable --now rabbitmq-server here" in warning
+    assert here.writes == []
+
+
+def test_rabbitmq_that_was_stopped_for_good_is_not_told(host):
+    here = host()
+    here.rabbits[ME].vm = here.service.at_boot = False
+    ret = here.states.no_broker(SERVICE)
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert "already" in ret["comment"] and "warnings" not in ret
+
+
 def test_a_host_with_another_name_is_named(host):
     here = host(hostname="localhost")
     ret = here.states.hostname("rabbitmq-node2")
