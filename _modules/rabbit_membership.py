@@ -5,9 +5,15 @@ A node that may join, one that is a member already, and one that must not be
 touched are told apart by what the node itself and another member say; a status
 text of one side alone is not enough, since ``join_cluster`` empties the node.
 
-Judging starts at most two Erlang VMs where the first contact that runs is in a cluster.
-One more each start to ask further contacts, where the ones before stand alone too or refuse the
-cookie, and to list what a join would delete, where no management API tells.
+Judging starts at most two Erlang VMs where the first contact that runs is in a cluster: one to
+ask this node, one to ask that. More start, as many whatever the number of vhosts and queues is:
+
+- one for each further contact, where those before stand alone too or refuse the cookie, and, on a
+  seed, for each member that is away, :data:`STRANGERS_ASKED` brokers that are none and itself
+- one where the app is stopped and no file names the members
+- two to list what a join would delete (definitions, queues), where no management API tells that
+  it is nothing
+- two, on a node that was forgotten and has queues on its disk, to ask the contact for these
 
 See https://www.rabbitmq.com/docs/clustering.
 """
@@ -524,8 +530,12 @@ def replicas_here(contact):
         salt-call rabbit_membership.replicas_here rabbit@rabbitmq-node1
     """
     me = __salt__["rabbit_topology.node_name"]()
-    streams = __salt__["rabbitmqctl.streams_on"](me, contact)
-    return __salt__["rabbitmqctl.quorum_queues_on"](me, contact) + _as_streams(streams)
+    here = [q for q in __salt__["rabbitmqctl.list_queues"](contact) if me in q["members"]]
+    quorum, streams = (
+        [{"vhost": q["vhost"], "name": q["name"]} for q in here if q["type"] == kind]
+        for kind in ("quorum", "stream")
+    )
+    return quorum + _as_streams(streams)
 
 
 def _as_streams(queues):
@@ -694,15 +704,25 @@ def queues_on_disk(contact):
 
         salt-call rabbit_membership.queues_on_disk rabbit@rabbitmq-node1
     """
+    classic, quorum, streams = _classic_queues_on_disk(), quorum_queues_on_disk(), _stream_folders()
+    if not (classic or quorum or streams):
+        return []
+    listed = __salt__["rabbitmqctl.list_queues"](contact)
+    served = _served_elsewhere(listed)
+    folders = {_stream_folder(*stream) for stream in served["stream"]}
     return [
-        *_classic_queues_only_here(contact),
-        *_quorum_queues_only_here(contact),
-        *_streams_only_here(contact),
+        *_classic_queues_only_here(classic, listed, contact),
+        *(
+            f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
+            for queue in quorum
+            if (queue["vhost"], queue["name"]) not in served["quorum"]
+        ),
+        *(f"stream {name}" for name in streams if _without_timestamp(name) not in folders),
     ]
 
 
-def _classic_queues_only_here(contact):
-    """List the classic queues among those of :func:`queues_on_disk`."""
+def _classic_queues_on_disk():
+    """Map the vhosts of classic queues on the disk to names, and these to how many bytes are."""
     vhosts = {}
     for path in _on_disk("msg_stores", "vhosts", "*", "queues", "*", ".queue_name"):
         text = _read(path)
@@ -716,20 +736,19 @@ def _classic_queues_only_here(contact):
                 held += os.path.getsize(file)
         queue = named.get("QUEUE", os.path.basename(os.path.dirname(path)))
         vhosts.setdefault(named.get("VHOST", UNREADABLE), {})[queue] = held
-    if not vhosts:
-        return []
-    definitions = __salt__["rabbitmqctl.export_definitions"](contact)
-    known = {vhost["name"] for vhost in definitions["vhosts"]}
-    columns = ("name", "messages", "message_bytes")
+    return vhosts
+
+
+def _classic_queues_only_here(vhosts, listed, contact):
+    """List the classic queues among those of :func:`queues_on_disk`."""
+    policies = __salt__["rabbitmqctl.export_definitions"](contact)["policies"] if vhosts else []
+    served = {(queue["vhost"], queue["name"]): _most_on_disk(queue) for queue in listed}
     found = []
     for vhost, queues in sorted(vhosts.items()):
-        listed = []
-        if vhost in known:
-            listed = __salt__["rabbitmqctl.list_queues"](vhost, contact, columns)
-        served = {queue["name"]: _most_on_disk(queue) for queue in listed}
         for queue, held in sorted(queues.items()):
-            is_mirrored = _is_mirrored(queue, vhost, definitions["policies"])
-            if queue not in served or (held and not (is_mirrored and held <= served[queue])):
+            there = served.get((vhost, queue))
+            is_mirrored = _is_mirrored(queue, vhost, policies)
+            if there is None or (held and not (is_mirrored and held <= there)):
                 found.append(f"queue {queue} in {vhost}")
     return found
 
@@ -737,25 +756,6 @@ def _classic_queues_only_here(contact):
 def _most_on_disk(queue):
     """Tell how many bytes a classic queue's messages take on a disk at most, beside the store."""
     return (queue["message_bytes"] or 0) + INDEX_ENTRY * (queue["messages"] or 0)
-
-
-def _quorum_queues_only_here(contact):
-    """List the quorum queues among those of :func:`queues_on_disk`."""
-    here = quorum_queues_on_disk()
-    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if here else ()
-    return [
-        f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
-        for queue in here
-        if (queue["vhost"], queue["name"]) not in served
-    ]
-
-
-def _streams_only_here(contact):
-    """List the streams among those of :func:`queues_on_disk`, by their folders' names."""
-    here = _stream_folders()
-    served = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if here else ()
-    folders = {_stream_folder(*stream) for stream in served}
-    return [f"stream {name}" for name in here if _without_timestamp(name) not in folders]
 
 
 def _stream_folders():
@@ -794,23 +794,27 @@ def replicas_on_disk(contact):
         salt-call rabbit_membership.replicas_on_disk rabbit@rabbitmq-node1
     """
     queues, folders = quorum_queues_on_disk(), set(map(_without_timestamp, _stream_folders()))
-    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if queues else ()
-    streams = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if folders else ()
+    if not (queues or folders):
+        return []
+    served = _served_elsewhere(__salt__["rabbitmqctl.list_queues"](contact))
     streams = [
         {"vhost": vhost, "name": name}
-        for vhost, name in sorted(streams)
+        for vhost, name in sorted(served["stream"])
         if _stream_folder(vhost, name) in folders
     ]
-    return [q for q in queues if (q["vhost"], q["name"]) in served] + _as_streams(streams)
+    return [q for q in queues if (q["vhost"], q["name"]) in served["quorum"]] + _as_streams(streams)
 
 
 def _served_elsewhere(queues):
-    """Give, as pairs of vhost and name, those that other members' replicas are enough for."""
+    """Give, as pairs of vhost and name by type, those that other members' replicas suffice for."""
     me = __salt__["rabbit_topology.node_name"]()
     return {
-        (queue["vhost"], queue["name"])
-        for queue in queues
-        if _most(set(queue["online"]) - {me}, queue["members"])
+        kind: {
+            (queue["vhost"], queue["name"])
+            for queue in queues
+            if queue["type"] == kind and _most(set(queue["online"]) - {me}, queue["members"])
+        }
+        for kind in ("quorum", "stream")
     }
 
 
@@ -891,8 +895,6 @@ def queues_not_served():
     """
     List the queues that no member serves now: what they hold is on members that are down.
 
-    Starts a VM for each vhost.
-
     Returns a list of phrases such as ``queue orders in /``.
 
     Raises CommandExecutionError when the local node does not run.
@@ -904,25 +906,23 @@ def queues_not_served():
         salt-call rabbit_membership.queues_not_served
     """
     definitions = __salt__["rabbitmqctl.export_definitions"]()
-    found = []
-    for vhost in sorted(one["name"] for one in definitions["vhosts"]):
-        columns = ("name", "state", "members", "online")
-        listed = __salt__["rabbitmqctl.list_queues"](vhost, columns=columns)
-        served = {queue["name"]: _is_served(queue) for queue in listed}
-        # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
-        named = {one["name"] for one in definitions.get("queues", []) if one["vhost"] == vhost}
-        found += [
-            f"queue {name} in {vhost}"
-            for name in sorted(named | served.keys())
-            if not served.get(name)
-        ]
-    return found
+    served = {
+        (queue["vhost"], queue["name"]): _is_served(queue)
+        for queue in __salt__["rabbitmqctl.list_queues"]()
+    }
+    # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
+    named = {(queue["vhost"], queue["name"]) for queue in definitions.get("queues", [])}
+    return [
+        f"queue {name} in {vhost}"
+        for vhost, name in sorted(named | served.keys())
+        if not served.get((vhost, name))
+    ]
 
 
 def _is_served(queue):
     """Tell whether a listed queue has a leader: its state, and of replicas most of them, run."""
-    members, online = queue["members"] or (), queue["online"] or ()
-    return queue["state"] != "down" and (not members or _most(online, members))
+    members = queue["members"]
+    return queue["state"] != "down" and (not members or _most(queue["online"], members))
 
 
 def _most(some, members):
@@ -947,15 +947,11 @@ def local_content():
     """
     if _is_fresh():
         return []
-    definitions = __salt__["rabbitmqctl.export_definitions"]()
-    found = _named(definitions)
-    # A call each. The definitions name the durable queues only, so / is asked in any case.
-    for vhost in sorted({"/"} | {queue["vhost"] for queue in definitions.get("queues", [])}):
-        found += [
-            f"queue {queue['name']} in {vhost} ({queue['messages']} messages)"
-            for queue in __salt__["rabbitmqctl.list_queues"](vhost)
-        ]
-    return found
+    return _named(__salt__["rabbitmqctl.export_definitions"]()) + [
+        f"queue {queue['name']} in {queue['vhost']} ({queue['messages'] or 0} messages)"
+        # The definitions name the durable queues only.
+        for queue in __salt__["rabbitmqctl.list_queues"]()
+    ]
 
 
 def _is_fresh():
