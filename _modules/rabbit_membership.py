@@ -954,6 +954,30 @@ def local_content():
     ]
 
 
+def is_empty():
+    """
+    Tell whether the local node, which runs, holds nothing that a join would delete.
+
+    Asks no more than it needs to: queues only where the definitions do not answer it.
+
+    Returns a boolean.
+
+    Raises CommandExecutionError when the node does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.is_empty
+    """
+    if _is_fresh():
+        return True
+    definitions = __salt__["rabbitmqctl.export_definitions"]()
+    if _named(definitions) or definitions.get("queues"):
+        return False
+    return not __salt__["rabbitmqctl.list_queues"]()
+
+
 def _is_fresh():
     """
     Tell whether the management API shows the user of a fresh node a node without content.

@@ -543,6 +543,35 @@ def test_what_many_vhosts_hold_is_listed_by_as_many_vms_as_what_one_holds(judge)
     assert calls == ["export_definitions", "list_queues"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "item", "asked"),
+    [
+        (None, None, ["export_definitions", "list_queues"]),
+        ("vhosts", {"name": "orders"}, ["export_definitions"]),
+        ("queues", {"name": "q", "vhost": "/"}, ["export_definitions"]),
+        ("transient", {"name": "q", "vhost": "/"}, ["export_definitions", "list_queues"]),
+    ],
+)
+def test_whether_a_node_is_empty_is_asked_for_no_further_than_until_it_is_known(
+    judge, kind, item, asked
+):
+    rabbits = Rabbits(*CONTACTS)
+    if kind == "transient":
+        rabbits[ME].queues.append(item)
+    elif kind:
+        rabbits[ME].definitions.setdefault(kind, []).append(item)
+    module = judge(rabbits)
+    calls = counting(module, "export_definitions", "list_queues")
+    assert module.is_empty() is (kind is None)
+    assert calls == asked
+
+
+def test_a_fresh_node_is_known_to_be_empty_without_a_vm(judge, monkeypatch):
+    module = judge(Rabbits(*CONTACTS))
+    answering(module, monkeypatch, Rabbits(ME)[ME].definitions | {"queues": []}, [])
+    assert module.is_empty() is True
+
+
 def test_an_exchange_that_is_built_in_is_no_content(judge):
     rabbits = Rabbits(*CONTACTS)
     rabbits[ME].definitions["exchanges"].append({"name": "amq.rabbitmq.event", "vhost": "/"})
