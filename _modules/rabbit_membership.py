@@ -636,11 +636,13 @@ def set_data_aside(service):
             for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
                 name = f"{os.path.basename(kept)}-feature_flags"
                 os.rename(path, name, dst_dir_fd=folder)
-    except OSError as err:
-        failed = f"{source} could not be set aside: {err}"
+    except BaseException as err:
+        failed = f"{source} could not be set aside: {err or type(err).__name__}"
         if ran:
             __salt__["rabbit_host.systemctl"]("start", service, f"and {failed}", no_block=True)
-        raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
+        if isinstance(err, OSError):
+            raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
+        raise
     __salt__["rabbitmqctl.forget_cached_reads"]()
     return kept
 

@@ -335,15 +335,23 @@ def _waits_for_members_away(service, known):
 
 @contextlib.contextmanager
 def _app_stopped():
-    """Stop the app for a while; it is started again however that goes."""
+    """
+    Stop the app for a while; it is started again however that goes.
+
+    Also where a state is interrupted: while RabbitMQ still does what it was told before,
+    ``start_app`` is refused and does no harm, and the next run starts the app. A job that Salt
+    kills gets no chance to.
+    """
     try:
         __salt__["rabbitmqctl.stop_app"]()
         yield
-    except CommandExecutionError as err:
+    except BaseException as err:
         try:
             __salt__["rabbitmqctl.start_app"]()
         except CommandExecutionError as second:
-            raise CommandExecutionError(f"{err}; after that {second}") from err
+            if isinstance(err, (CommandExecutionError, SaltInvocationError)):
+                raise CommandExecutionError(f"{err}; after that {second}") from err
+            err.add_note(f"After that {second}")
         raise
     __salt__["rabbitmqctl.start_app"]()
 

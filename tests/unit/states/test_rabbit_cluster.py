@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import salt.modules.systemd_service
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.fake_rabbit import (
     STATUS,
@@ -358,6 +358,58 @@ def test_a_failed_join_leaves_the_app_running_where_it_ran(broker):
     assert ret["comment"] == f"rabbitmq-node2: {said}"
     assert rabbits[ME].app
     assert list(ret["changes"]) == ["backup"]
+
+
+# What else than a failed command may come out of a step, a run that is interrupted too.
+UNFORESEEN = [
+    KeyError("members"),
+    SaltInvocationError("no note"),
+    SystemExit(1),
+    KeyboardInterrupt(),
+]
+
+
+def what_comes_of(function, *args, **kwargs):
+    """Give a state's comment, or the exception where it was none that states tell of."""
+    try:
+        return function(*args, **kwargs)["comment"]
+    except BaseException as err:
+        return err
+
+
+@pytest.mark.parametrize("failure", UNFORESEEN, ids=lambda err: type(err).__name__)
+@pytest.mark.parametrize(
+    ("step", "listed"),
+    [("join_cluster", False), ("forget_cluster_node", True), ("join_cluster", True)],
+)
+def test_whatever_fails_while_the_app_is_stopped_it_is_started_again(broker, failure, step, listed):
+    rabbits = ghost() if listed else Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    host = broker(rabbits)
+    host.rabbitmqctl.fails[step] = failure
+    came = what_comes_of(host.joined)
+    assert came is failure or str(failure) in came
+    assert host.writes[-1] == ("start_app",)
+    assert rabbits[ME].app
+    # An app that does not start then is told beside it.
+    host.rabbitmqctl.fails["start_app"] = CommandExecutionError("start_app failed")
+    came = what_comes_of(host.joined)
+    told = came if isinstance(came, str) else came.__notes__[-1]
+    assert told.lower().endswith("after that start_app failed")
+
+
+@pytest.mark.parametrize("failure", UNFORESEEN, ids=lambda err: type(err).__name__)
+def test_whatever_keeps_data_from_being_set_aside_the_node_that_ran_runs_again(
+    broker, monkeypatch, failure
+):
+    host = broker(forgotten(vm=True))
+
+    def rename(source, target, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(os, "rename", rename)
+    came = what_comes_of(host.joined)
+    assert came is failure or str(failure) in came
+    assert host.service.writes == [("stop", "rabbitmq-server"), ("start", "rabbitmq-server")]
 
 
 @pytest.mark.parametrize("lost", ["join_cluster", "start_app"])
