@@ -503,15 +503,188 @@ def forget_former_self(contact):
         salt-call rabbit_membership.forget_former_self rabbit@rabbitmq-node1
     """
     me = __salt__["rabbit_topology.node_name"]()
+    replicas = replicas_here(contact)
     # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
-    note_replicas(replicas_here(contact))
+    note_replicas(replicas)
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
-    # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
-    not_shrunk = _shrink(me, contact)
-    forget(me, contact)
-    if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
-        raise not_shrunk
+    has_quorum_queues = any("type" not in replica for replica in replicas)
+    has_shrunk = has_quorum_queues and _has_shrunk(me, contact)
+    if has_shrunk:
+        # As long as it is a member it stays one, or the next run would find a node to be joined.
+        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
+    elif has_quorum_queues:
+        require_no_replicas(contact, predict=True)
+    failure = forget(me, contact)
+    if failure:
+        require_no_replicas(contact)
+    elif has_quorum_queues and not has_shrunk:
+        # What takes longer than 15 s it does not tell.
+        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
+
+
+def require_no_replicas(contact, predict=False):
+    """
+    Have no quorum queue or stream count on a replica of this node, which is about to join.
+
+    Where one does, RabbitMQ starts an empty replica here, which votes without knowing what the one
+    before had confirmed: with another one that lags behind it can drop messages. That does no harm
+    where at most one other has a replica, as no leader is elected without that one; nor can
+    streams be helped before RabbitMQ 4, which gives them their replicas back by itself. What is
+    taken out is noted, to be returned.
+
+    contact
+        Erlang node name of a member.
+    predict : False
+        Boolean: change nothing, and raise where a run could not take the replicas out now.
+
+    Starts one VM where no one counts on this node. Neither this node nor its app may run.
+
+    Raises CommandExecutionError when one counts on this node still.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.require_no_replicas rabbit@rabbitmq-node1 predict=true
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    counting = _counting_on(me, contact)
+    if predict:
+        counting = [q for q in counting if q["type"] == "quorum" and not _can_shrink(me, q)]
+        _refuse_where_counted(me, contact, counting)
+        return
+    queues, streams = (
+        [queue for queue in counting if queue["type"] == kind] for kind in ("quorum", "stream")
+    )
+    failure = ""
+    if queues:
+        note_replicas(_names(queues))
+        failure = shrink(me, contact)
+        queues = _quorum_queues_counting_on(me, contact)
+    if streams:
+        said = _taken_out_of(streams, me, contact)
+        # Before RabbitMQ 4 the node has to run for it.
+        streams = streams if said and "node_not_running" not in said else []
+        failure = failure or said
+    _refuse_where_counted(me, contact, queues + streams, failure)
+
+
+def _taken_out_of(streams, me, contact):
+    """Take this node's replicas out of streams, and note them; returns why that failed."""
+    streams = _names(streams)
+    try:
+        failure = __salt__["rabbitmqctl.delete_replicas"](me, streams, contact)
+    except CommandExecutionError as err:
+        return str(err)
+    if not failure:
+        note_replicas(_as_streams(streams))
+    return failure
+
+
+def _counting_on(me, contact):
+    """List the queues that would be in danger if this node's replica of them began anew."""
+    listed = __salt__["rabbitmqctl.list_queues"](contact)
+    return [queue for queue in listed if me in queue["members"] and len(queue["members"]) > 2]
+
+
+def _quorum_queues_counting_on(me, contact):
+    """List the quorum queues among those of :func:`_counting_on`."""
+    return [queue for queue in _counting_on(me, contact) if queue["type"] == "quorum"]
+
+
+def quorum_queues_with_replica(node, at=None):
+    """
+    List the quorum queues that count on a replica on a node, which may be no member any more.
+
+    node
+        Erlang node name.
+    at : the local node
+        Erlang node name of the member that is asked.
+
+    Returns a list of mappings with ``vhost``, ``name`` and ``can_shrink``: whether the queue seems
+    to have a leader, which could take the replica out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.quorum_queues_with_replica rabbit@rabbitmq-node3
+    """
+    return [
+        {"vhost": queue["vhost"], "name": queue["name"], "can_shrink": _can_shrink(node, queue)}
+        for queue in __salt__["rabbitmqctl.list_queues"](at)
+        if queue["type"] == "quorum" and node in queue["members"]
+    ]
+
+
+def _can_shrink(node, queue):
+    """Tell whether a quorum queue seems to have a leader, which takes a node's replica out."""
+    return queue["state"] != "down" and bool(set(queue["online"]) - {node})
+
+
+def _names(queues):
+    """Cut from listed queues what names them."""
+    return [{"vhost": queue["vhost"], "name": queue["name"]} for queue in queues]
+
+
+def _refuse_where_counted(me, contact, counting, failure=""):
+    """Raise where queues count on a replica here, and say what to do."""
+    if not counting:
+        return
+    names = ", ".join(f"{queue['name']} in {queue['vhost']}" for queue in counting)
+    away = set().union(*(set(queue["members"]) - set(queue["online"]) for queue in counting))
+    hosts = ", ".join(sorted(node.split("@", 1)[1] for node in away - {me}))
+    start = f"start {_settings()['service']} on {hosts}" if hosts else "see that they have a leader"
+    raise CommandExecutionError(
+        f"joining would empty a replica here that still counts, and messages could be lost: {names}"
+        f"{f' ({failure})' if failure else ''}. Next: {start} (rabbitmqctl list_queues --vhost "
+        "VHOST name leader online), then run again. As a last resort, on "
+        f"{contact.split('@', 1)[1]}: rabbitmq-queues delete_member --vhost VHOST NAME {me}, or "
+        "delete the queue"
+    )
+
+
+def shrink(node, at=None):
+    """
+    Take the replicas of a node that does not run out of the quorum queues, as far as it goes.
+
+    RabbitMQ 4.3 only does it where it forgets a node, also one that is no member any more: so the
+    node is to be no member.
+
+    node
+        Erlang node name.
+    at : the local node
+        Erlang node name of the member that is told so.
+
+    Returns why that failed, a string, empty where it did not: which queues count on the node is
+    to be looked at in any case, as RabbitMQ says ok of those that do, too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.shrink rabbit@rabbitmq-node3
+    """
+    try:
+        if not _has_shrunk(node, at):
+            __salt__["rabbitmqctl.forget_cluster_node"](node, at)
+    except CommandExecutionError as err:
+        return "" if "not_a_cluster_node" in str(err) else str(err)
+    return ""
+
+
+def _has_shrunk(node, at):
+    """Take a node's replicas out; False where RabbitMQ does that only where it forgets the node."""
+    try:
+        __salt__["rabbitmqctl.shrink"](node, at)
+    except CommandExecutionError as err:
+        if "node_not_running" not in str(err):
+            raise
+        return False
+    return True
 
 
 def replicas_here(contact):
@@ -532,8 +705,7 @@ def replicas_here(contact):
     me = __salt__["rabbit_topology.node_name"]()
     here = [q for q in __salt__["rabbitmqctl.list_queues"](contact) if me in q["members"]]
     quorum, streams = (
-        [{"vhost": q["vhost"], "name": q["name"]} for q in here if q["type"] == kind]
-        for kind in ("quorum", "stream")
+        _names(q for q in here if q["type"] == kind) for kind in ("quorum", "stream")
     )
     return quorum + _as_streams(streams)
 
@@ -560,17 +732,6 @@ def note_replicas(replicas):
     new = [replica for replica in replicas if replica not in noted]
     if new:
         __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
-
-
-def _shrink(me, contact):
-    """Take this node's replicas out; returns why that failed where the contact does not see it."""
-    try:
-        __salt__["rabbitmqctl.shrink"](me, contact)
-    except CommandExecutionError as err:
-        if "node_not_running" not in str(err):
-            raise
-        return err
-    return None
 
 
 def forget(name, at=None):

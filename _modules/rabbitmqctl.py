@@ -645,13 +645,47 @@ def add_replicas(node, streams):
 
         salt-call rabbitmqctl.add_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
     """
+    return _of_streams("add_replica", node, streams, f"adding replicas of streams on {node}")
+
+
+def delete_replicas(node, streams, at=None):
+    """
+    Take the replicas of streams on a node out; before RabbitMQ 4 it has to run for that.
+
+    What ``rabbitmq-streams delete_replica`` does.
+
+    node
+        Erlang node name, which need be no member.
+    streams
+        List of mappings with ``vhost`` and ``name``.
+    at : the local node
+        Erlang node name of the member that is told so.
+
+    Returns what :func:`add_replicas` returns. One that it took does not count any more, though
+    it may be listed for a moment.
+
+    Raises CommandExecutionError when that fails, as without a majority of brokers.
+
+    See https://www.rabbitmq.com/docs/streams#member-deletion.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.delete_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
+    """
+    return _of_streams("delete_replica", node, streams, f"taking {node} out of streams", at)
+
+
+def _of_streams(function, node, streams, step, at=None):
+    """Call a function for streams' replicas on a node; see :func:`add_replicas`."""
     said = []
     for first in range(0, len(streams), _NAMES_IN_AN_EXPRESSION):
         some = streams[first : first + _NAMES_IN_AN_EXPRESSION]
         named = ",".join(f"{{{_binary(one['vhost'])},{_binary(one['name'])}}}" for one in some)
-        add = f"rabbit_stream_queue:add_replica(V, N, '{node}')"
-        expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{add}], E =/= ok]."
-        answer = _change(["eval", expression], f"adding replicas of streams on {node}").split()
+        call = f"rabbit_stream_queue:{function}(V, N, '{node}')"
+        expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{call}], E =/= ok]."
+        answer = _change(["eval", expression], step, node=at).split()
         # A warning may come before it.
         said += answer if answer[-1:] != ["[]"] else []
     return " ".join(said)[:_CHARACTERS]

@@ -212,6 +212,8 @@ def _settle(ret, name, found, wanted):
             # With Khepri it is refused only after this node was reset.
             _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
         if __opts__["test"]:
+            if action in (_join, _replace_ghost, _set_aside):
+                __salt__["rabbit_membership.require_no_replicas"](found["contact"], predict=True)
             said = _PREDICTED[found["verdict"]].format(**_words(found, wanted))
             _predicted(ret, name, f"{said}: {found['detail']}")
             return
@@ -365,6 +367,8 @@ def _join(found, wanted, changes):
         return
     _discard(wanted, changes)
     with _app_stopped():
+        # A run that failed may have had this node forgotten while queues still counted on it.
+        __salt__["rabbit_membership.require_no_replicas"](found["contact"])
         __salt__["rabbitmqctl.join_cluster"](found["contact"], wanted["ram"])
     changes["cluster"] = {"old": "alone", "new": f"with {found['contact']}"}
 

@@ -72,10 +72,10 @@ class Rabbits:
     def __getitem__(self, name):
         return self.nodes[name]
 
-    def has_quorum_queue(self, name, members, online, vhost="/"):
+    def has_quorum_queue(self, name, members, online, vhost="/", state="running"):
         """Let there be a quorum queue: its replicas are on some nodes and run on some."""
         queue = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
-        self.quorum.append(queue)
+        self.quorum.append({**queue, "state": state})
 
     def has_stream(self, name, members, online, vhost="/"):
         """Let there be a stream, as :meth:`has_quorum_queue` does."""
@@ -200,12 +200,19 @@ class Rabbitmqctl(Breakable):
         if self._takes("forget_cluster_node", node, at, offline):
             if node in self._rabbits.nodes and self._rabbits[node].app and self._rabbits[node].vm:
                 raise CommandExecutionError(f"RabbitMQ on node {node} must be stopped")
-            for name in self._rabbits[at or self._me].members - {node}:
+            asked = self._rabbits[at or self._me]
+            series = tuple(map(int, asked.version.split(".")[:2]))
+            was_member = node in asked.members
+            for name in asked.members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
-            self._lose_replicas(node)
-            # From RabbitMQ 4 on.
-            if int(self._rabbits[at or self._me].version.split(".")[0]) >= 4:
-                _take_out(node, self._rabbits.streams)
+            if was_member or series >= (4, 3):
+                self._lose_replicas(node)
+                if series >= (4, 0):
+                    _take_out(node, self._rabbits.streams)
+            if not was_member and not offline:
+                raise CommandExecutionError("exited with 69: Error: {:not_a_cluster_node, ...}")
+            if self.quorum_queues_on(node) and series >= (4, 0):
+                raise CommandExecutionError("exited with 69: failed to shrink: Quorum queues")
 
     def quorum_queues(self, at=None):
         return copy.deepcopy(self._rabbits.quorum)
@@ -219,12 +226,14 @@ class Rabbitmqctl(Breakable):
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):
             return []
+        if self._rabbits[at or self._me].version.startswith("4.3"):
+            raise CommandExecutionError(f"exited with 69: Error: {{:node_not_running, :{node}}}")
         here = self.quorum_queues_on(node)
         self._lose_replicas(node)
         return [{**queue, "size": 2, "result": "ok"} for queue in here]
 
     def _lose_replicas(self, node):
-        _take_out(node, self._rabbits.quorum)
+        _take_out(node, [queue for queue in self._rabbits.quorum if queue["state"] != "down"])
 
     def grow(self, node, vhost, queues):
         # RabbitMQ 3.10 says so of those that got none, too.
@@ -243,6 +252,14 @@ class Rabbitmqctl(Breakable):
                 if {"vhost": stream["vhost"], "name": stream["name"]} in _named(streams):
                     stream["members"].append(node)
                     stream["online"].append(node)
+        return ""
+
+    def delete_replicas(self, node, streams, at=None):
+        if not self._takes("delete_replicas", node, [stream["name"] for stream in streams]):
+            return ""
+        if int(self._rabbits[at or self._me].version.split(".")[0]) < 4:
+            return "[{<<47>>,<<101>>,{error,node_not_running}}]"
+        _take_out(node, [one for one in self._rabbits.streams if _named([one])[0] in streams])
         return ""
 
     def set_cluster_name(self, name):

@@ -545,6 +545,7 @@ def test_a_write_runs_one_command_and_names_it_when_it_fails(
         ("shrink", [PEER]),
         ("grow", [PEER, "/", ["orders"]]),
         ("add_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
+        ("delete_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
         ("import_definitions", [{"users": []}]),
         ("enable_plugins", [["rabbitmq_stomp"], "/nonexistent"]),
     ],
@@ -720,6 +721,14 @@ def test_streams_get_a_replica_by_names_that_are_no_code(rabbitmqctl, run):
     assert command == "eval"
     assert "{V, N} <- [{<<47>>,<<195,164,39>>}]" in expression
     assert "rabbit_stream_queue:add_replica(V, N, 'rabbit@b')" in expression
+
+
+def test_streams_lose_a_replica_where_the_asked_member_says_so(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "[]\n"}
+    assert rabbitmqctl.delete_replicas("rabbit@b", [{"vhost": "/", "name": "s"}], "rabbit@a") == ""
+    [[_, _, *at, _, expression]] = commands(run)
+    assert at == ["--node", "rabbit@a"]
+    assert "rabbit_stream_queue:delete_replica(V, N, 'rabbit@b')" in expression
 
 
 def test_what_rabbitmq_says_of_a_replica_that_it_refuses_is_returned(rabbitmqctl, run):
