@@ -1864,6 +1864,54 @@ def test_a_forgetting_that_fails_after_the_member_is_gone_has_forgotten_it(broke
     assert "failed to shrink" in (ret["warnings"][0] if is_gone else ret["comment"])
 
 
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_quorum_queues_that_still_count_on_a_member_that_is_gone_are_told_until_they_do_not(
+    broker, version
+):
+    rabbits = of_version(with_a_stopped_third(), version)
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED], state="down")
+    rabbits.has_quorum_queue("invoices", CONTACTS, [SEED, ME])
+    host = broker(rabbits, me=SEED)
+    for _ in range(2):
+        ret = host.states.member_absent(THIRD)
+        assert ret["result"] is True
+        assert ret["warnings"][-1] == (
+            f"orders in /: {THIRD}'s replica, which is gone, still counts there. Next: start "
+            "rabbitmq-server on the brokers that have the others, then run again; as a last resort "
+            f"rabbitmq-queues delete_member --vhost VHOST NAME {THIRD}, or delete the queue"
+        )
+    assert ret["changes"] == {}
+    rabbits.quorum[0]["state"] = "running"
+    plan = broker(rabbits, me=SEED, test=True).states.member_absent(THIRD)
+    assert (plan["result"], plan["changes"]) == (None, {"quorum_queues": ["orders in /"]})
+    assert "would have lost the replica" in plan["comment"]
+    ret = host.states.member_absent(THIRD)
+    assert (ret["result"], ret["changes"]) == (True, {"quorum_queues": ["orders in /"]})
+    assert "warnings" not in ret
+    for test in (False, True):
+        ret = broker(rabbits, me=SEED, test=test).states.member_absent(THIRD)
+        assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_a_quorum_queue_that_lags_behind_a_forgetting_is_shrunk_once_more(broker):
+    rabbits = with_a_stopped_third()
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED, ME])
+    host = broker(rabbits, me=SEED)
+    forget = host.states.__salt__["rabbitmqctl.forget_cluster_node"]
+
+    def forget_cluster_node(node, at=None, offline=False):
+        queues = copy.deepcopy(rabbits.quorum)
+        forget(node, at, offline)
+        # As 3.10, which says ok of it.
+        rabbits.quorum[:] = queues
+
+    host.membership.__salt__["rabbitmqctl.forget_cluster_node"] = forget_cluster_node
+    ret = host.states.member_absent(THIRD)
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert "warnings" not in ret
+    assert ("shrink", THIRD, None) in host.writes
+
+
 @pytest.mark.parametrize("test", [False, True])
 def test_queues_that_are_lost_with_a_member_are_told_before_and_after(broker, test):
     rabbits = with_a_stopped_third()
