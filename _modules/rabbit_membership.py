@@ -486,7 +486,7 @@ def forget_former_self(contact):
 
     Before that, who is to be joined and which replicas are to be returned here are noted: a run
     that is killed then has to know it when it is run again. Neither this node nor its app may
-    run, as a member that runs is not forgotten.
+    run, as a member that runs is not forgotten; but where it has another cookie than the member.
 
     contact
         Erlang node name of the member.

@@ -23,6 +23,8 @@ import salt.utils.path
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CACHE = "rabbitmqctl.read"
+# What the tools use in place of the cookie in the node's file, see rabbit_cookie.lend.
+LENT_COOKIE = "rabbitmqctl.lent_cookie"
 # What the shell says when the program is not there.
 EX_NOT_FOUND = 127
 EPMD_PORT = 4369
@@ -81,12 +83,17 @@ def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
     Returns the mapping of ``cmd.run_all``.
     """
     command = [tool, "--silent", *(["--node", node] if node else []), *arguments]
+    lent = __context__.get(LENT_COOKIE)
     try:
         return __salt__["cmd.run_all"](
             command,
             python_shell=False,
             timeout=timeout,
-            env={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            env={
+                "LANG": "C.UTF-8",
+                "LC_ALL": "C.UTF-8",
+                **({"RABBITMQ_ERLANG_COOKIE": lent} if lent else {}),
+            },
             ignore_retcode=True,
             output_loglevel="quiet",
             hide_output=False,

@@ -101,6 +101,8 @@ class Rabbitmqctl(Breakable):
         super().__init__()
         self._rabbits, self._me, self._installed = rabbits, me, is_installed
         self._plugins = []
+        # As rabbit_cookie.lend has it.
+        self.lent_cookie = None
 
     @property
     def _node(self):
@@ -128,7 +130,7 @@ class Rabbitmqctl(Breakable):
             return {"state": "unreachable", "status": None, "said": "unable to connect to epmd"}
         if not asked.vm:
             return {"state": "node not running", "status": None, "said": "not running at all"}
-        if asked.cookie != self._node.cookie:
+        if asked.cookie != (self.lent_cookie or self._node.cookie):
             said = "check if the Erlang cookie is identical"
             return {"state": "cookie mismatch", "status": None, "said": said}
         if not asked.app:
