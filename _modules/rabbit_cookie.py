@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+# Where rabbitmqctl looks for it.
+LENT = "rabbitmqctl.lent_cookie"
 # RSA holds less than the 255 characters a cookie may have: it seals a key, and
 # that key seals the cookie.
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
@@ -129,6 +131,47 @@ def matches(sealed=None):
     current = _current()
     # Erlang takes the first line only; Debian's package ends it, RabbitMQ does not.
     return current is not None and current.strip() == _wanted(sealed).strip()
+
+
+def lend(sealed=None):
+    """
+    Let RabbitMQ's tools use the wanted cookie from now on, in place of the one in the file.
+
+    So that a member can be told something by a node that is to have the cookie only afterwards.
+    It is in this job's memory alone, and in the tools' environment, which root and RabbitMQ's
+    user can read; :func:`take_back` ends it. What the tools read before is forgotten.
+
+    sealed : None
+        What :func:`seal` made for this minion; without it, pillar's cookie.
+
+    Raises CommandExecutionError when ``sealed`` cannot be opened, SaltInvocationError when there
+    is no cookie.
+
+    See https://www.rabbitmq.com/docs/cli#erlang-cookie.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.lend
+    """
+    # As matches() has it: Erlang takes the first line only.
+    __context__[LENT] = _wanted(sealed).decode().strip()
+    __salt__["rabbitmqctl.forget_cached_reads"]()
+
+
+def take_back():
+    """
+    Let RabbitMQ's tools use the cookie in the node's file again; see :func:`lend`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_cookie.take_back
+    """
+    __context__.pop(LENT, None)
+    __salt__["rabbitmqctl.forget_cached_reads"]()
 
 
 def has_right_mode():

@@ -5,9 +5,15 @@ A node that may join, one that is a member already, and one that must not be
 touched are told apart by what the node itself and another member say; a status
 text of one side alone is not enough, since ``join_cluster`` empties the node.
 
-Judging starts at most two Erlang VMs where the first contact that runs is in a cluster.
-One more each start to ask further contacts, where the ones before stand alone too or refuse the
-cookie, and to list what a join would delete, where no management API tells.
+Judging starts at most two Erlang VMs where the first contact that runs is in a cluster: one to
+ask this node, one to ask that. More start, as many whatever the number of vhosts and queues is:
+
+- one for each further contact, where those before stand alone too or refuse the cookie, and, on a
+  seed, for each member that is away, :data:`STRANGERS_ASKED` brokers that are none and itself
+- one where the app is stopped and no file names the members
+- two to list what a join would delete (definitions, queues), where no management API tells that
+  it is nothing
+- two, on a node that was forgotten and has queues on its disk, to ask the contact for these
 
 See https://www.rabbitmq.com/docs/clustering.
 """
@@ -480,7 +486,7 @@ def forget_former_self(contact):
 
     Before that, who is to be joined and which replicas are to be returned here are noted: a run
     that is killed then has to know it when it is run again. Neither this node nor its app may
-    run, as a member that runs is not forgotten.
+    run, as a member that runs is not forgotten; but where it has another cookie than the member.
 
     contact
         Erlang node name of the member.
@@ -497,15 +503,188 @@ def forget_former_self(contact):
         salt-call rabbit_membership.forget_former_self rabbit@rabbitmq-node1
     """
     me = __salt__["rabbit_topology.node_name"]()
+    replicas = replicas_here(contact)
     # From RabbitMQ 4 on forgetting takes the streams' replicas out, too.
-    note_replicas(replicas_here(contact))
+    note_replicas(replicas)
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
-    # Forgetting takes out what this leaves, from RabbitMQ 4 on, whose 4.3 needs the node for it.
-    not_shrunk = _shrink(me, contact)
-    forget(me, contact)
-    if not_shrunk and __salt__["rabbitmqctl.quorum_queues_on"](me, contact):
-        raise not_shrunk
+    has_quorum_queues = any("type" not in replica for replica in replicas)
+    has_shrunk = has_quorum_queues and _has_shrunk(me, contact)
+    if has_shrunk:
+        # As long as it is a member it stays one, or the next run would find a node to be joined.
+        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
+    elif has_quorum_queues:
+        require_no_replicas(contact, predict=True)
+    failure = forget(me, contact)
+    if failure:
+        require_no_replicas(contact)
+    elif has_quorum_queues and not has_shrunk:
+        # What takes longer than 15 s it does not tell.
+        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
+
+
+def require_no_replicas(contact, predict=False):
+    """
+    Have no quorum queue or stream count on a replica of this node, which is about to join.
+
+    Where one does, RabbitMQ starts an empty replica here, which votes without knowing what the one
+    before had confirmed: with another one that lags behind it can drop messages. That does no harm
+    where at most one other has a replica, as no leader is elected without that one; nor can
+    streams be helped before RabbitMQ 4, which gives them their replicas back by itself. What is
+    taken out is noted, to be returned.
+
+    contact
+        Erlang node name of a member.
+    predict : False
+        Boolean: change nothing, and raise where a run could not take the replicas out now.
+
+    Starts one VM where no one counts on this node. Neither this node nor its app may run.
+
+    Raises CommandExecutionError when one counts on this node still.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.require_no_replicas rabbit@rabbitmq-node1 predict=true
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    counting = _counting_on(me, contact)
+    if predict:
+        counting = [q for q in counting if q["type"] == "quorum" and not _can_shrink(me, q)]
+        _refuse_where_counted(me, contact, counting)
+        return
+    queues, streams = (
+        [queue for queue in counting if queue["type"] == kind] for kind in ("quorum", "stream")
+    )
+    failure = ""
+    if queues:
+        note_replicas(_names(queues))
+        failure = shrink(me, contact)
+        queues = _quorum_queues_counting_on(me, contact)
+    if streams:
+        said = _taken_out_of(streams, me, contact)
+        # Before RabbitMQ 4 the node has to run for it.
+        streams = streams if said and "node_not_running" not in said else []
+        failure = failure or said
+    _refuse_where_counted(me, contact, queues + streams, failure)
+
+
+def _taken_out_of(streams, me, contact):
+    """Take this node's replicas out of streams, and note them; returns why that failed."""
+    streams = _names(streams)
+    try:
+        failure = __salt__["rabbitmqctl.delete_replicas"](me, streams, contact)
+    except CommandExecutionError as err:
+        return str(err)
+    if not failure:
+        note_replicas(_as_streams(streams))
+    return failure
+
+
+def _counting_on(me, contact):
+    """List the queues that would be in danger if this node's replica of them began anew."""
+    listed = __salt__["rabbitmqctl.list_queues"](contact)
+    return [queue for queue in listed if me in queue["members"] and len(queue["members"]) > 2]
+
+
+def _quorum_queues_counting_on(me, contact):
+    """List the quorum queues among those of :func:`_counting_on`."""
+    return [queue for queue in _counting_on(me, contact) if queue["type"] == "quorum"]
+
+
+def quorum_queues_with_replica(node, at=None):
+    """
+    List the quorum queues that count on a replica on a node, which may be no member any more.
+
+    node
+        Erlang node name.
+    at : the local node
+        Erlang node name of the member that is asked.
+
+    Returns a list of mappings with ``vhost``, ``name`` and ``can_shrink``: whether the queue seems
+    to have a leader, which could take the replica out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.quorum_queues_with_replica rabbit@rabbitmq-node3
+    """
+    return [
+        {"vhost": queue["vhost"], "name": queue["name"], "can_shrink": _can_shrink(node, queue)}
+        for queue in __salt__["rabbitmqctl.list_queues"](at)
+        if queue["type"] == "quorum" and node in queue["members"]
+    ]
+
+
+def _can_shrink(node, queue):
+    """Tell whether a quorum queue seems to have a leader, which takes a node's replica out."""
+    return queue["state"] != "down" and bool(set(queue["online"]) - {node})
+
+
+def _names(queues):
+    """Cut from listed queues what names them."""
+    return [{"vhost": queue["vhost"], "name": queue["name"]} for queue in queues]
+
+
+def _refuse_where_counted(me, contact, counting, failure=""):
+    """Raise where queues count on a replica here, and say what to do."""
+    if not counting:
+        return
+    names = ", ".join(f"{queue['name']} in {queue['vhost']}" for queue in counting)
+    away = set().union(*(set(queue["members"]) - set(queue["online"]) for queue in counting))
+    hosts = ", ".join(sorted(node.split("@", 1)[1] for node in away - {me}))
+    start = f"start {_settings()['service']} on {hosts}" if hosts else "see that they have a leader"
+    raise CommandExecutionError(
+        f"joining would empty a replica here that still counts, and messages could be lost: {names}"
+        f"{f' ({failure})' if failure else ''}. Next: {start} (rabbitmqctl list_queues --vhost "
+        "VHOST name leader online), then run again. As a last resort, on "
+        f"{contact.split('@', 1)[1]}: rabbitmq-queues delete_member --vhost VHOST NAME {me}, or "
+        "delete the queue"
+    )
+
+
+def shrink(node, at=None):
+    """
+    Take the replicas of a node that does not run out of the quorum queues, as far as it goes.
+
+    RabbitMQ 4.3 only does it where it forgets a node, also one that is no member any more: so the
+    node is to be no member.
+
+    node
+        Erlang node name.
+    at : the local node
+        Erlang node name of the member that is told so.
+
+    Returns why that failed, a string, empty where it did not: which queues count on the node is
+    to be looked at in any case, as RabbitMQ says ok of those that do, too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.shrink rabbit@rabbitmq-node3
+    """
+    try:
+        if not _has_shrunk(node, at):
+            __salt__["rabbitmqctl.forget_cluster_node"](node, at)
+    except CommandExecutionError as err:
+        return "" if "not_a_cluster_node" in str(err) else str(err)
+    return ""
+
+
+def _has_shrunk(node, at):
+    """Take a node's replicas out; False where RabbitMQ does that only where it forgets the node."""
+    try:
+        __salt__["rabbitmqctl.shrink"](node, at)
+    except CommandExecutionError as err:
+        if "node_not_running" not in str(err):
+            raise
+        return False
+    return True
 
 
 def replicas_here(contact):
@@ -524,8 +703,11 @@ def replicas_here(contact):
         salt-call rabbit_membership.replicas_here rabbit@rabbitmq-node1
     """
     me = __salt__["rabbit_topology.node_name"]()
-    streams = __salt__["rabbitmqctl.streams_on"](me, contact)
-    return __salt__["rabbitmqctl.quorum_queues_on"](me, contact) + _as_streams(streams)
+    here = [q for q in __salt__["rabbitmqctl.list_queues"](contact) if me in q["members"]]
+    quorum, streams = (
+        _names(q for q in here if q["type"] == kind) for kind in ("quorum", "stream")
+    )
+    return quorum + _as_streams(streams)
 
 
 def _as_streams(queues):
@@ -550,17 +732,6 @@ def note_replicas(replicas):
     new = [replica for replica in replicas if replica not in noted]
     if new:
         __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
-
-
-def _shrink(me, contact):
-    """Take this node's replicas out; returns why that failed where the contact does not see it."""
-    try:
-        __salt__["rabbitmqctl.shrink"](me, contact)
-    except CommandExecutionError as err:
-        if "node_not_running" not in str(err):
-            raise
-        return err
-    return None
 
 
 def forget(name, at=None):
@@ -626,11 +797,13 @@ def set_data_aside(service):
             for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
                 name = f"{os.path.basename(kept)}-feature_flags"
                 os.rename(path, name, dst_dir_fd=folder)
-    except OSError as err:
-        failed = f"{source} could not be set aside: {err}"
+    except BaseException as err:
+        failed = f"{source} could not be set aside: {err or type(err).__name__}"
         if ran:
             __salt__["rabbit_host.systemctl"]("start", service, f"and {failed}", no_block=True)
-        raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
+        if isinstance(err, OSError):
+            raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
+        raise
     __salt__["rabbitmqctl.forget_cached_reads"]()
     return kept
 
@@ -694,15 +867,25 @@ def queues_on_disk(contact):
 
         salt-call rabbit_membership.queues_on_disk rabbit@rabbitmq-node1
     """
+    classic, quorum, streams = _classic_queues_on_disk(), quorum_queues_on_disk(), _stream_folders()
+    if not (classic or quorum or streams):
+        return []
+    listed = __salt__["rabbitmqctl.list_queues"](contact)
+    served = _served_elsewhere(listed)
+    folders = {_stream_folder(*stream) for stream in served["stream"]}
     return [
-        *_classic_queues_only_here(contact),
-        *_quorum_queues_only_here(contact),
-        *_streams_only_here(contact),
+        *_classic_queues_only_here(classic, listed, contact),
+        *(
+            f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
+            for queue in quorum
+            if (queue["vhost"], queue["name"]) not in served["quorum"]
+        ),
+        *(f"stream {name}" for name in streams if _without_timestamp(name) not in folders),
     ]
 
 
-def _classic_queues_only_here(contact):
-    """List the classic queues among those of :func:`queues_on_disk`."""
+def _classic_queues_on_disk():
+    """Map the vhosts of classic queues on the disk to names, and these to how many bytes are."""
     vhosts = {}
     for path in _on_disk("msg_stores", "vhosts", "*", "queues", "*", ".queue_name"):
         text = _read(path)
@@ -716,20 +899,19 @@ def _classic_queues_only_here(contact):
                 held += os.path.getsize(file)
         queue = named.get("QUEUE", os.path.basename(os.path.dirname(path)))
         vhosts.setdefault(named.get("VHOST", UNREADABLE), {})[queue] = held
-    if not vhosts:
-        return []
-    definitions = __salt__["rabbitmqctl.export_definitions"](contact)
-    known = {vhost["name"] for vhost in definitions["vhosts"]}
-    columns = ("name", "messages", "message_bytes")
+    return vhosts
+
+
+def _classic_queues_only_here(vhosts, listed, contact):
+    """List the classic queues among those of :func:`queues_on_disk`."""
+    policies = __salt__["rabbitmqctl.export_definitions"](contact)["policies"] if vhosts else []
+    served = {(queue["vhost"], queue["name"]): _most_on_disk(queue) for queue in listed}
     found = []
     for vhost, queues in sorted(vhosts.items()):
-        listed = []
-        if vhost in known:
-            listed = __salt__["rabbitmqctl.list_queues"](vhost, contact, columns)
-        served = {queue["name"]: _most_on_disk(queue) for queue in listed}
         for queue, held in sorted(queues.items()):
-            is_mirrored = _is_mirrored(queue, vhost, definitions["policies"])
-            if queue not in served or (held and not (is_mirrored and held <= served[queue])):
+            there = served.get((vhost, queue))
+            is_mirrored = _is_mirrored(queue, vhost, policies)
+            if there is None or (held and not (is_mirrored and held <= there)):
                 found.append(f"queue {queue} in {vhost}")
     return found
 
@@ -737,25 +919,6 @@ def _classic_queues_only_here(contact):
 def _most_on_disk(queue):
     """Tell how many bytes a classic queue's messages take on a disk at most, beside the store."""
     return (queue["message_bytes"] or 0) + INDEX_ENTRY * (queue["messages"] or 0)
-
-
-def _quorum_queues_only_here(contact):
-    """List the quorum queues among those of :func:`queues_on_disk`."""
-    here = quorum_queues_on_disk()
-    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if here else ()
-    return [
-        f"queue {queue['name']} in {queue['vhost'] or UNREADABLE}"
-        for queue in here
-        if (queue["vhost"], queue["name"]) not in served
-    ]
-
-
-def _streams_only_here(contact):
-    """List the streams among those of :func:`queues_on_disk`, by their folders' names."""
-    here = _stream_folders()
-    served = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if here else ()
-    folders = {_stream_folder(*stream) for stream in served}
-    return [f"stream {name}" for name in here if _without_timestamp(name) not in folders]
 
 
 def _stream_folders():
@@ -794,23 +957,27 @@ def replicas_on_disk(contact):
         salt-call rabbit_membership.replicas_on_disk rabbit@rabbitmq-node1
     """
     queues, folders = quorum_queues_on_disk(), set(map(_without_timestamp, _stream_folders()))
-    served = _served_elsewhere(__salt__["rabbitmqctl.quorum_queues"](contact)) if queues else ()
-    streams = _served_elsewhere(__salt__["rabbitmqctl.streams"](contact)) if folders else ()
+    if not (queues or folders):
+        return []
+    served = _served_elsewhere(__salt__["rabbitmqctl.list_queues"](contact))
     streams = [
         {"vhost": vhost, "name": name}
-        for vhost, name in sorted(streams)
+        for vhost, name in sorted(served["stream"])
         if _stream_folder(vhost, name) in folders
     ]
-    return [q for q in queues if (q["vhost"], q["name"]) in served] + _as_streams(streams)
+    return [q for q in queues if (q["vhost"], q["name"]) in served["quorum"]] + _as_streams(streams)
 
 
 def _served_elsewhere(queues):
-    """Give, as pairs of vhost and name, those that other members' replicas are enough for."""
+    """Give, as pairs of vhost and name by type, those that other members' replicas suffice for."""
     me = __salt__["rabbit_topology.node_name"]()
     return {
-        (queue["vhost"], queue["name"])
-        for queue in queues
-        if _most(set(queue["online"]) - {me}, queue["members"])
+        kind: {
+            (queue["vhost"], queue["name"])
+            for queue in queues
+            if queue["type"] == kind and _most(set(queue["online"]) - {me}, queue["members"])
+        }
+        for kind in ("quorum", "stream")
     }
 
 
@@ -891,8 +1058,6 @@ def queues_not_served():
     """
     List the queues that no member serves now: what they hold is on members that are down.
 
-    Starts a VM for each vhost.
-
     Returns a list of phrases such as ``queue orders in /``.
 
     Raises CommandExecutionError when the local node does not run.
@@ -904,25 +1069,23 @@ def queues_not_served():
         salt-call rabbit_membership.queues_not_served
     """
     definitions = __salt__["rabbitmqctl.export_definitions"]()
-    found = []
-    for vhost in sorted(one["name"] for one in definitions["vhosts"]):
-        columns = ("name", "state", "members", "online")
-        listed = __salt__["rabbitmqctl.list_queues"](vhost, columns=columns)
-        served = {queue["name"]: _is_served(queue) for queue in listed}
-        # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
-        named = {one["name"] for one in definitions.get("queues", []) if one["vhost"] == vhost}
-        found += [
-            f"queue {name} in {vhost}"
-            for name in sorted(named | served.keys())
-            if not served.get(name)
-        ]
-    return found
+    served = {
+        (queue["vhost"], queue["name"]): _is_served(queue)
+        for queue in __salt__["rabbitmqctl.list_queues"]()
+    }
+    # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
+    named = {(queue["vhost"], queue["name"]) for queue in definitions.get("queues", [])}
+    return [
+        f"queue {name} in {vhost}"
+        for vhost, name in sorted(named | served.keys())
+        if not served.get((vhost, name))
+    ]
 
 
 def _is_served(queue):
     """Tell whether a listed queue has a leader: its state, and of replicas most of them, run."""
-    members, online = queue["members"] or (), queue["online"] or ()
-    return queue["state"] != "down" and (not members or _most(online, members))
+    members = queue["members"]
+    return queue["state"] != "down" and (not members or _most(queue["online"], members))
 
 
 def _most(some, members):
@@ -947,15 +1110,35 @@ def local_content():
     """
     if _is_fresh():
         return []
+    return _named(__salt__["rabbitmqctl.export_definitions"]()) + [
+        f"queue {queue['name']} in {queue['vhost']} ({queue['messages'] or 0} messages)"
+        # The definitions name the durable queues only.
+        for queue in __salt__["rabbitmqctl.list_queues"]()
+    ]
+
+
+def is_empty():
+    """
+    Tell whether the local node, which runs, holds nothing that a join would delete.
+
+    Asks no more than it needs to: queues only where the definitions do not answer it.
+
+    Returns a boolean.
+
+    Raises CommandExecutionError when the node does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.is_empty
+    """
+    if _is_fresh():
+        return True
     definitions = __salt__["rabbitmqctl.export_definitions"]()
-    found = _named(definitions)
-    # A call each. The definitions name the durable queues only, so / is asked in any case.
-    for vhost in sorted({"/"} | {queue["vhost"] for queue in definitions.get("queues", [])}):
-        found += [
-            f"queue {queue['name']} in {vhost} ({queue['messages']} messages)"
-            for queue in __salt__["rabbitmqctl.list_queues"](vhost)
-        ]
-    return found
+    if _named(definitions) or definitions.get("queues"):
+        return False
+    return not __salt__["rabbitmqctl.list_queues"]()
 
 
 def _is_fresh():

@@ -23,6 +23,8 @@ import salt.utils.path
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 CACHE = "rabbitmqctl.read"
+# What the tools use in place of the cookie in the node's file, see rabbit_cookie.lend.
+LENT_COOKIE = "rabbitmqctl.lent_cookie"
 # What the shell says when the program is not there.
 EX_NOT_FOUND = 127
 EPMD_PORT = 4369
@@ -47,6 +49,31 @@ _CHARACTERS = 600
 _NAMES_IN_A_PATTERN = 200
 # In an expression each byte of a name takes four.
 _NAMES_IN_AN_EXPRESSION = 50
+# What list_queues prints of the queues of one vhost, for all of them, and processes by their nodes.
+# A member without a stream coordinator, as one that was just taken back, does not know which
+# replicas of streams run. Without double quotes, backslashes and dollars: Debian's tools hand
+# their arguments to a shell.
+_EVERY_QUEUE = """
+Items = [Item || Item <- [name, type, durable, exclusive, state, pid, synchronised_slave_pids,
+                          messages, message_bytes, members, online],
+         Item =/= synchronised_slave_pids orelse lists:member(Item, rabbit_amqqueue:info_keys())],
+Down = fun(Q) -> [{pid, amqqueue:get_pid(Q)}
+                  | rabbit_queue_type:info_down(Q, Items -- [pid], down)]
+       end,
+Up = fun(Q) -> try rabbit_amqqueue:info(Q, Items)
+               catch _:_ -> try rabbit_amqqueue:info(Q, Items -- [online]) catch _:_ -> Down(Q) end
+               end
+     end,
+Plain = fun(Pid) when is_pid(Pid) -> node(Pid);
+           ([Pid | _] = Pids) when is_pid(Pid) -> [node(Each) || Each <- Pids];
+           ({resource, _, _, Name}) -> Name;
+           (Other) -> Other
+        end,
+[[{vhost, VHost} | [{Item, Plain(Value)} || {Item, Value} <- Queue]]
+ || VHost <- rabbit_vhost:list_names(),
+    Queue <- [Up(Q) || Q <- rabbit_amqqueue:list(VHost)]
+             ++ [Down(Q) || Q <- rabbit_amqqueue:list_down(VHost)]].
+"""
 
 
 def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
@@ -56,12 +83,17 @@ def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
     Returns the mapping of ``cmd.run_all``.
     """
     command = [tool, "--silent", *(["--node", node] if node else []), *arguments]
+    lent = __context__.get(LENT_COOKIE)
     try:
         return __salt__["cmd.run_all"](
             command,
             python_shell=False,
             timeout=timeout,
-            env={"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"},
+            env={
+                "LANG": "C.UTF-8",
+                "LC_ALL": "C.UTF-8",
+                **({"RABBITMQ_ERLANG_COOKIE": lent} if lent else {}),
+            },
             ignore_retcode=True,
             output_loglevel="quiet",
             hide_output=False,
@@ -536,30 +568,6 @@ def quorum_queues(at=None):
     return _replicated("quorum", at)
 
 
-def streams_on(node, at=None):
-    """
-    List the streams that have a replica on a node, which need not run.
-
-    node
-        Erlang node name of the member that has the replicas.
-    at : the local node
-        Erlang node name to ask.
-
-    Returns what :func:`quorum_queues_on` returns.
-
-    Raises CommandExecutionError when that fails.
-
-    See https://www.rabbitmq.com/docs/streams#replication.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call rabbitmqctl.streams_on rabbit@rabbitmq-node2
-    """
-    return _on(node, streams(at))
-
-
 def streams(at=None):
     """
     List all streams, and where their replicas are.
@@ -584,16 +592,9 @@ def streams(at=None):
 
 def _replicated(kind, at):
     """List the queues of a type whose queues have replicas; see :func:`quorum_queues`."""
-    queues = export_definitions(at).get("queues", [])
     return [
-        {
-            "vhost": vhost,
-            "name": queue["name"],
-            "members": list(queue["members"] or ()),
-            "online": list(queue["online"] or ()),
-        }
-        for vhost in sorted({q["vhost"] for q in queues if q.get("type", kind) == kind})
-        for queue in list_queues(vhost, at, ("name", "type", "members", "online"))
+        {key: queue[key] for key in ("vhost", "name", "members", "online")}
+        for queue in list_queues(at)
         if queue["type"] == kind
     ]
 
@@ -685,13 +686,47 @@ def add_replicas(node, streams):
 
         salt-call rabbitmqctl.add_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
     """
+    return _of_streams("add_replica", node, streams, f"adding replicas of streams on {node}")
+
+
+def delete_replicas(node, streams, at=None):
+    """
+    Take the replicas of streams on a node out; before RabbitMQ 4 it has to run for that.
+
+    What ``rabbitmq-streams delete_replica`` does.
+
+    node
+        Erlang node name, which need be no member.
+    streams
+        List of mappings with ``vhost`` and ``name``.
+    at : the local node
+        Erlang node name of the member that is told so.
+
+    Returns what :func:`add_replicas` returns. One that it took does not count any more, though
+    it may be listed for a moment.
+
+    Raises CommandExecutionError when that fails, as without a majority of brokers.
+
+    See https://www.rabbitmq.com/docs/streams#member-deletion.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.delete_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
+    """
+    return _of_streams("delete_replica", node, streams, f"taking {node} out of streams", at)
+
+
+def _of_streams(function, node, streams, step, at=None):
+    """Call a function for streams' replicas on a node; see :func:`add_replicas`."""
     said = []
     for first in range(0, len(streams), _NAMES_IN_AN_EXPRESSION):
         some = streams[first : first + _NAMES_IN_AN_EXPRESSION]
         named = ",".join(f"{{{_binary(one['vhost'])},{_binary(one['name'])}}}" for one in some)
-        add = f"rabbit_stream_queue:add_replica(V, N, '{node}')"
-        expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{add}], E =/= ok]."
-        answer = _change(["eval", expression], f"adding replicas of streams on {node}").split()
+        call = f"rabbit_stream_queue:{function}(V, N, '{node}')"
+        expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{call}], E =/= ok]."
+        answer = _change(["eval", expression], step, node=at).split()
         # A warning may come before it.
         said += answer if answer[-1:] != ["[]"] else []
     return " ".join(said)[:_CHARACTERS]
@@ -1116,18 +1151,20 @@ def set_default_queue_type(vhost, queue_type):
         )
 
 
-def list_queues(vhost="/", at=None, columns=("name", "messages")):
+def list_queues(at=None):
     """
-    List the queues of a virtual host.
+    List the queues of all virtual hosts, in one call however many there are.
 
-    vhost : /
-        The virtual host.
     at : the local node
         Erlang node name to ask.
-    columns : name, messages
-        List of what to tell of each queue, in ``rabbitmqctl list_queues``' words.
 
-    Returns a list of mappings, by default with ``name`` and ``messages`` (a count).
+    Returns a list of mappings, in the order of vhosts and names: ``vhost``, ``name``, ``type``,
+    ``durable``, ``exclusive`` and ``state`` as ``rabbitmqctl list_queues`` has them; of a classic
+    queue ``node`` (the Erlang name of the one that has it, else None) and ``mirrors`` (those
+    that have all of it too, else empty); of one with replicas ``members`` (those that have one) and
+    ``online`` (those whose replica runs), else empty; ``messages`` and ``message_bytes``, whole
+    numbers or None where the asked node does not know: of a queue with replicas, what it
+    learnt last.
 
     Raises CommandExecutionError when that fails.
 
@@ -1135,10 +1172,37 @@ def list_queues(vhost="/", at=None, columns=("name", "messages")):
 
     .. code-block:: bash
 
-        salt-call rabbitmqctl.list_queues vhost=/
+        salt-call rabbitmqctl.list_queues
     """
-    arguments = ["list_queues", f"--vhost={vhost}", "--formatter", "json", *columns]
-    return _json(_checked(arguments, f"listing the queues of {vhost}", node=at), "list_queues")
+    expression = " ".join(_EVERY_QUEUE.split())
+    text = _checked(["eval", expression, "--formatter", "json"], "listing the queues", node=at)
+    found = [_queue(told) for told in _json(text, "listing the queues")["value"]]
+    return sorted(found, key=lambda queue: (queue["vhost"], queue["name"]))
+
+
+def _queue(told):
+    """Make of what RabbitMQ tells of a queue what :func:`list_queues` returns of it."""
+    # What it does not tell is an empty text.
+    known = {key: value for key, value in told.items() if value != ""}
+    # Of one that is down, it tells the name of the module.
+    kind = re.sub(r"^rabbit_(\w+)_queue$", r"\1", known["type"])
+    is_classic = kind == "classic"
+    # RabbitMQ 4 tells one member of a classic queue, and no online one.
+    replicas = {} if is_classic else known
+    return {
+        "vhost": known["vhost"],
+        "name": known["name"],
+        "type": kind,
+        "durable": known.get("durable", True),
+        "exclusive": known.get("exclusive", False),
+        "state": known.get("state"),
+        "node": known.get("pid") if is_classic else None,
+        "mirrors": sorted(known.get("synchronised_slave_pids", [])) if is_classic else [],
+        "members": sorted(replicas.get("members", [])),
+        "online": sorted(replicas.get("online", [])),
+        "messages": known.get("messages"),
+        "message_bytes": known.get("message_bytes"),
+    }
 
 
 def enabled_plugins(path):

@@ -228,6 +228,8 @@ def _settle(ret, name, found, wanted):
             # With Khepri it is refused only after this node was reset.
             _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
         if __opts__["test"]:
+            if action in (_join, _replace_ghost, _set_aside):
+                __salt__["rabbit_membership.require_no_replicas"](found["contact"], predict=True)
             said = _PREDICTED[found["verdict"]].format(**_words(found, wanted))
             _predicted(ret, name, f"{said}: {found['detail']}")
             return
@@ -351,15 +353,23 @@ def _waits_for_members_away(service, known):
 
 @contextlib.contextmanager
 def _app_stopped():
-    """Stop the app for a while; it is started again however that goes."""
+    """
+    Stop the app for a while; it is started again however that goes.
+
+    Also where a state is interrupted: while RabbitMQ still does what it was told before,
+    ``start_app`` is refused and does no harm, and the next run starts the app. A job that Salt
+    kills gets no chance to.
+    """
     try:
         __salt__["rabbitmqctl.stop_app"]()
         yield
-    except CommandExecutionError as err:
+    except BaseException as err:
         try:
             __salt__["rabbitmqctl.start_app"]()
         except CommandExecutionError as second:
-            raise CommandExecutionError(f"{err}; after that {second}") from err
+            if isinstance(err, (CommandExecutionError, SaltInvocationError)):
+                raise CommandExecutionError(f"{err}; after that {second}") from err
+            err.add_note(f"After that {second}")
         raise
     __salt__["rabbitmqctl.start_app"]()
 
@@ -373,6 +383,8 @@ def _join(found, wanted, changes):
         return
     _discard(wanted, changes)
     with _app_stopped():
+        # A run that failed may have had this node forgotten while queues still counted on it.
+        __salt__["rabbit_membership.require_no_replicas"](found["contact"])
         __salt__["rabbitmqctl.join_cluster"](found["contact"], wanted["ram"])
     changes["cluster"] = {"old": "alone", "new": f"with {found['contact']}"}
 
@@ -788,8 +800,8 @@ def member_absent(name, offline=False):
 
     To be applied on another member. A member that runs is not forgotten: it is
     stopped first; nor is the last disc node. Definitions are kept before, see
-    ``rabbit_backup.write_definitions``; quorum queues lose the replica there, a
-    classic queue that was only there is lost.
+    ``rabbit_backup.write_definitions``; quorum queues lose the replica there, of which this warns
+    where one does not; a classic queue that was only there is lost.
 
     name
         Erlang node name of the member.
@@ -799,8 +811,8 @@ def member_absent(name, offline=False):
         together with it, brings it back.
 
     Returns a state's return: ``changes`` maps the node to ``old`` and ``new``, and ``backup`` to
-    the path of the definitions, after a failure, too. Raises nothing: what failed is in
-    ``comment``.
+    the path of the definitions, after a failure, too; ``quorum_queues`` to a list of those that
+    lost the replica there only afterwards. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#forced-removal.
     """
@@ -811,7 +823,7 @@ def member_absent(name, offline=False):
             return ret
         if name not in _listed(offline):
             ret["comment"] = f"{name} is already no member"
-            return ret
+            return ret if offline else _without_its_replicas(ret, name)
         _require_gone(name, offline)
         lost = [] if offline else __salt__["rabbit_membership.queues_not_served"]()
         if lost:
@@ -836,15 +848,41 @@ def member_absent(name, offline=False):
         if not is_gone:
             raise CommandExecutionError("forgotten, yet it is still listed as a member")
         ret["comment"] = f"{name} has been forgotten"
-        if offline:
-            ret["comment"] += (
-                ". Start this node before the others, who count it still and would bring it back. "
-                f"Next: systemctl start {_service()}"
-            )
+        if not offline:
+            return _without_its_replicas(ret, name)
+        ret["comment"] += (
+            ". Start this node before the others, who count it still and would bring it back. "
+            f"Next: systemctl start {_service()}"
+        )
     except (CommandExecutionError, SaltInvocationError) as err:
         # What was kept before it has to be found.
         kept = {key: path for key, path in ret["changes"].items() if key == "backup"}
         __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"forgetting {name}", err, kept)
+    return ret
+
+
+def _without_its_replicas(ret, name):
+    """Have no quorum queue count on a node that is no member any more, or warn."""
+    queues = __salt__["rabbit_membership.quorum_queues_with_replica"](name)
+    before, failure = _names(queues), ""
+    left = _names(queue for queue in queues if not queue["can_shrink"])
+    if left != before and not __opts__["test"]:
+        failure = __salt__["rabbit_membership.shrink"](name)
+        left = _names(__salt__["rabbit_membership.quorum_queues_with_replica"](name))
+    shrunk = [queue for queue in before if queue not in left]
+    if shrunk:
+        ret["changes"]["quorum_queues"] = shrunk
+        ret["comment"] += "; quorum queues "
+        ret["comment"] += "would have lost" if __opts__["test"] else "have lost"
+        ret["comment"] += " the replica that they had there"
+        ret["result"] = None if __opts__["test"] else ret["result"]
+    if left:
+        ret.setdefault("warnings", []).append(
+            f"{', '.join(left)}: {name}'s replica, which is gone, still counts there"
+            f"{f' ({failure})' if failure else ''}. Next: start {_service()} on the brokers that "
+            "have the others, then run again; as a last resort rabbitmq-queues delete_member "
+            f"--vhost VHOST NAME {name}, or delete the queue"
+        )
     return ret
 
 

@@ -4,6 +4,9 @@ The Erlang cookie of a broker is the cluster's.
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+# What is done before the cookie is written.
+_BEFORE = ("definitions", "forgotten_by")
+
 
 def synced(name, service, source, sealed=None, discard_local_data=False):
     """
@@ -32,8 +35,8 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
 
     Returns a state's return: ``changes`` maps ``erlang_cookie`` to what happened and ``backup`` to
     a path, or None; or ``mode`` to who may read the file now; ``forgotten_by`` to the member that
-    forgot this node, if one did, and ``definitions`` to the file with those from before that.
-    Never the cookie. Raises nothing: what failed is in ``comment``.
+    forgot this node, if one did, and ``definitions`` to the file with those from before that,
+    both after a failure, too. Never the cookie. Raises nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#erlang-cookie.
     """
@@ -62,7 +65,11 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         _refuse_where_it_hurts(service, source, discard_local_data and not used)
         if __opts__["test"]:
             return _would_be_written(ret)
+        # Before the cookie is here: a run that fails or is killed leaves a node that no one knows
+        # by it, and the next run goes on.
         stood_alone = _stands_alone()
+        if stood_alone:
+            _have_former_self_forgotten(sealed, ret["changes"])
         # One that boots has read its cookie already.
         was_running = __salt__["rabbit_host.service_has_begun"](service)
         if was_running:
@@ -71,9 +78,6 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
         try:
             backup = __salt__["rabbit_cookie.write"](sealed)
             left = "with the cluster's cookie"
-            __salt__["rabbitmqctl.forget_cached_reads"]()
-            if stood_alone:
-                _have_former_self_forgotten(ret["changes"])
         except CommandExecutionError as err:
             left += f" ({err})"
             raise
@@ -90,7 +94,9 @@ def synced(name, service, source, sealed=None, discard_local_data=False):
             __salt__["rabbit_listeners.suspend"](service)
         ret["comment"] = "The Erlang cookie has been replaced by the cluster's"
     except (CommandExecutionError, SaltInvocationError) as err:
-        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "cookie sync", err)
+        # What was kept before it has to be found.
+        kept = {key: ret["changes"][key] for key in _BEFORE if key in ret["changes"]}
+        __utils__["rabbit_failures.failed"](ret, __grains__["id"], "cookie sync", err, kept)
     return ret
 
 
@@ -101,25 +107,29 @@ def _stands_alone():
     return bool(status) and __salt__["rabbit_membership.listed_in"](status) == {me}
 
 
-def _have_former_self_forgotten(changes):
+def _have_former_self_forgotten(sealed, changes):
     """
     Have the cluster forget what this node was before its disk was replaced.
 
     With Khepri the others would take the node that starts with their cookie for the one that
     they know: it does not boot ("leader_saw_append_entries_rpc_in_same_term"), or votes without
-    knowing what it had confirmed.
+    knowing what it had confirmed. With its own cookie it is none that runs to them.
     """
     if __salt__["rabbit_membership.metadata_store"]() is None:
         return
     me = __salt__["rabbit_topology.node_name"]()
-    for contact in __salt__["rabbit_topology.contacts"]():
-        status = _state_of(contact)["status"] if contact != me else None
-        if status and me in __salt__["rabbit_membership.listed_in"](status):
-            reason = "before forgetting"
-            changes["definitions"] = __salt__["rabbit_backup.write_definitions"](reason, contact)
-            __salt__["rabbit_membership.forget_former_self"](contact)
-            changes["forgotten_by"] = contact
-            return
+    __salt__["rabbit_cookie.lend"](sealed)
+    try:
+        for contact in __salt__["rabbit_topology.contacts"]():
+            status = _state_of(contact)["status"] if contact != me else None
+            if status and me in __salt__["rabbit_membership.listed_in"](status):
+                kept = __salt__["rabbit_backup.write_definitions"]("before forgetting", contact)
+                changes["definitions"] = kept
+                __salt__["rabbit_membership.forget_former_self"](contact)
+                changes["forgotten_by"] = contact
+                return
+    finally:
+        __salt__["rabbit_cookie.take_back"]()
 
 
 def _protected(ret):

@@ -626,4 +626,4 @@ def _stands_alone_and_empty():
         return False
     if len(__salt__["rabbit_membership.listed_in"](node["status"])) > 1:
         return False
-    return not __salt__["rabbit_membership.local_content"]()
+    return __salt__["rabbit_membership.is_empty"]()

@@ -75,10 +75,10 @@ class Rabbits:
     def __getitem__(self, name):
         return self.nodes[name]
 
-    def has_quorum_queue(self, name, members, online, vhost="/"):
+    def has_quorum_queue(self, name, members, online, vhost="/", state="running"):
         """Let there be a quorum queue: its replicas are on some nodes and run on some."""
         queue = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
-        self.quorum.append(queue)
+        self.quorum.append({**queue, "state": state})
 
     def has_stream(self, name, members, online, vhost="/"):
         """Let there be a stream, as :meth:`has_quorum_queue` does."""
@@ -104,6 +104,8 @@ class Rabbitmqctl(Breakable):
         super().__init__()
         self._rabbits, self._me, self._installed = rabbits, me, is_installed
         self._plugins = []
+        # As rabbit_cookie.lend has it.
+        self.lent_cookie = None
 
     @property
     def _node(self):
@@ -131,7 +133,7 @@ class Rabbitmqctl(Breakable):
             return {"state": "unreachable", "status": None, "said": "unable to connect to epmd"}
         if not asked.vm:
             return {"state": "node not running", "status": None, "said": "not running at all"}
-        if asked.cookie != self._node.cookie:
+        if asked.cookie != (self.lent_cookie or self._node.cookie):
             said = "check if the Erlang cookie is identical"
             return {"state": "cookie mismatch", "status": None, "said": said}
         if not asked.app:
@@ -205,12 +207,19 @@ class Rabbitmqctl(Breakable):
         if self._takes("forget_cluster_node", node, at, offline):
             if node in self._rabbits.nodes and self._rabbits[node].app and self._rabbits[node].vm:
                 raise CommandExecutionError(f"RabbitMQ on node {node} must be stopped")
-            for name in self._rabbits[at or self._me].members - {node}:
+            asked = self._rabbits[at or self._me]
+            series = tuple(map(int, asked.version.split(".")[:2]))
+            was_member = node in asked.members
+            for name in asked.members - {node}:
                 self._rabbits[name].members = self._rabbits[name].members - {node}
-            self._lose_replicas(node)
-            # From RabbitMQ 4 on.
-            if int(self._rabbits[at or self._me].version.split(".")[0]) >= 4:
-                _take_out(node, self._rabbits.streams)
+            if was_member or series >= (4, 3):
+                self._lose_replicas(node)
+                if series >= (4, 0):
+                    _take_out(node, self._rabbits.streams)
+            if not was_member and not offline:
+                raise CommandExecutionError("exited with 69: Error: {:not_a_cluster_node, ...}")
+            if self.quorum_queues_on(node) and series >= (4, 0):
+                raise CommandExecutionError("exited with 69: failed to shrink: Quorum queues")
 
     def quorum_queues(self, at=None):
         return copy.deepcopy(self._rabbits.quorum)
@@ -221,18 +230,17 @@ class Rabbitmqctl(Breakable):
     def quorum_queues_on(self, node, at=None):
         return _on(node, self._rabbits.quorum)
 
-    def streams_on(self, node, at=None):
-        return _on(node, self._rabbits.streams)
-
     def shrink(self, node, at=None):
         if not self._takes("shrink", node, at):
             return []
+        if self._rabbits[at or self._me].version.startswith("4.3"):
+            raise CommandExecutionError(f"exited with 69: Error: {{:node_not_running, :{node}}}")
         here = self.quorum_queues_on(node)
         self._lose_replicas(node)
         return [{**queue, "size": 2, "result": "ok"} for queue in here]
 
     def _lose_replicas(self, node):
-        _take_out(node, self._rabbits.quorum)
+        _take_out(node, [queue for queue in self._rabbits.quorum if queue["state"] != "down"])
 
     def grow(self, node, vhost, queues):
         # RabbitMQ 3.10 says so of those that got none, too.
@@ -251,6 +259,14 @@ class Rabbitmqctl(Breakable):
                 if {"vhost": stream["vhost"], "name": stream["name"]} in _named(streams):
                     stream["members"].append(node)
                     stream["online"].append(node)
+        return ""
+
+    def delete_replicas(self, node, streams, at=None):
+        if not self._takes("delete_replicas", node, [stream["name"] for stream in streams]):
+            return ""
+        if int(self._rabbits[at or self._me].version.split(".")[0]) < 4:
+            return "[{<<47>>,<<101>>,{error,node_not_running}}]"
+        _take_out(node, [one for one in self._rabbits.streams if _named([one])[0] in streams])
         return ""
 
     def set_cluster_name(self, name):
@@ -357,14 +373,16 @@ class Rabbitmqctl(Breakable):
             [found] = [one for one in self._node.definitions["vhosts"] if one["name"] == vhost]
             found.setdefault("metadata", {})["default_queue_type"] = queue_type
 
-    def list_queues(self, vhost="/", at=None, columns=("name", "messages")):
+    def list_queues(self, at=None):
         if at is None:
             self._app_runs()
-        return [
-            {column: queue.get(column) for column in columns}
-            for queue in self._rabbits[at or self._me].queues
-            if queue["vhost"] == vhost
-        ]
+        asked = at or self._me
+        found = [_listed({"node": asked, **queue}) for queue in self._rabbits[asked].queues]
+        # One that lost its data and stands alone knows none of the cluster's.
+        if len(self._rabbits[asked].members) > 1:
+            found += [_listed({"type": "quorum", **queue}) for queue in self._rabbits.quorum]
+            found += [_listed({"type": "stream", **queue}) for queue in self._rabbits.streams]
+        return sorted(copy.deepcopy(found), key=lambda queue: (queue["vhost"], queue["name"]))
 
     def enabled_plugins(self, path):
         return list(self._plugins)
@@ -372,6 +390,23 @@ class Rabbitmqctl(Breakable):
     def enable_plugins(self, names, path, offline=False):
         if self._takes("enable_plugins", names, offline):
             self._plugins += names
+
+
+def _listed(queue):
+    """Complete what a test says of a queue with what is so in the usual case."""
+    return {
+        "type": "classic",
+        "durable": True,
+        "exclusive": False,
+        "state": "running",
+        "node": None,
+        "mirrors": [],
+        "members": [],
+        "online": [],
+        "messages": None,
+        "message_bytes": None,
+        **queue,
+    }
 
 
 def _named(queues):

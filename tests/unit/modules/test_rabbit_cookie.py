@@ -8,6 +8,7 @@ import stat
 from unittest.mock import create_autospec
 
 import pytest
+import salt.modules.cmdmod
 import salt.modules.file
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -43,7 +44,8 @@ def host(tmp_path, public_keys, topology):
         return load(
             "_modules/rabbit_cookie.py",
             salt=topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
-            | {"file.stats": salt.modules.file.stats},
+            | {"file.stats": salt.modules.file.stats}
+            | {"rabbitmqctl.forget_cached_reads": create_autospec(lambda: None)},
             utils=functions("rabbit_service_files", load("_utils/rabbit_service_files.py")),
             opts={"pki_dir": str(public_keys[0] / minion)},
             pillar={"rabbit_ha": {"rabbitmq": rabbitmq}},
@@ -97,6 +99,23 @@ def test_a_minion_without_its_private_key_says_so(host, public_keys, monkeypatch
     monkeypatch.setitem(joining.__opts__, "pki_dir", "/nonexistent")
     with pytest.raises(CommandExecutionError, match="/nonexistent/minion.pem: FileNotFoundError"):
         joining.matches(sealed)
+
+
+def test_tools_use_a_cookie_that_is_lent_until_it_is_taken_back(host, public_keys):
+    sealed = host("seed", cookie=f"{COOKIE}\n").seal(public_keys[1])["joining"]
+    joining = host("joining", cookie="OTHER")
+    run = create_autospec(salt.modules.cmdmod.run_all)
+    run.return_value = {"pid": 1, "retcode": 0, "stdout": "", "stderr": ""}
+    tools = load("_modules/rabbitmqctl.py", salt={"cmd.run_all": run}, context=joining.__context__)
+    joining.lend(sealed)
+    tools.stop_app()
+    joining.take_back()
+    tools.stop_app()
+    first, second = (call.kwargs["env"] for call in run.call_args_list)
+    assert first == {**second, "RABBITMQ_ERLANG_COOKIE": COOKIE}
+    assert COOKIE not in str(run.call_args_list[0].args)
+    assert joining.__salt__["rabbitmqctl.forget_cached_reads"].call_count == 2
+    assert joining.matches(sealed) is False
 
 
 def test_a_seed_without_a_cookie_has_nothing_to_seal(host, public_keys):

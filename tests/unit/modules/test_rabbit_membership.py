@@ -516,6 +516,62 @@ def test_a_queue_that_the_management_api_shows_is_content(judge, monkeypatch):
     assert module.local_content() == ["queue transient in / (0 messages)"]
 
 
+def counting(module, *functions):
+    """Have calls of rabbitmqctl's functions counted that start a VM each."""
+    calls = []
+    for function in functions:
+        ask = module.__salt__[f"rabbitmqctl.{function}"]
+
+        def counted(*args, ask=ask, function=function, **kwargs):
+            calls.append(function)
+            return ask(*args, **kwargs)
+
+        module.__salt__[f"rabbitmqctl.{function}"] = counted
+    return calls
+
+
+def test_what_many_vhosts_hold_is_listed_by_as_many_vms_as_what_one_holds(judge):
+    rabbits = Rabbits(*CONTACTS)
+    for number in range(300):
+        vhost = f"v{number:03}"
+        rabbits[ME].definitions["vhosts"].append({"name": vhost})
+        rabbits[ME].queues.append({"name": "q", "vhost": vhost, "messages": 1})
+    module = judge(rabbits)
+    calls = counting(module, "export_definitions", "list_queues")
+    content = module.local_content()
+    assert (len(content), content[-1]) == (600, "queue q in v299 (1 messages)")
+    assert calls == ["export_definitions", "list_queues"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "asked"),
+    [
+        (None, None, ["export_definitions", "list_queues"]),
+        ("vhosts", {"name": "orders"}, ["export_definitions"]),
+        ("queues", {"name": "q", "vhost": "/"}, ["export_definitions"]),
+        ("transient", {"name": "q", "vhost": "/"}, ["export_definitions", "list_queues"]),
+    ],
+)
+def test_whether_a_node_is_empty_is_asked_for_no_further_than_until_it_is_known(
+    judge, kind, item, asked
+):
+    rabbits = Rabbits(*CONTACTS)
+    if kind == "transient":
+        rabbits[ME].queues.append(item)
+    elif kind:
+        rabbits[ME].definitions.setdefault(kind, []).append(item)
+    module = judge(rabbits)
+    calls = counting(module, "export_definitions", "list_queues")
+    assert module.is_empty() is (kind is None)
+    assert calls == asked
+
+
+def test_a_fresh_node_is_known_to_be_empty_without_a_vm(judge, monkeypatch):
+    module = judge(Rabbits(*CONTACTS))
+    answering(module, monkeypatch, Rabbits(ME)[ME].definitions | {"queues": []}, [])
+    assert module.is_empty() is True
+
+
 def test_an_exchange_that_is_built_in_is_no_content(judge):
     rabbits = Rabbits(*CONTACTS)
     rabbits[ME].definitions["exchanges"].append({"name": "amq.rabbitmq.event", "vhost": "/"})
@@ -671,9 +727,8 @@ def test_a_name_is_read_as_erlang_prints_it(judge, tmp_path, printed, name):
 @pytest.mark.parametrize(
     ("listed", "named", "lost"),
     [
-        # As RabbitMQ 3.10 lists them: empty texts where there is nothing to tell.
-        ([{"name": "q", "state": "running", "members": "", "online": ""}], [], []),
-        ([{"name": "q", "state": "down", "members": "", "online": ""}], [], ["queue q in /"]),
+        ([{"name": "q", "state": "running"}], [], []),
+        ([{"name": "q", "state": "down"}], [], ["queue q in /"]),
         ([{"name": "q", "state": "running", "members": CONTACTS, "online": CONTACTS[:2]}], [], []),
         (
             [{"name": "q", "state": "running", "members": CONTACTS, "online": [SEED]}],

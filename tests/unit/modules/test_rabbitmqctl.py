@@ -424,10 +424,71 @@ def test_no_queues_are_an_empty_list(rabbitmqctl, run, version):
     assert rabbitmqctl.list_queues() == []
 
 
+NODES = [f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
-def test_queues_are_told_with_their_messages(rabbitmqctl, run, version):
+def test_a_queue_is_told_with_its_messages_and_who_serves_it(rabbitmqctl, run, version):
     run.return_value = recorded(version, "list_queues_with_one")
-    assert rabbitmqctl.list_queues() == [{"name": "orders", "messages": 0}]
+    assert rabbitmqctl.list_queues() == [
+        {
+            "vhost": "/",
+            "name": "orders",
+            "type": "classic",
+            "durable": True,
+            "exclusive": False,
+            "state": "running",
+            "node": NODES[0],
+            "mirrors": NODES[1:] if version == "3.10.8" else [],
+            "members": [],
+            "online": [],
+            "messages": 0,
+            "message_bytes": 0,
+        }
+    ]
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_queues_of_all_vhosts_and_types_are_listed_in_one_call(rabbitmqctl, run, version):
+    recording = run.return_value = recorded(version, "list_queues_of_each_type")
+    told = [
+        (queue["vhost"], queue["name"], queue["type"], queue["node"], queue["online"])
+        for queue in rabbitmqctl.list_queues(PEER)
+    ]
+    assert told == [
+        ("/", "invoices", "quorum", None, NODES),
+        ("/", "orders", "classic", NODES[0], []),
+        ("events", 'a "b" c', "classic", NODES[0], []),
+        ("events", "all", "stream", None, NODES),
+    ]
+    # As it was recorded.
+    [command] = commands(run)
+    assert command[:4] == ["rabbitmqctl", "--silent", "--node", PEER]
+    assert command[4:] == recording["command"][2:]
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_queue_whose_node_is_down_is_told_with_that_node(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "list_queues_with_a_member_stopped")
+    queues = {queue["name"]: queue for queue in rabbitmqctl.list_queues()}
+    here = queues.pop("here")
+    assert (here["type"], here["state"], here["node"]) == ("classic", "down", NODES[1])
+    assert (here["durable"], here["messages"], here["members"]) == (True, None, [])
+    # The others' replicas, and mirrors, are there still.
+    assert {queue["state"] for queue in queues.values()} == {"running"}
+    assert {len(queues[name]["online"]) for name in ("invoices", "all")} == {2}
+    assert queues["orders"]["mirrors"] == ([NODES[2]] if version == "3.10.8" else [])
+
+
+def test_what_lists_the_queues_is_nothing_that_a_shell_would_read_otherwise(rabbitmqctl):
+    # Debian's rabbitmqctl is a script that puts its arguments between double quotes for one.
+    assert not set(rabbitmqctl._EVERY_QUEUE) & set("'\"\\$`!")
+
+
+def test_a_tool_that_fails_to_list_the_queues_is_told(rabbitmqctl, run):
+    run.return_value = {**DONE, "retcode": 69, "stderr": "Error: {:undef, []}"}
+    with pytest.raises(CommandExecutionError, match="^listing the queues on .* failed: eval exit"):
+        rabbitmqctl.list_queues(PEER)
 
 
 @pytest.mark.parametrize(
@@ -484,6 +545,7 @@ def test_a_write_runs_one_command_and_names_it_when_it_fails(
         ("shrink", [PEER]),
         ("grow", [PEER, "/", ["orders"]]),
         ("add_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
+        ("delete_replicas", [PEER, [{"vhost": "/", "name": "events"}]]),
         ("import_definitions", [{"users": []}]),
         ("enable_plugins", [["rabbitmq_stomp"], "/nonexistent"]),
     ],
@@ -622,42 +684,17 @@ def test_names_of_queues_are_no_regular_expressions(rabbitmqctl, run):
     assert command[command.index("--queue-pattern") + 1] == r"^(a\.b|c\|d)$"
 
 
-def test_quorum_queues_on_a_node_are_asked_for_where_there_may_be_any(rabbitmqctl, run):
-    def answer(command, **kwargs):
-        if "export_definitions" in command:
-            queues = [
-                {"vhost": "/", "name": "a", "type": "quorum"},
-                {"vhost": "/", "name": "b", "type": "classic"},
-                {"vhost": "/", "name": "s", "type": "stream"},
-                {"vhost": "classics", "name": "c", "type": "classic"},
-            ]
-            return {**DONE, "stdout": json.dumps({"queues": queues})}
-        members = {"a": ["rabbit@b", "rabbit@a"], "b": "", "d": ["rabbit@a"]}
-        # Of a the replica on b is there in name only.
-        listed = [
-            {
-                "name": name,
-                "type": "quorum" if name != "b" else "classic",
-                "members": nodes,
-                "online": ["rabbit@a"] if nodes else "",
-            }
-            for name, nodes in members.items()
-        ]
-        stream = {"name": "s", "type": "stream", "members": ["rabbit@b"], "online": []}
-        listed.append(stream)
-        return {**DONE, "stdout": json.dumps(listed)}
-
-    run.side_effect = answer
-    replica = [{"vhost": "/", "name": "a"}]
-    assert rabbitmqctl.quorum_queues_on("rabbit@b", "rabbit@a") == replica
-    assert rabbitmqctl.quorum_queues("rabbit@a") == [
-        {"vhost": "/", "name": "a", "members": ["rabbit@b", "rabbit@a"], "online": ["rabbit@a"]},
-        {"vhost": "/", "name": "d", "members": ["rabbit@a"], "online": ["rabbit@a"]},
-    ]
-    asked = [one for command in commands(run) for one in command if one.startswith("--vhost")]
-    assert asked == ["--vhost=/"] * 2
-    assert rabbitmqctl.streams_on("rabbit@b", "rabbit@a") == [{"vhost": "/", "name": "s"}]
-    assert rabbitmqctl.streams_on("rabbit@a", "rabbit@a") == []
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_queues_with_replicas_are_told_by_their_type(rabbitmqctl, run, version):
+    run.return_value = recorded(version, "list_queues_of_each_type")
+    for function, vhost, name in (("quorum_queues", "/", "invoices"), ("streams", "events", "all")):
+        [queue] = getattr(rabbitmqctl, function)(PEER)
+        assert (queue["vhost"], queue["name"]) == (vhost, name)
+        assert queue["members"] == queue["online"] == NODES
+        assert len(queue) == 4
+    [replica] = rabbitmqctl.quorum_queues_on(NODES[1], PEER)
+    assert replica == {"vhost": "/", "name": "invoices"}
+    assert rabbitmqctl.quorum_queues_on("rabbit@elsewhere", PEER) == []
 
 
 def test_a_queue_that_cannot_shrink_is_told_before_the_document(rabbitmqctl, run):
@@ -684,6 +721,14 @@ def test_streams_get_a_replica_by_names_that_are_no_code(rabbitmqctl, run):
     assert command == "eval"
     assert "{V, N} <- [{<<47>>,<<195,164,39>>}]" in expression
     assert "rabbit_stream_queue:add_replica(V, N, 'rabbit@b')" in expression
+
+
+def test_streams_lose_a_replica_where_the_asked_member_says_so(rabbitmqctl, run):
+    run.return_value = {**DONE, "stdout": "[]\n"}
+    assert rabbitmqctl.delete_replicas("rabbit@b", [{"vhost": "/", "name": "s"}], "rabbit@a") == ""
+    [[_, _, *at, _, expression]] = commands(run)
+    assert at == ["--node", "rabbit@a"]
+    assert "rabbit_stream_queue:delete_replica(V, N, 'rabbit@b')" in expression
 
 
 def test_what_rabbitmq_says_of_a_replica_that_it_refuses_is_returned(rabbitmqctl, run):

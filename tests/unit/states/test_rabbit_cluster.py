@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import salt.modules.systemd_service
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from tests.fake_rabbit import (
     STATUS,
@@ -22,7 +22,16 @@ from tests.fake_rabbit import (
     Service,
     fresh_definitions,
 )
-from tests.support import ROOT, TOPOLOGY, faked, functions, load, recorded, with_systemctl
+from tests.support import (
+    RABBITMQ_VERSIONS,
+    ROOT,
+    TOPOLOGY,
+    faked,
+    functions,
+    load,
+    recorded,
+    with_systemctl,
+)
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -406,6 +415,58 @@ def test_a_failed_join_leaves_the_app_running_where_it_ran(broker):
     assert list(ret["changes"]) == ["backup"]
 
 
+# What else than a failed command may come out of a step, a run that is interrupted too.
+UNFORESEEN = [
+    KeyError("members"),
+    SaltInvocationError("no note"),
+    SystemExit(1),
+    KeyboardInterrupt(),
+]
+
+
+def what_comes_of(function, *args, **kwargs):
+    """Give a state's comment, or the exception where it was none that states tell of."""
+    try:
+        return function(*args, **kwargs)["comment"]
+    except BaseException as err:
+        return err
+
+
+@pytest.mark.parametrize("failure", UNFORESEEN, ids=lambda err: type(err).__name__)
+@pytest.mark.parametrize(
+    ("step", "listed"),
+    [("join_cluster", False), ("forget_cluster_node", True), ("join_cluster", True)],
+)
+def test_whatever_fails_while_the_app_is_stopped_it_is_started_again(broker, failure, step, listed):
+    rabbits = ghost() if listed else Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    host = broker(rabbits)
+    host.rabbitmqctl.fails[step] = failure
+    came = what_comes_of(host.joined)
+    assert came is failure or str(failure) in came
+    assert host.writes[-1] == ("start_app",)
+    assert rabbits[ME].app
+    # An app that does not start then is told beside it.
+    host.rabbitmqctl.fails["start_app"] = CommandExecutionError("start_app failed")
+    came = what_comes_of(host.joined)
+    told = came if isinstance(came, str) else came.__notes__[-1]
+    assert told.lower().endswith("after that start_app failed")
+
+
+@pytest.mark.parametrize("failure", UNFORESEEN, ids=lambda err: type(err).__name__)
+def test_whatever_keeps_data_from_being_set_aside_the_node_that_ran_runs_again(
+    broker, monkeypatch, failure
+):
+    host = broker(forgotten(vm=True))
+
+    def rename(source, target, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(os, "rename", rename)
+    came = what_comes_of(host.joined)
+    assert came is failure or str(failure) in came
+    assert host.service.writes == [("stop", "rabbitmq-server"), ("start", "rabbitmq-server")]
+
+
 @pytest.mark.parametrize("lost", ["join_cluster", "start_app"])
 def test_a_step_of_the_join_that_silently_does_nothing_is_noticed(broker, lost):
     host = broker(Rabbits(*CONTACTS, clustered=[SEED, THIRD]))
@@ -511,6 +572,10 @@ REJOINS = [
     ("start_app",),
     ("grow", ME, "/", ["orders"]),
 ]
+
+
+# The quorum queues of a ghost, for people.
+COUNTING = "orders in /, a b in v"
 
 
 def ghost():
@@ -670,7 +735,7 @@ def test_a_node_whose_replicas_stay_listed_is_not_joined_anew(broker):
     host.rabbitmqctl._lose_replicas = lambda node: None
     ret = host.joined()
     assert ret["result"] is False
-    assert "node_not_running" in ret["comment"]
+    assert f"still counts, and messages could be lost: {COUNTING}. Next" in ret["comment"]
     assert ("join_cluster", SEED) not in host.writes
     assert host.rabbits[ME].app
 
@@ -909,31 +974,163 @@ def test_a_quorum_queue_that_gets_no_replica_is_told(broker):
     assert "see that their other members run, then run again" in ret["comment"]
 
 
-@pytest.mark.parametrize("phantom", [False, True])
-def test_a_queue_that_only_is_said_to_have_got_its_replica_is_told_until_it_has(
-    broker, monkeypatch, phantom
-):
-    rabbits = ghost()
-    host = broker(rabbits)
+def test_a_queue_that_only_is_said_to_have_got_its_replica_is_told_until_it_has(broker):
+    host = broker(ghost())
     waited = []
     host.states.time = SimpleNamespace(sleep=waited.append)
     host.rabbitmqctl.lost.add("grow")
-    if phantom:
-        # One that could not shrink, and that lists the node still.
-        host.states.__salt__["rabbitmqctl.shrink"] = lambda node, at=None: []
-        monkeypatch.setattr(host.rabbitmqctl, "_lose_replicas", lambda node: None)
     ret = host.joined()
     assert ret["result"] is False
     assert "quorum queues got no replica back: orders in /, a b in v" in ret["comment"]
     assert f"rabbitmq-queues delete_member --vhost VHOST NAME {ME}" in ret["comment"]
     assert waited == [1, 2, 4]
-    if phantom:
-        for queue in rabbits.quorum:
-            queue["members"].remove(ME)
     host.rabbitmqctl.lost.clear()
     ret = host.joined()
     assert (ret["result"], ret["changes"]["quorum_queues"]) == (True, ["orders in /", "a b in v"])
     assert host.joined()["changes"] == {}
+
+
+def without_a_leader(rabbits):
+    """Let there be a queue that counts on the joining broker and whose others are still booting."""
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED], state="down")
+    return rabbits
+
+
+def refuses(host, **kwargs):
+    """Assert that it does not join, and leaves the cluster and itself as they were."""
+    before = [copy.deepcopy(host.rabbits[node].members) for node in CONTACTS]
+    ret = host.joined(**kwargs)
+    assert ret["result"] is False
+    assert "still counts, and messages could be lost: orders in /" in ret["comment"]
+    assert (
+        "Next: start rabbitmq-server on rabbitmq-node3 (rabbitmqctl list_queues" in ret["comment"]
+    )
+    assert "on rabbitmq-node1: rabbitmq-queues delete_member" in ret["comment"]
+    assert [host.rabbits[node].members for node in CONTACTS] == before
+    assert host.rabbits[ME].app
+    return ret
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+@pytest.mark.parametrize("situation", ["ghost", "forgotten by a run that failed"])
+def test_a_broker_does_not_join_while_a_queue_without_a_leader_counts_on_it(
+    broker, version, situation
+):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS if situation == "ghost" else [SEED, THIRD])
+    rabbits[ME].members = {ME}
+    without_a_leader(of_version(rabbits, version))
+    host = broker(rabbits)
+    refuses(broker(rabbits, test=True))
+    # However often it is run.
+    refuses(host)
+    refuses(host)
+    assert "join_cluster" not in [write[0] for write in host.writes]
+    # Its other members have booted.
+    rabbits.quorum[0].update(state="running", online=[SEED, THIRD])
+    assert broker(rabbits, test=True).joined()["result"] is None
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert host.joined()["changes"] == {}
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_a_queue_that_does_not_shrink_though_it_has_a_leader_is_noticed(
+    broker, monkeypatch, version
+):
+    host = broker(of_version(ghost(), version))
+    monkeypatch.setattr(host.rabbitmqctl, "_lose_replicas", lambda node: None)
+    for _ in range(2):
+        ret = host.joined()
+        assert ret["result"] is False
+        assert f"still counts, and messages could be lost: {COUNTING}" in ret["comment"]
+        assert "join_cluster" not in [write[0] for write in host.writes]
+    monkeypatch.undo()
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /", "a b in v"]
+
+
+@pytest.mark.parametrize("others", [[], [SEED]])
+def test_a_queue_that_only_one_other_has_cannot_lose_what_it_confirmed(broker, others):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    rabbits[ME].members = {ME}
+    rabbits.has_quorum_queue("orders", [*others, ME], others, state="down")
+    host = broker(rabbits)
+    host.rabbitmqctl.lost.add("shrink")
+    host.states.__salt__["rabbitmqctl.quorum_queues"] = lambda at=None: []
+    assert host.joined()["result"] is True
+
+
+def test_a_first_join_asks_once_who_counts_on_the_broker(broker):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
+    host = broker(rabbits)
+    listed, asked = host.membership.__salt__["rabbitmqctl.list_queues"], []
+
+    def list_queues(at=None):
+        asked.append(at)
+        return listed(at)
+
+    host.membership.__salt__["rabbitmqctl.list_queues"] = list_queues
+    assert host.joined()["result"] is True
+    assert asked.count(SEED) == 1
+    assert host.writes == [("stop_app",), ("join_cluster", SEED), ("start_app",)]
+
+
+def forgotten_with_a_stream(version):
+    """A broker without data that is no member, and that a stream still counts on."""
+    rabbits = of_version(Rabbits(*CONTACTS, clustered=[SEED, THIRD]), version)
+    rabbits.has_stream("events", CONTACTS, [SEED, THIRD])
+    return rabbits
+
+
+def test_a_stream_that_forgetting_left_as_it_was_loses_the_replica_before_the_join(broker):
+    host = broker(forgotten_with_a_stream("4.0.5"))
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["streams"] == ["events in /"]
+    assert [write[0] for write in host.writes] == [
+        "stop_app",
+        "delete_replicas",
+        "join_cluster",
+        "start_app",
+        "add_replicas",
+    ]
+
+
+def test_before_rabbitmq_4_a_stream_has_to_count_on_a_broker_that_joins(broker):
+    host = broker(forgotten_with_a_stream(VERSION))
+    ret = host.joined()
+    assert ret["result"] is True, ret["comment"]
+    assert "streams" not in ret["changes"]
+
+
+@pytest.mark.parametrize("situation", ["ghost", "forgotten"])
+def test_a_broker_does_not_join_while_no_one_takes_its_replica_out_of_a_stream(
+    broker, monkeypatch, situation
+):
+    rabbits = forgotten_with_a_stream("4.0.5")
+    if situation == "ghost":
+        rabbits[SEED].members = rabbits[THIRD].members = set(CONTACTS)
+    host = broker(rabbits)
+    forget = host.membership.__salt__["rabbitmqctl.forget_cluster_node"]
+
+    def forget_cluster_node(node, at=None, offline=False):
+        streams = copy.deepcopy(rabbits.streams)
+        forget(node, at, offline)
+        rabbits.streams[:] = streams
+        raise CommandExecutionError("exited with 70: coordinator_unavailable")
+
+    host.membership.__salt__["rabbitmqctl.forget_cluster_node"] = forget_cluster_node
+    host.rabbitmqctl.fails["delete_replicas"] = CommandExecutionError("coordinator_unavailable")
+    ret = host.joined()
+    assert ret["result"] is False
+    assert "could be lost: events in / (coordinator_unavailable). Next: see" in ret["comment"]
+    assert "join_cluster" not in [write[0] for write in host.writes]
+    del host.rabbitmqctl.fails["delete_replicas"]
+    ret = host.joined()
+    assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
 
 
 def test_a_queue_that_was_deleted_meanwhile_needs_no_replica(broker):
@@ -1016,7 +1213,9 @@ def test_what_others_do_not_serve_gets_no_replica_once_it_was_let_go(broker, mem
     ret = host.joined(discard_local_data=True)
     assert ret["result"] is True, ret["comment"]
     assert ret["changes"]["discarded"] == ["queue orders in /", "stream __events_1795784621342"]
-    assert not {"quorum_queues", "streams"} & ret["changes"].keys()
+    assert "streams" not in ret["changes"]
+    # One that shrinks before the join has a leader, which gives it its replica back.
+    assert ("quorum_queues" in ret["changes"]) is (members == CONTACTS)
 
 
 def on_another_disk(monkeypatch, *endings):
@@ -1709,6 +1908,54 @@ def test_a_forgetting_that_fails_after_the_member_is_gone_has_forgotten_it(broke
     assert ret["result"] is is_gone
     assert (THIRD in ret["changes"]) is is_gone
     assert "failed to shrink" in (ret["warnings"][0] if is_gone else ret["comment"])
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_quorum_queues_that_still_count_on_a_member_that_is_gone_are_told_until_they_do_not(
+    broker, version
+):
+    rabbits = of_version(with_a_stopped_third(), version)
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED], state="down")
+    rabbits.has_quorum_queue("invoices", CONTACTS, [SEED, ME])
+    host = broker(rabbits, me=SEED)
+    for _ in range(2):
+        ret = host.states.member_absent(THIRD)
+        assert ret["result"] is True
+        assert ret["warnings"][-1] == (
+            f"orders in /: {THIRD}'s replica, which is gone, still counts there. Next: start "
+            "rabbitmq-server on the brokers that have the others, then run again; as a last resort "
+            f"rabbitmq-queues delete_member --vhost VHOST NAME {THIRD}, or delete the queue"
+        )
+    assert ret["changes"] == {}
+    rabbits.quorum[0]["state"] = "running"
+    plan = broker(rabbits, me=SEED, test=True).states.member_absent(THIRD)
+    assert (plan["result"], plan["changes"]) == (None, {"quorum_queues": ["orders in /"]})
+    assert "would have lost the replica" in plan["comment"]
+    ret = host.states.member_absent(THIRD)
+    assert (ret["result"], ret["changes"]) == (True, {"quorum_queues": ["orders in /"]})
+    assert "warnings" not in ret
+    for test in (False, True):
+        ret = broker(rabbits, me=SEED, test=test).states.member_absent(THIRD)
+        assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_a_quorum_queue_that_lags_behind_a_forgetting_is_shrunk_once_more(broker):
+    rabbits = with_a_stopped_third()
+    rabbits.has_quorum_queue("orders", CONTACTS, [SEED, ME])
+    host = broker(rabbits, me=SEED)
+    forget = host.states.__salt__["rabbitmqctl.forget_cluster_node"]
+
+    def forget_cluster_node(node, at=None, offline=False):
+        queues = copy.deepcopy(rabbits.quorum)
+        forget(node, at, offline)
+        # As 3.10, which says ok of it.
+        rabbits.quorum[:] = queues
+
+    host.membership.__salt__["rabbitmqctl.forget_cluster_node"] = forget_cluster_node
+    ret = host.states.member_absent(THIRD)
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert "warnings" not in ret
+    assert ("shrink", THIRD, None) in host.writes
 
 
 @pytest.mark.parametrize("test", [False, True])

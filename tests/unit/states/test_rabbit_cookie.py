@@ -17,9 +17,17 @@ DEFINITIONS = "/var/backups/rabbit_ha/definitions.json"
 class Cookie(Breakable):
     """The execution module ``rabbit_cookie`` of one broker; what is sealed is in plain sight."""
 
-    def __init__(self, current, node):
+    def __init__(self, current, node, rabbitmqctl):
         super().__init__()
         self._current, self._node, self._mode_is_right = current, node, True
+        self._rabbitmqctl = rabbitmqctl
+
+    def lend(self, sealed=None):
+        assert (sealed or "PILLARS") in ("SEEDS", "MEMBERS", "PILLARS")
+        self._rabbitmqctl.lent_cookie = "SAME"
+
+    def take_back(self):
+        self._rabbitmqctl.lent_cookie = None
 
     def matches(self, sealed=None):
         if sealed == "spoilt":
@@ -48,9 +56,9 @@ class Broker:
     def __init__(self, topology, current="OWN", clustered=(), test=False, installed=True):
         rabbits = Rabbits(SEED, ME, clustered=clustered)
         self.node, self.seed = rabbits[ME], rabbits[SEED]
-        self.cookie = Cookie(current, self.node)
+        self.rabbitmqctl = rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
+        self.cookie = Cookie(current, self.node, rabbitmqctl)
         self.service = Service(self.node)
-        rabbitmqctl = Rabbitmqctl(rabbits, ME, installed)
         self.listeners = Listeners(self.node)
         self.content = []
         membership = load("_modules/rabbit_membership.py")
@@ -82,13 +90,16 @@ class Broker:
         )
 
     def _forgets(self, contact):
-        assert not self.node.vm, "a member that runs is not forgotten"
-        assert self.cookie.matches("SEEDS"), "the contact refuses the old cookie"
+        assert not self.cookie.matches("SEEDS"), "a node that starts now would be taken back"
+        assert self.node.cookie != "SAME", "a member that runs is not forgotten"
+        assert self.rabbitmqctl.lent_cookie == "SAME", "the contact refuses the old cookie"
+        self.seed.members = {SEED}
 
     def installed_anew(self, store="rabbitmq_metadata"):
         """Let the seed's cluster still list this node, which knows nothing of it."""
         self.store = store
         self.seed.members = {SEED, ME}
+        self.node.cookie = "OTHER"
 
     def synced(self, source="seed", sealed="SEEDS", **kwargs):
         return self.state.synced("the cluster's", SERVICE, source, sealed, **kwargs)
@@ -141,19 +152,75 @@ def test_nobody_forgets_a_node_with_mnesia_or_one_that_is_not_listed(broker, lis
 def test_a_node_of_which_it_is_not_known_what_it_holds_is_not_forgotten(broker):
     host = broker()
     host.installed_anew()
-    host.node.app, host.node.cookie = False, "ANOTHER"
+    host.node.app = False
     assert host.synced()["result"] is True
     host.forgets.assert_not_called()
 
 
-def test_a_node_that_cannot_be_forgotten_starts_again_all_the_same(broker):
+def test_a_node_that_cannot_be_forgotten_goes_on_with_its_cookie_and_is_so_by_the_next_run(broker):
     host = broker()
     host.installed_anew()
     host.forgets.side_effect = CommandExecutionError("shrinking failed")
     ret = host.synced()
-    assert (ret["result"], ret["changes"]) == (False, {})
+    assert (ret["result"], ret["changes"]) == (False, {"definitions": DEFINITIONS})
     assert "shrinking failed" in ret["comment"]
-    assert host.node.vm
+    assert (host.node.vm, host.writes) == (True, [])
+    assert host.rabbitmqctl.lent_cookie is None
+    host.forgets.side_effect = host._forgets
+    ret = host.synced()
+    assert (ret["result"], ret["changes"]["forgotten_by"]) == (True, SEED)
+
+
+class Killed(BaseException):
+    """The run ends here, and nothing after it is done."""
+
+
+@pytest.mark.parametrize("step", ["lend", "forgetting", "after forgetting", "stop", "write"])
+def test_a_run_that_is_killed_leaves_no_node_that_others_know_by_the_cookie(broker, step):
+    host = broker()
+    host.installed_anew()
+
+    def killed(*args, **kwargs):
+        if step == "after forgetting":
+            host._forgets(*args, **kwargs)
+        raise Killed
+
+    if step == "lend":
+        host.state.__salt__["rabbit_cookie.lend"] = killed
+    elif "forgetting" in step:
+        host.forgets.side_effect = killed
+    elif step == "stop":
+        host.service.fails["stop"] = Killed()
+    else:
+        host.cookie.fails["write"] = Killed()
+    with pytest.raises(Killed):
+        host.synced()
+    assert host.node.cookie == "OTHER" or host.seed.members == {SEED}
+    assert not host.cookie.matches("SEEDS")
+    if step == "write":
+        # The process is gone, and starts nothing.
+        host.node.vm = host.node.app = False
+    host.service.fails.clear()
+    host.cookie.fails.clear()
+    host.forgets.side_effect = host._forgets
+    host.state.__salt__["rabbit_cookie.lend"] = host.cookie.lend
+    host.rabbitmqctl.lent_cookie = None
+    ret = host.synced()
+    assert ret["result"] is True, ret["comment"]
+    assert host.seed.members == {SEED}
+    assert host.cookie.matches("SEEDS")
+
+
+def test_what_was_done_before_a_write_that_failed_is_told(broker):
+    host = broker()
+    host.installed_anew()
+    host.cookie.fails["write"] = CommandExecutionError("no space left on device")
+    ret = host.synced()
+    assert ret["result"] is False
+    assert ret["changes"] == {"definitions": DEFINITIONS, "forgotten_by": SEED}
+    host.cookie.fails.clear()
+    assert host.synced()["result"] is True
+    host.forgets.assert_called_once_with(SEED)
 
 
 def test_in_test_mode_nobody_is_forgotten(broker):
