@@ -734,6 +734,51 @@ def note_replicas(replicas):
         __salt__["rabbit_notes.write"]("replicas_to_return", noted + new)
 
 
+def take_replicas_out(contact, let_go):
+    """
+    Take this node's replicas out of what counts on them, before it is reset while it is a member.
+
+    Before that, they are noted, to be returned: a run that is killed then has to know it when it
+    is run again. See :func:`require_no_replicas` for what an emptied one could do. Streams are
+    given up while this node's app runs, before RabbitMQ 4 only then.
+
+    contact
+        Erlang node name of another member that runs.
+    let_go
+        List of phrases, as :func:`queues_only_here` has them, of queues that are lost: they keep
+        their replica here and get none back.
+
+    Raises CommandExecutionError when a quorum queue, or a stream that this node's app runs for,
+    still counts on a replica here.
+
+    See https://www.rabbitmq.com/docs/quorum-queues#replica-management.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.take_replicas_out rabbit@rabbitmq-node1 '[]'
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    replicas = [replica for replica in replicas_here(contact) if _phrase(replica) not in let_go]
+    note_replicas(replicas)
+    queues = [replica for replica in replicas if "type" not in replica]
+    streams = _names(replica for replica in replicas if "type" in replica)
+    failure = ""
+    if streams:
+        failure = __salt__["rabbitmqctl.delete_replicas"](me, streams, contact)
+    if queues:
+        __salt__["rabbitmqctl.shrink"](me, contact)
+        here = map(_phrase, __salt__["rabbitmqctl.quorum_queues_on"](me, contact))
+        queues = [queue for queue in here if queue not in let_go]
+    if queues or (failure and "node_not_running" not in failure):
+        raise CommandExecutionError(
+            f"{', '.join(queues) or failure}: a replica here still counts. Next: rabbitmqctl "
+            "list_queues --vhost VHOST name leader members online; see that the other members run "
+            "and have caught up, then run again"
+        )
+
+
 def forget(name, at=None):
     """
     Have a member forget another one.
@@ -1054,13 +1099,57 @@ def _is_mirrored(queue, vhost, policies):
     return "ha-mode" in first["definition"]
 
 
-def queues_not_served():
+def queues_only_here(contact):
     """
-    List the queues that no member serves now: what they hold is on members that are down.
+    List the queues that the cluster would lose if the local node, a member that runs, was reset.
+
+    Of quorum queues and streams these are the ones without a majority of replicas on other
+    members that run, of classic queues those that this node serves and no synchronised mirror
+    could, also empty ones: their bindings would go with them. Queues that are not durable, or
+    exclusive, end with the app anyway.
+
+    contact
+        Erlang node name of another member that runs.
 
     Returns a list of phrases such as ``queue orders in /``.
 
-    Raises CommandExecutionError when the local node does not run.
+    Raises CommandExecutionError when the contact does not tell.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.queues_only_here rabbit@rabbitmq-node1
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    listed = __salt__["rabbitmqctl.list_queues"](contact)
+    return [_phrase(queue) for queue in listed if _is_only_on(me, queue)]
+
+
+def _is_only_on(me, queue):
+    """Tell whether a listed queue would be lost with a node's data."""
+    if queue["members"]:
+        elsewhere = set(queue["online"]) - {me}
+        return me in queue["members"] and not _most(elsewhere, queue["members"])
+    lasts = queue["durable"] and not queue["exclusive"]
+    return lasts and queue["node"] == me and not set(queue["mirrors"]) - {me}
+
+
+def _phrase(queue):
+    """Name a queue for people."""
+    return f"queue {queue['name']} in {queue['vhost']}"
+
+
+def queues_not_served(at=None):
+    """
+    List the queues that no member serves now: what they hold is on members that are down.
+
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of phrases such as ``queue orders in /``.
+
+    Raises CommandExecutionError when the asked node does not run.
 
     CLI Example:
 
@@ -1068,15 +1157,15 @@ def queues_not_served():
 
         salt-call rabbit_membership.queues_not_served
     """
-    definitions = __salt__["rabbitmqctl.export_definitions"]()
+    definitions = __salt__["rabbitmqctl.export_definitions"](at)
     served = {
         (queue["vhost"], queue["name"]): _is_served(queue)
-        for queue in __salt__["rabbitmqctl.list_queues"]()
+        for queue in __salt__["rabbitmqctl.list_queues"](at)
     }
     # RabbitMQ 3.10 lists no quorum queue or stream of which no replica runs.
     named = {(queue["vhost"], queue["name"]) for queue in definitions.get("queues", [])}
     return [
-        f"queue {name} in {vhost}"
+        _phrase({"vhost": vhost, "name": name})
         for vhost, name in sorted(named | served.keys())
         if not served.get((vhost, name))
     ]

@@ -732,6 +732,49 @@ def _of_streams(function, node, streams, step, at=None):
     return " ".join(said)[:_CHARACTERS]
 
 
+def forget_stream_coordinator(node, at=None):
+    """
+    Take a member that has lost its data out of those that together coordinate the streams.
+
+    RabbitMQ leaves it there when a node is reset, and up to 3.13 also when one is forgotten and
+    joins anew at once, and then waits for it forever. One that is not there it adds by itself
+    within a minute. A member where the coordinator runs stays.
+
+    node
+        Erlang node name of the member, which runs.
+    at : the local node
+        Erlang node name to ask.
+
+    Returns what RabbitMQ said where it refused, a string; empty where it did it, or there was
+    nothing to do.
+
+    Raises CommandExecutionError when that fails.
+
+    See https://www.rabbitmq.com/docs/streams#replication.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.forget_stream_coordinator rabbit@rabbitmq-node2
+    """
+    expression = (
+        f"Gone = {{rabbit_stream_coordinator, '{node}'}}, "
+        "Others = [{rabbit_stream_coordinator, Each} || Each <- [node() | nodes()]] -- [Gone], "
+        "case ra:members(Others) of "
+        "{ok, Members, _} -> case lists:member(Gone, Members) "
+        f"andalso rpc:call('{node}', erlang, whereis, [rabbit_stream_coordinator]) =:= undefined "
+        "andalso ra:remove_member(Others, Gone) "
+        "of false -> ok; {ok, _, _} -> ok; Refused -> Refused end; "
+        # Where there never was a stream.
+        "{error, noproc} -> ok; Unknown -> Unknown end."
+    )
+    step = f"taking {node} out of the stream coordinator"
+    said = _change(["eval", expression], step, node=at).split()
+    # A warning may come before it.
+    return "" if said[-1:] == ["ok"] else " ".join(said)[:_CHARACTERS]
+
+
 def _binary(text):
     """Write a text as an Erlang binary of its bytes, which needs no quoting."""
     return f"<<{','.join(map(str, text.encode()))}>>"

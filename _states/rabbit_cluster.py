@@ -59,7 +59,7 @@ def joined(
     service,
     timeout=60,
     cookie_is_carried=False,
-    node_type="disc",
+    node_type=None,
     discard_local_data=False,
 ):
     """
@@ -83,12 +83,13 @@ def joined(
     cookie_is_carried : False
         Boolean: True where the orchestration carries the seed's cookie and has not done so
         in this run: then a node that stands alone is left alone, which is no failure.
-    node_type : disc
-        ``disc`` or ``ram``, as which to join; see :func:`node_type`.
+    node_type : disc at the join
+        ``disc`` or ``ram``, as which to join; a member keeps its type here, see
+        :func:`node_type`.
     discard_local_data : False
-        Boolean: let a join delete what this node holds, once: until the node is a member. To
-        allow it again, it has to be False in a run between, or the note
-        ``local_data_discarded`` is deleted (``rabbit_notes.delete``).
+        Boolean: let a join delete what this node holds, once: until the node is a member, of
+        the type that ``node_type`` names. To allow it again, it has to be False in a run between,
+        or the note ``local_data_discarded`` is deleted (``rabbit_notes.delete``).
 
     Returns a state's return. Its ``changes`` have what was done of: ``service`` and ``app``
     (``started``), ``cluster`` (``old`` and ``new``), ``members`` (list of Erlang node names),
@@ -114,6 +115,7 @@ def joined(
             "timeout": 0 if __opts__["test"] else timeout,
             "timeout_alone": 0 if cookie_is_carried or __opts__["test"] else timeout,
             "ram": node_type == "ram",
+            "type": node_type,
             # A permission that was used up is none.
             "may_discard": discard_local_data and not used,
         }
@@ -136,10 +138,10 @@ def joined(
         if __opts__["test"]:
             _predict_the_rest(ret, wanted, renews)
         elif ret["result"]:
-            __salt__["rabbit_notes.delete"]("returns_to")
+            _return_to_the_stream_coordinator(ret)
             _replace_member_without_replicas(ret, wanted)
             _return_replicas(ret, wanted)
-            if wanted["may_discard"]:
+            if wanted["may_discard"] and not _is_to_change_its_type(wanted):
                 _use_up_the_permission(ret)
             elif renews:
                 __salt__["rabbit_notes.delete"]("local_data_discarded")
@@ -172,6 +174,11 @@ def _use_up_the_permission(ret):
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     __salt__["rabbit_notes.write"]("local_data_discarded", now)
     ret["changes"]["discard_local_data"] = "used up"
+
+
+def _is_to_change_its_type(wanted):
+    """Tell whether :func:`node_type` is still to reset this member, which may need permission."""
+    return wanted["type"] and wanted["type"] != _type_of(__salt__["rabbit_topology.node_name"]())
 
 
 def _predicted(ret, name, comment):
@@ -276,16 +283,23 @@ def _refusal(found, wanted):
     said = f"{found['verdict']}: {found['detail']}"
     if found["content"] and not said.endswith(", ".join(found["content"])):
         said += f"; it holds {', '.join(found['content'])}"
-    used = found["content"] and __salt__["rabbit_notes.fetch"]("local_data_discarded")
-    if used:
-        said += (
-            f". discard_local_data was used on {used}: to allow it again, "
-            f"salt {__grains__['id']} rabbit_notes.delete local_data_discarded"
-        )
+    if found["content"]:
+        said += _used_up()
     way_out = _WAY_OUT.get(found["verdict"], "Next: rabbitmqctl cluster_status on each broker")
     if found["verdict"] == "cookie mismatch" and _is_me(found["contact"]):
         way_out = "Next: systemctl restart {service} here, one broker after another, then run again"
     return f"{said}. {way_out.format(**_words(found, wanted))}"
+
+
+def _used_up():
+    """Say how to allow what was allowed once, and used."""
+    used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
+    if not used:
+        return ""
+    return (
+        f". discard_local_data was used on {used}: to allow it again, "
+        f"salt {__grains__['id']} rabbit_notes.delete local_data_discarded"
+    )
 
 
 def _start_service(found, wanted, changes):
@@ -419,6 +433,25 @@ def _rejoin(contact, wanted):
         __salt__["rabbitmqctl.join_cluster"](contact, wanted["ram"])
 
 
+def _return_to_the_stream_coordinator(ret):
+    """Have RabbitMQ add this member anew that is back, where it waits for what it was before."""
+    contacts = __salt__["rabbit_notes.fetch"]("returns_to")
+    if not contacts:
+        return
+    me, contact = __salt__["rabbit_topology.node_name"](), contacts[0]
+    try:
+        refused = __salt__["rabbitmqctl.forget_stream_coordinator"](me, contact)
+    except CommandExecutionError as err:
+        refused = str(err)
+    if refused:
+        ret.setdefault("warnings", []).append(
+            f"the stream coordinator may wait for {me} as it was ({refused}). Next, once all "
+            f"members run: salt {__grains__['id']} rabbitmqctl.forget_stream_coordinator {me} "
+            f"{contact}; RabbitMQ then adds it anew"
+        )
+    __salt__["rabbit_notes.delete"]("returns_to")
+
+
 def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
     if __salt__["rabbitmqctl.is_running"]():
@@ -450,7 +483,7 @@ def _predict_the_rest(ret, wanted, renews):
     if streams:
         ret["changes"]["streams"] = _names(streams)
         ret["comment"] += "; streams would have got their replicas here back"
-    if wanted["may_discard"]:
+    if wanted["may_discard"] and not _is_to_change_its_type(wanted):
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
     if renews:
@@ -699,17 +732,26 @@ _ACTIONS = {
 }
 
 
-def node_type(name):
+def node_type(name, discard_local_data=False):
     """
     Make this member a disc or a RAM node.
 
-    The app stops for a moment. The last disc node that runs does not become a RAM node. With
-    Khepri, and so from RabbitMQ 4.3 on, there are disc nodes only.
+    RabbitMQ does that by a reset and a join: what this node has on its disk is gone then. So it
+    is done as a join is: definitions are kept before, see ``rabbit_backup.write_definitions``; a
+    node with queues that no other member serves is refused, see
+    ``rabbit_membership.queues_only_here``; quorum queues and streams get their replicas here
+    back, after a run that was killed by the next :func:`joined`. The last disc node that runs
+    does not become a RAM node. With Khepri, and so from RabbitMQ 4.3 on, there are disc nodes only.
 
     name
         ``disc`` or ``ram``.
+    discard_local_data : False
+        Boolean: let what only this node serves be deleted, once; see :func:`joined`.
 
-    Returns a state's return: ``changes`` maps ``node_type`` to ``old`` and ``new``. Raises
+    Returns a state's return. Its ``changes`` have what was done of: ``backup`` (path of the
+    definitions), ``node_type`` (``old`` and ``new``), ``discarded`` (list of queues that were
+    lost), ``quorum_queues`` and ``streams`` (lists of what got its replica back) and
+    ``discard_local_data`` (what became of the permission); after a failure, too. Raises
     nothing: what failed is in ``comment``.
 
     See https://www.rabbitmq.com/docs/clustering#ram-nodes.
@@ -728,18 +770,103 @@ def node_type(name):
             ret["comment"] = f"{me} is already a {name} node"
             return ret
         _require_another_disc_node(me, name)
-        ret["changes"] = {"node_type": {"old": current, "new": name}}
+        change = {"old": current, "new": name}
+        used = __salt__["rabbit_notes.fetch"]("local_data_discarded")
+        may_discard = discard_local_data and not used
         if __opts__["test"]:
-            ret.update(result=None, comment=f"{me} would have become a {name} node")
+            _predict_the_change(ret, me, change, may_discard)
             return ret
-        with _app_stopped():
-            __salt__["rabbitmqctl.change_cluster_node_type"](name)
+        contact, content = _what_a_reset_takes(me, may_discard)
+        _change_type(ret, name, contact, content, may_discard)
         if _type_of(me) != name:
             raise CommandExecutionError(f"changed, yet it still is a {current} node")
+        ret["changes"]["node_type"] = change
+        _return_to_the_stream_coordinator(ret)
+        members = __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]())
+        _return_replicas(ret, {"contacts": sorted(members)})
         ret["comment"] = f"{me} has become a {name} node"
     except (CommandExecutionError, SaltInvocationError) as err:
-        __utils__["rabbit_failures.failed"](ret, __grains__["id"], f"becoming a {name} node", err)
+        __utils__["rabbit_failures.failed"](
+            ret, __grains__["id"], f"becoming a {name} node", err, ret["changes"]
+        )
     return ret
+
+
+def _predict_the_change(ret, me, change, may_discard):
+    """Fill the return of :func:`node_type` for test mode."""
+    said, kinds = f"{me} would have become a {change['new']} node", {}
+    if __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]()) != {me}:
+        contact, content = _what_a_reset_takes(me, may_discard)
+        said += f": it would have been reset, and have joined {contact} anew"
+        replicas = __salt__["rabbit_membership.replicas_here"](contact)
+        replicas = [one for one in replicas if f"queue {_names([one])[0]}" not in content]
+        queues, streams = map(_names, _by_type(replicas))
+        kinds = {"discarded": content, "quorum_queues": queues, "streams": streams}
+    if may_discard:
+        kinds["discard_local_data"] = "used up"
+    ret["changes"] = {"node_type": change, **{kind: what for kind, what in kinds.items() if what}}
+    ret.update(result=None, comment=said)
+
+
+def _what_a_reset_takes(me, may_discard):
+    """
+    Name the member to join again and list what a reset would lose, or raise.
+
+    Returns an Erlang node name and a list of phrases.
+    """
+    status = __salt__["rabbitmqctl.cluster_status"]()
+    others = sorted(set(status["running_nodes"]) - {me})
+    if not others:
+        away = __salt__["rabbit_membership.listed_in"](status) - {me}
+        raise CommandExecutionError(
+            f"it takes another member that runs: {me} is reset for it, and joins again. Next: "
+            f"start {_service()} on {_hosts(away)}, then run again"
+        )
+    content = __salt__["rabbit_membership.queues_only_here"](others[0])
+    if content and not may_discard:
+        raise CommandExecutionError(
+            f"{me} is reset for it, and no other member could serve {', '.join(content)}"
+            f"{_used_up()}. Have others serve that too (mirrors, replicas), or take out what is "
+            f"needed and delete it; or let it go: rabbit_ha:hosts:{__grains__['id']}:"
+            "discard_local_data: true allows that once"
+        )
+    return others[0], content
+
+
+def _change_type(ret, name, contact, content, may_discard):
+    """Reset this node and have it join again as what it shall be; it gets its app back."""
+    backup = __salt__["rabbit_backup.write_definitions"](f"before becoming a {name} node")
+    ret["changes"]["backup"] = backup
+    known = {*content, *__salt__["rabbit_membership.queues_not_served"](contact)}
+    __salt__["rabbit_membership.take_replicas_out"](contact, content)
+    # Killed between reset and join, a seed would otherwise take itself for the first.
+    __salt__["rabbit_notes.write"]("returns_to", [contact])
+    with _app_stopped():
+        late = _lost_meanwhile(contact, known)
+        if late and not may_discard:
+            raise CommandExecutionError(
+                f"a client has just made what would be lost: {', '.join(late)}. Next: see that "
+                "none is connected to this host, then run again"
+            )
+        content = [*content, *late]
+        __salt__["rabbit_membership.take_replicas_out"](contact, content)
+        if content:
+            ret["changes"]["discarded"] = content
+        __salt__["rabbitmqctl.change_cluster_node_type"](name)
+        if may_discard:
+            _use_up_the_permission(ret)
+
+
+def _lost_meanwhile(contact, known):
+    """List the queues that nobody serves since this node's app has stopped, but for known ones."""
+    for wait in (1, 2, 4, None):
+        lost = __salt__["rabbit_membership.queues_not_served"](contact)
+        late = [queue for queue in lost if queue not in known]
+        if wait is None or not late:
+            return late
+        # Mirrors may be on their way to take over.
+        time.sleep(wait)
+        __salt__["rabbitmqctl.forget_cached_reads"]()
 
 
 def _type_of(me):

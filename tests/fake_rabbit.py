@@ -64,10 +64,16 @@ class Node:
 
 
 class Rabbits:
-    """All brokers, by Erlang node name, and the ``quorum`` queues and ``streams`` they have."""
+    """
+    All brokers, by Erlang node name, and the ``quorum`` queues and ``streams`` they have.
+
+    ``lost`` names the queues that a reset took, and ``emptied`` what counts on a replica which a
+    reset emptied: quorum queues, and the stream coordinator, whose members are ``coordinating``.
+    """
 
     def __init__(self, *names, clustered=()):
         self.quorum, self.streams = [], []
+        self.lost, self.emptied, self.coordinating = [], [], set()
         self.nodes = {
             name: Node(members=set(clustered) if name in clustered else {name}) for name in names
         }
@@ -84,6 +90,32 @@ class Rabbits:
         """Let there be a stream, as :meth:`has_quorum_queue` does."""
         stream = {"vhost": vhost, "name": name, "members": list(members), "online": list(online)}
         self.streams.append(stream)
+        self.coordinating |= set(self.nodes)
+
+    def has_queue(self, name, node, vhost="/", **also):
+        """Let there be a classic queue, which a member serves, in a node's cluster."""
+        for member in self[node].members:
+            self[member].queues.append({"name": name, "vhost": vhost, "node": node, **also})
+
+    def reset(self, node):
+        """Empty a member's disk, as RabbitMQ does for another type, and tell what went with it."""
+        for member in self[node].members:
+            queues = self[member].queues
+            gone = [queue for queue in queues if queue["node"] == node]
+            queues[:] = [queue for queue in queues if queue not in gone]
+            for queue in gone:
+                mirrors = [each for each in queue.get("mirrors", []) if each != node]
+                if mirrors:
+                    queues.append({**queue, "node": mirrors[0], "mirrors": mirrors[1:]})
+                elif queue["name"] not in self.lost:
+                    self.lost.append(queue["name"])
+        for queue in self.quorum + self.streams:
+            if node in queue["members"]:
+                queue["online"] = [member for member in queue["online"] if member != node]
+                self.emptied += [queue["name"]] if queue in self.quorum else []
+                if 2 * len(queue["online"]) <= len(queue["members"]):
+                    self.lost.append(queue["name"])
+        self.emptied += ["stream coordinator"] if node in self.coordinating else []
 
     def running(self, name):
         """Name the members of a node's cluster that run and know each other."""
@@ -201,6 +233,9 @@ class Rabbitmqctl(Breakable):
         if self._takes("change_cluster_node_type", node_type):
             if self._node.app:
                 raise CommandExecutionError("Mnesia is still running on this node")
+            if not self._rabbits.running(self._me) - {self._me}:
+                raise CommandExecutionError("Could not find any online cluster nodes.")
+            self._rabbits.reset(self._me)
             self._node.ram = node_type == "ram"
 
     def forget_cluster_node(self, node, at=None, offline=False):
@@ -216,6 +251,7 @@ class Rabbitmqctl(Breakable):
                 self._lose_replicas(node)
                 if series >= (4, 0):
                     _take_out(node, self._rabbits.streams)
+                    self._rabbits.coordinating.discard(node)
             if not was_member and not offline:
                 raise CommandExecutionError("exited with 69: Error: {:not_a_cluster_node, ...}")
             if self.quorum_queues_on(node) and series >= (4, 0):
@@ -248,8 +284,9 @@ class Rabbitmqctl(Breakable):
         if self._takes("grow", node, vhost, queues):
             for queue in self._rabbits.quorum:
                 if queue["vhost"] == vhost and queue["name"] in queues:
-                    queue["members"].append(node)
-                    queue["online"].append(node)
+                    # RabbitMQ starts one that is listed already by itself.
+                    for where in ("members", "online"):
+                        queue[where] += [node] if node not in queue[where] else []
         return said
 
     def add_replicas(self, node, streams):
@@ -264,9 +301,19 @@ class Rabbitmqctl(Breakable):
     def delete_replicas(self, node, streams, at=None):
         if not self._takes("delete_replicas", node, [stream["name"] for stream in streams]):
             return ""
-        if int(self._rabbits[at or self._me].version.split(".")[0]) < 4:
+        runs = self._rabbits[node].vm and self._rabbits[node].app
+        if not runs and int(self._rabbits[at or self._me].version.split(".")[0]) < 4:
             return "[{<<47>>,<<101>>,{error,node_not_running}}]"
         _take_out(node, [one for one in self._rabbits.streams if _named([one])[0] in streams])
+        return ""
+
+    def forget_stream_coordinator(self, node, at=None):
+        # Of no account where there are no streams, or it was forgotten with the node.
+        is_there = node in self._rabbits.coordinating
+        if is_there and self._takes("forget_stream_coordinator", node, at):
+            self._rabbits.emptied = [
+                each for each in self._rabbits.emptied if each != "stream coordinator"
+            ]
         return ""
 
     def set_cluster_name(self, name):
@@ -377,12 +424,27 @@ class Rabbitmqctl(Breakable):
         if at is None:
             self._app_runs()
         asked = at or self._me
-        found = [_listed({"node": asked, **queue}) for queue in self._rabbits[asked].queues]
+        found = [
+            self._without_its_node(_listed({"node": asked, **queue}))
+            for queue in self._rabbits[asked].queues
+        ]
+        found = [queue for queue in found if queue["state"] != "gone"]
         # One that lost its data and stands alone knows none of the cluster's.
         if len(self._rabbits[asked].members) > 1:
             found += [_listed({"type": "quorum", **queue}) for queue in self._rabbits.quorum]
             found += [_listed({"type": "stream", **queue}) for queue in self._rabbits.streams]
         return sorted(copy.deepcopy(found), key=lambda queue: (queue["vhost"], queue["name"]))
+
+    def _without_its_node(self, queue):
+        """See what becomes of a classic queue whose node does not run; a mirror takes over."""
+        node = self._rabbits.nodes.get(queue["node"])
+        if node is None or (node.vm and node.app):
+            return queue
+        first, *others = queue["mirrors"] or [None]
+        if first:
+            return {**queue, "node": first, "mirrors": others}
+        lasts = queue["durable"] and not queue["exclusive"]
+        return {**queue, "state": "down" if lasts else "gone"}
 
     def enabled_plugins(self, path):
         return list(self._plugins)

@@ -104,6 +104,22 @@ def test_the_seed_has_its_type_before_members_that_are_gone_are_forgotten(compil
     assert f"RabbitMQ is a {kind} node" not in host.ids()
 
 
+@pytest.mark.parametrize("minion", ["rabbitmq-node1", "rabbitmq-node2"])
+def test_a_broker_whose_type_pillar_does_not_name_keeps_it(compiled, minion):
+    def types(host):
+        return [chunk["name"] for chunk in host.low() if chunk["fun"] == "node_type"]
+
+    assert types(compiled(minion)) == []
+    assert compiled(minion).state(JOINS)["node_type"] is None
+    pillar = pillar_of()
+    pillar["rabbit_ha"]["hosts"][minion] |= {"node_type": "disc", "discard_local_data": True}
+    named = compiled(minion, pillar)
+    assert types(named) == ["disc"]
+    assert named.state(JOINS)["node_type"] == "disc"
+    [chunk] = [chunk for chunk in named.low() if chunk["fun"] == "node_type"]
+    assert chunk["discard_local_data"] is True
+
+
 def test_a_plan_knows_a_broker_s_states_by_the_names_that_they_have(compiled):
     runner = load("_runners/rabbit_ha.py")
     low = compiled("rabbitmq-node2").low()

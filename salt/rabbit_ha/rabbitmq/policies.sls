@@ -1,6 +1,6 @@
 # Once a cluster, on the seed: the other members have it from there.
 {%- set rabbitmq = salt['rabbit_topology.settings']().rabbitmq %}
-{%- set node_type = salt['rabbit_topology.host']().get('node_type', 'disc') %}
+{%- set host = salt['rabbit_topology.host']() %}
 include:
   - rabbit_ha.rabbitmq.clustered
 
@@ -26,12 +26,16 @@ No file is left from writing them:
   file.absent:
     - name: {{ salt['rabbitmqctl.import_file']() }}
 
-The seed is a {{ node_type }} node:
+{%- if host.get('node_type') %}
+
+The seed is a {{ host.node_type }} node:
   rabbit_cluster.node_type:
-    - name: {{ node_type }}
+    - name: {{ host.node_type }}
+    - discard_local_data: {{ host.get('discard_local_data', false) }}
     # Only now there is another disc node; and one that is to be the last may be forgotten below.
     - require:
       - sls: rabbit_ha.rabbitmq.clustered
+{%- endif %}
 {%- for gone in rabbitmq.absent_members %}
 
 {{ gone }} is no member any more:

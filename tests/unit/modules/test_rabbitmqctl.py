@@ -739,6 +739,28 @@ def test_what_rabbitmq_says_of_a_replica_that_it_refuses_is_returned(rabbitmqctl
     assert rabbitmqctl.add_replicas("rabbit@b", streams) == f"{one} {one}"
 
 
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("warning: latin1\nok\n", ""),
+        (
+            "{timeout,{rabbit_stream_coordinator,\n 'x'}}",
+            "{timeout,{rabbit_stream_coordinator, 'x'}}",
+        ),
+    ],
+)
+def test_a_node_leaves_the_stream_coordinator_or_it_is_told_why_not(
+    rabbitmqctl, run, said, refused
+):
+    run.return_value = {**DONE, "stdout": said}
+    assert rabbitmqctl.forget_stream_coordinator("rabbit@b", PEER) == refused
+    [command] = commands(run)
+    assert command[:5] == ["rabbitmqctl", "--silent", "--node", PEER, "eval"]
+    assert "Gone = {rabbit_stream_coordinator, 'rabbit@b'}" in command[5]
+    # Debian's rabbitmqctl puts it between double quotes for a shell.
+    assert not set(command[5]) & set('"\\$`!')
+
+
 def test_a_node_remembers_its_members_where_rabbitmq_can_tell(rabbitmqctl, run):
     run.return_value = {**DONE, "stdout": "['rabbit@rabbitmq-node1','rabbit@rabbitmq-node10']"}
     assert rabbitmqctl.known_members() == {"rabbit@rabbitmq-node1", "rabbit@rabbitmq-node10"}

@@ -630,6 +630,8 @@ def test_a_stream_that_lists_the_node_still_gets_its_replica_back_by_itself(brok
     ret = host.joined()
     assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
     assert slept == [1]
+    # Or the stream coordinator would wait for the one that lost its data.
+    assert ("forget_stream_coordinator", ME, SEED) in host.writes
     assert "add_replicas" not in [write[0] for write in host.writes]
 
 
@@ -1713,26 +1715,318 @@ def test_a_broker_does_not_join_as_a_ram_node_where_there_are_none(
     assert host.joined()["result"] is (None if test else True)
 
 
-@pytest.mark.parametrize(("old", "new"), [("disc", "ram"), ("ram", "disc")])
-def test_a_member_changes_its_type(broker, old, new):
+BOTH_WAYS = pytest.mark.parametrize(("old", "new"), [("disc", "ram"), ("ram", "disc")])
+
+
+def of_type(kind):
+    """A cluster of all, with a stream and two quorum queues, of which one has no replica here."""
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    rabbits[ME].ram = old == "ram"
+    rabbits[ME].ram = kind == "ram"
+    rabbits.has_quorum_queue("orders", CONTACTS, CONTACTS)
+    rabbits.has_quorum_queue("elsewhere", [SEED, THIRD], [SEED, THIRD])
+    rabbits.has_stream("events", CONTACTS, CONTACTS, vhost="v")
+    return rabbits
+
+
+@BOTH_WAYS
+def test_a_member_changes_its_type_and_gets_its_replicas_back(broker, old, new):
+    rabbits = of_type(old)
     host = broker(rabbits)
+    host.states.time = _synchronising(rabbits)
     ret = host.states.node_type(new)
-    assert ret["result"] is True
-    assert ret["changes"] == {"node_type": {"old": old, "new": new}}
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"] == {
+        "backup": host.backups[0],
+        "node_type": {"old": old, "new": new},
+        "quorum_queues": ["orders in /"],
+        "streams": ["events in v"],
+    }
+    assert f"before-becoming-a-{new}-node" in host.backups[0]
     assert rabbits[ME].app
+    # No quorum queue counted on the replica here when its disk was emptied.
+    assert host.writes == [
+        ("shrink", ME, SEED),
+        ("stop_app",),
+        ("change_cluster_node_type", new),
+        ("start_app",),
+        ("forget_stream_coordinator", ME, SEED),
+        ("grow", ME, "/", ["orders"]),
+    ]
+    assert (rabbits.lost, rabbits.emptied) == ([], [])
+    assert [sorted(queue["online"]) for queue in rabbits.quorum] == [CONTACTS, [SEED, THIRD]]
+    for name in ("returns_to", "replicas_to_return", "local_data_discarded"):
+        assert host.states.__salt__["rabbit_notes.fetch"](name) is None
     again = broker(rabbits)
     assert again.states.node_type(new)["changes"] == {}
     assert again.writes == []
 
 
-def test_in_test_mode_a_member_would_change_its_type(broker):
-    host = broker(Rabbits(*CONTACTS, clustered=CONTACTS), test=True)
-    ret = host.states.node_type("ram")
+def _synchronising(rabbits, slept=None):
+    """A clock that does not wait; meanwhile RabbitMQ starts the streams' replicas."""
+
+    def sleep(seconds):
+        if slept is not None:
+            slept.append(seconds)
+        for stream in rabbits.streams:
+            stream["online"] = list(stream["members"])
+
+    return SimpleNamespace(sleep=sleep, strftime=time.strftime)
+
+
+@BOTH_WAYS
+def test_in_test_mode_a_member_would_change_its_type(broker, old, new):
+    host = broker(of_type(old), test=True)
+    ret = host.states.node_type(new)
     assert ret["result"] is None
-    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
-    assert host.writes == []
+    assert ret["changes"] == {
+        "node_type": {"old": old, "new": new},
+        "quorum_queues": ["orders in /"],
+        "streams": ["events in v"],
+    }
+    assert f"it would have been reset, and have joined {SEED} anew" in ret["comment"]
+    assert (host.writes, host.backups) == ([], [])
+
+
+def only_here(rabbits, **classic):
+    """Queues that go with this node's data: of each type, and a classic one without messages."""
+    for name in ("a", "empty"):
+        rabbits.has_queue(name, ME, **classic)
+    for has in (rabbits.has_quorum_queue, rabbits.has_stream):
+        has(f"last {has.__name__.split('_')[1]}", [ME], [ME])
+    rabbits.has_quorum_queue("minority", CONTACTS, [SEED, ME])
+    return ["a", "empty", "last quorum", "last stream", "minority"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+@BOTH_WAYS
+def test_a_node_with_what_no_one_else_serves_keeps_its_type(broker, old, new, test):
+    rabbits = of_type(old)
+    lost = [f"queue {name} in /" for name in only_here(rabbits)]
+    host = broker(rabbits, test=test)
+    ret = host.states.node_type(new)
+    assert (ret["result"], ret["changes"]) == (False, {})
+    assert f"no other member could serve {', '.join(lost)}. Have others serve" in ret["comment"]
+    assert "rabbit_ha:hosts:rabbitmq-node2:discard_local_data: true" in ret["comment"]
+    assert (host.writes, host.backups, rabbits.lost) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "also",
+    [
+        {"mirrors": [SEED]},
+        {"durable": False},
+        {"exclusive": True},
+        {"node": SEED},
+        # This node has the mirror.
+        {"node": SEED, "mirrors": [ME]},
+    ],
+)
+@pytest.mark.parametrize("test", [False, True])
+def test_a_queue_that_others_serve_or_that_ends_with_the_app_is_in_no_one_s_way(broker, also, test):
+    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
+    queue = {"name": "q", "vhost": "/", "node": ME, **also}
+    for node in rabbits.nodes.values():
+        node.queues.append(dict(queue))
+    ret = broker(rabbits, test=test).states.node_type("ram")
+    assert ret["result"] is (None if test else True), ret["comment"]
+    assert "discarded" not in ret["changes"]
+
+
+def test_a_mirror_that_is_not_synchronised_does_not_serve(broker):
+    # RabbitMQ names the synchronised ones only.
+    rabbits = of_type("disc")
+    rabbits.has_queue("q", ME, mirrors=[])
+    assert "could serve queue q in /" in broker(rabbits).states.node_type("ram")["comment"]
+
+
+def test_what_no_one_else_serves_is_let_go_once_where_pillar_allows_it(broker):
+    rabbits = of_type("disc")
+    names = only_here(rabbits)
+    lost = [f"queue {name} in /" for name in names]
+    planned = broker(rabbits, test=True).states.node_type("ram", discard_local_data=True)
+    assert planned["result"] is None
+    assert planned["changes"]["discarded"] == lost
+    assert planned["changes"]["quorum_queues"] == ["orders in /"]
+    assert planned["changes"]["discard_local_data"] == "used up"
+    host = broker(rabbits)
+    host.states.time = _synchronising(rabbits)
+    # Nobody takes the last replica out.
+    host.rabbitmqctl._lose_replicas = lambda node: rabbits.quorum[0]["members"].remove(node)
+    ret = host.states.node_type("ram", discard_local_data=True)
+    assert ret["result"] is True, ret["comment"]
+    assert ret["changes"]["discarded"] == lost
+    assert sorted(rabbits.lost) == sorted(names)
+    assert ret["changes"]["discard_local_data"] == "used up"
+    assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    rabbits.has_queue("later", ME)
+    again = host.states.node_type("disc", discard_local_data=True)
+    assert again["result"] is False
+    assert "queue later in /" in again["comment"]
+    assert ". discard_local_data was used on" in again["comment"]
+    assert "salt rabbitmq-node2 rabbit_notes.delete local_data_discarded" in again["comment"]
+
+
+@pytest.mark.parametrize("kind", [None, "disc", "ram"])
+@pytest.mark.parametrize("test", [False, True])
+def test_a_permission_waits_for_the_change_of_type_that_may_need_it(broker, kind, test):
+    rabbits = of_type("disc")
+    host = broker(rabbits, test=test)
+    ret = host.joined(node_type=kind, discard_local_data=True)
+    assert ("discard_local_data" in ret["changes"]) is (kind != "ram")
+    if kind == "ram" and not test:
+        rabbits.has_queue("q", ME)
+        host.states.time = _synchronising(rabbits)
+        ret = host.states.node_type("ram", discard_local_data=True)
+        assert ret["changes"]["discarded"] == ["queue q in /"]
+        assert host.joined(node_type="ram", discard_local_data=True)["changes"] == {}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("test", [False, True])
+def test_without_another_member_that_runs_a_type_stays(broker, old, new, test):
+    rabbits = of_type(old)
+    for name in (SEED, THIRD):
+        rabbits[name].vm = rabbits[name].app = False
+    host = broker(rabbits, test=test)
+    ret = host.states.node_type(new)
+    assert (ret["result"], ret["changes"], host.writes) == (False, {}, [])
+    if new == "disc":
+        assert "it takes another member that runs" in ret["comment"]
+        assert "Next: start rabbitmq-server on rabbitmq-node1, rabbitmq-node3" in ret["comment"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("change", ["join", "type"])
+def test_a_stream_coordinator_that_goes_on_counting_on_this_node_is_told(broker, change, raises):
+    rabbits = ghost_with_stream(VERSION) if change == "join" else of_type("disc")
+    host = broker(rabbits)
+    host.states.time = _synchronising(rabbits)
+
+    def forget_stream_coordinator(node, at=None):
+        if raises:
+            raise CommandExecutionError("{timeout,x}")
+        return "{timeout,x}"
+
+    name = "rabbitmqctl.forget_stream_coordinator"
+    host.states.__salt__[name] = forget_stream_coordinator
+    ret = host.joined() if change == "join" else host.states.node_type("ram")
+    assert ret["result"] is True, ret["comment"]
+    [warning] = [one for one in ret["warnings"] if "coordinator" in one]
+    assert f"may wait for {ME} as it was ({{timeout,x}}). Next, once all members run" in warning
+    assert f"salt rabbitmq-node2 rabbitmqctl.forget_stream_coordinator {ME} {SEED}" in warning
+
+
+def test_a_quorum_queue_that_counts_on_the_replica_here_still_keeps_the_node_as_it_is(broker):
+    rabbits = of_type("disc")
+    host = broker(rabbits)
+    host.rabbitmqctl._lose_replicas = lambda node: None
+    ret = host.states.node_type("ram")
+    assert (ret["result"], list(ret["changes"])) == (False, ["backup"])
+    assert (
+        "queue orders in / count on a replica here still. Next: rabbitmq-queues" in ret["comment"]
+    )
+    assert host.writes == [("shrink", ME, SEED)]
+
+
+def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
+    rabbits = of_type("disc")
+    host = broker(rabbits)
+    stop, waited = host.rabbitmqctl.stop_app, []
+
+    def stop_app():
+        rabbits.has_queue("late", ME)
+        rabbits.has_quorum_queue("late quorum", CONTACTS, CONTACTS)
+        stop()
+
+    host.states.__salt__["rabbitmqctl.stop_app"] = stop_app
+    host.states.time = SimpleNamespace(sleep=waited.append)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is False
+    assert "made what would be lost: queue late in /. Next: see that none" in ret["comment"]
+    assert (rabbits[ME].app, rabbits[ME].ram, rabbits.lost) == (True, False, [])
+    assert waited == [1, 2, 4]
+    # The next run returns what was taken out.
+    assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
+    # Where it may go, it goes, and a new quorum queue's replica is taken out too.
+    rabbits.quorum.pop()
+    host.states.time = _synchronising(rabbits)
+    ret = host.states.node_type("ram", discard_local_data=True)
+    assert ret["result"] is True, ret["comment"]
+    assert "queue late in /" in ret["changes"]["discarded"]
+    assert ret["changes"]["quorum_queues"] == ["orders in /", "late quorum in /"]
+    assert rabbits.emptied == []
+
+
+def test_a_mirror_that_takes_a_moment_to_take_over_is_waited_for(broker):
+    rabbits = of_type("disc")
+    rabbits.has_queue("q", ME, mirrors=[SEED])
+    host = broker(rabbits)
+    ask, slow = host.states.__salt__["rabbit_membership.queues_not_served"], []
+
+    def queues_not_served(at=None):
+        return ask(at) + (["queue q in /"] if not rabbits[ME].app and not slow else [])
+
+    host.states.__salt__["rabbit_membership.queues_not_served"] = queues_not_served
+    host.states.time = _synchronising(rabbits, slow)
+    ret = host.states.node_type("ram")
+    assert ret["result"] is True, ret["comment"]
+    assert (slow[0], rabbits.lost) == (1, [])
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    "step", ["shrink", "stop_app", "start_app", "forget_stream_coordinator", "grow"]
+)
+def test_a_change_of_type_that_was_interrupted_is_finished_by_the_next_run(broker, old, new, step):
+    rabbits = of_type(old)
+    host = broker(rabbits)
+    host.states.time = _synchronising(rabbits)
+    host.rabbitmqctl.fails[step] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        host.states.node_type(new)
+    host.rabbitmqctl.fails.clear()
+    joined = host.joined(node_type=new)
+    assert joined["result"] is True, joined["comment"]
+    ret = host.states.node_type(new)
+    assert ret["result"] is True, ret["comment"]
+    assert rabbits[ME].ram is (new == "ram")
+    assert sorted(rabbits.quorum[0]["online"]) == CONTACTS
+    assert (rabbits.lost, rabbits.emptied) == ([], [])
+    assert host.joined(node_type=new)["changes"] == host.states.node_type(new)["changes"] == {}
+
+
+@pytest.mark.parametrize(("me", "others"), [(ME, [SEED, THIRD]), (SEED, [ME])])
+def test_a_node_that_lost_its_power_between_reset_and_join_joins_as_what_it_shall_be(
+    broker, me, others
+):
+    rabbits = Rabbits(me, *others, clustered=[me, *others])
+    rabbits.has_quorum_queue("orders", [me, *others], [me, *others])
+    if me == SEED:
+        # Of two members the other one has no majority.
+        rabbits.quorum.clear()
+    host = broker(rabbits, me=me)
+    host.states.time = SimpleNamespace(sleep=lambda seconds: None)
+
+    def change_cluster_node_type(node_type):
+        rabbits.reset(me)
+        for other in others:
+            rabbits[other].members = set(others)
+        rabbits[me].members = {me}
+        rabbits[me].definitions, rabbits[me].queues = fresh_definitions(), []
+        raise KeyboardInterrupt
+
+    change, name = host.rabbitmqctl.change_cluster_node_type, "rabbitmqctl.change_cluster_node_type"
+    host.states.__salt__[name] = change_cluster_node_type
+    with pytest.raises(KeyboardInterrupt):
+        host.states.node_type("ram")
+    host.states.__salt__[name] = change
+    ret = host.joined(node_type="ram")
+    assert ret["result"] is True, ret["comment"]
+    assert rabbits[me].ram
+    assert rabbits[others[0]].members == {me, *others}
+    if rabbits.quorum:
+        assert ret["changes"]["quorum_queues"] == ["orders in /"]
+    assert host.states.node_type("ram")["changes"] == {}
 
 
 def test_on_a_bare_host_test_mode_has_no_type_to_change(broker):
@@ -1779,7 +2073,7 @@ def test_beside_another_disc_node_that_runs_a_stopped_one_is_in_no_one_s_way(bro
     host = broker(with_a_stopped_third(), test=test)
     ret = host.states.node_type("ram")
     assert ret["result"] is (None if test else True)
-    assert ret["changes"] == {"node_type": {"old": "disc", "new": "ram"}}
+    assert ret["changes"]["node_type"] == {"old": "disc", "new": "ram"}
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -1800,15 +2094,23 @@ def test_a_type_that_silently_does_not_change_is_noticed(broker):
     host = broker(Rabbits(*CONTACTS, clustered=CONTACTS))
     host.rabbitmqctl.lost.add("change_cluster_node_type")
     ret = host.states.node_type("ram")
-    assert (ret["result"], ret["changes"]) == (False, {})
+    assert (ret["result"], ret["changes"]) == (False, {"backup": host.backups[0]})
+    assert "changed, yet it still is a disc node" in ret["comment"]
 
 
-def test_a_failed_change_of_type_leaves_the_app_running(broker):
+@pytest.mark.parametrize(
+    "failure",
+    [CommandExecutionError("exited with 69"), *UNFORESEEN],
+    ids=lambda err: type(err).__name__,
+)
+def test_a_failed_change_of_type_leaves_the_app_running(broker, failure):
     rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
     host = broker(rabbits)
-    host.rabbitmqctl.fails["change_cluster_node_type"] = CommandExecutionError("exited with 69")
-    assert host.states.node_type("ram")["result"] is False
+    host.rabbitmqctl.fails["change_cluster_node_type"] = failure
+    came = what_comes_of(host.states.node_type, "ram")
+    assert came is failure or str(failure) in came
     assert rabbits[ME].app
+    assert len(host.backups) == 1
 
 
 def test_no_third_type_of_node(broker):
