@@ -509,12 +509,13 @@ def forget_former_self(contact):
     # A seed that nobody lists and that stands alone would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
     has_quorum_queues = any("type" not in replica for replica in replicas)
-    has_shrunk = has_quorum_queues and _has_shrunk(me, contact)
-    if has_shrunk:
+    has_shrunk = False
+    if has_quorum_queues:
         # As long as it is a member it stays one, or the next run would find a node to be joined.
-        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
-    elif has_quorum_queues:
         require_no_replicas(contact, predict=True)
+        has_shrunk = _has_shrunk(me, contact)
+    if has_shrunk:
+        _refuse_where_counted(me, contact, _quorum_queues_counting_on(me, contact))
     failure = forget(me, contact)
     if failure:
         require_no_replicas(contact)
@@ -552,13 +553,13 @@ def require_no_replicas(contact, predict=False):
     """
     me = __salt__["rabbit_topology.node_name"]()
     counting = _counting_on(me, contact)
-    if predict:
-        counting = [q for q in counting if q["type"] == "quorum" and not _can_shrink(me, q)]
-        _refuse_where_counted(me, contact, counting)
-        return
     queues, streams = (
         [queue for queue in counting if queue["type"] == kind] for kind in ("quorum", "stream")
     )
+    # RabbitMQ tries each for up to 20 s.
+    _refuse_where_counted(me, contact, [q for q in queues if not _can_shrink(me, q)])
+    if predict:
+        return
     failure = ""
     if queues:
         note_replicas(_names(queues))
@@ -567,7 +568,8 @@ def require_no_replicas(contact, predict=False):
     if streams:
         said = _taken_out_of(streams, me, contact)
         # Before RabbitMQ 4 the node has to run for it.
-        streams = streams if said and "node_not_running" not in said else []
+        if not said or "node_not_running" in said:
+            streams, said = [], ""
         failure = failure or said
     _refuse_where_counted(me, contact, queues + streams, failure)
 
@@ -586,8 +588,22 @@ def _taken_out_of(streams, me, contact):
 
 def _counting_on(me, contact):
     """List the queues that would be in danger if this node's replica of them began anew."""
-    listed = __salt__["rabbitmqctl.list_queues"](contact)
-    return [queue for queue in listed if me in queue["members"] and len(queue["members"]) > 2]
+    recorded = __salt__["rabbitmqctl.queues_with_replicas"](contact)
+    return _with_state(
+        [queue for queue in recorded if me in queue["members"] and len(queue["members"]) > 2],
+        contact,
+    )
+
+
+def _with_state(recorded, at):
+    """Add to recorded queues their ``state`` and who of them is ``online``, as it is listed."""
+    listed = __salt__["rabbitmqctl.list_queues"](at) if recorded else []
+    states = {
+        (queue["vhost"], queue["name"]): {key: queue[key] for key in ("state", "online")}
+        for queue in listed
+    }
+    unknown = {"state": "down", "online": []}
+    return [{**queue, **states.get((queue["vhost"], queue["name"]), unknown)} for queue in recorded]
 
 
 def _quorum_queues_counting_on(me, contact):
@@ -613,10 +629,10 @@ def quorum_queues_with_replica(node, at=None):
 
         salt-call rabbit_membership.quorum_queues_with_replica rabbit@rabbitmq-node3
     """
+    recorded = __salt__["rabbitmqctl.quorum_queues_on"](node, at)
     return [
         {"vhost": queue["vhost"], "name": queue["name"], "can_shrink": _can_shrink(node, queue)}
-        for queue in __salt__["rabbitmqctl.list_queues"](at)
-        if queue["type"] == "quorum" and node in queue["members"]
+        for queue in _with_state(recorded, at)
     ]
 
 
@@ -703,7 +719,8 @@ def replicas_here(contact):
         salt-call rabbit_membership.replicas_here rabbit@rabbitmq-node1
     """
     me = __salt__["rabbit_topology.node_name"]()
-    here = [q for q in __salt__["rabbitmqctl.list_queues"](contact) if me in q["members"]]
+    recorded = __salt__["rabbitmqctl.queues_with_replicas"](contact)
+    here = [queue for queue in recorded if me in queue["members"]]
     quorum, streams = (
         _names(q for q in here if q["type"] == kind) for kind in ("quorum", "stream")
     )

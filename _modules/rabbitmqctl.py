@@ -75,6 +75,15 @@ Plain = fun(Pid) when is_pid(Pid) -> node(Pid);
              ++ [Down(Q) || Q <- rabbit_amqqueue:list_down(VHost)]].
 """
 
+# What decides where RabbitMQ starts replicas: also of queues that list_queues does not have, or
+# not with their members, as none of them leads. As free of what a shell would read.
+_EVERY_REPLICA = """
+[#{type => Type, vhost => amqqueue:get_vhost(Q), name => element(4, amqqueue:get_name(Q)),
+  members => case Nodes of #{} -> maps:keys(Nodes); _ -> Nodes end}
+ || Type <- [quorum, stream], Q <- rabbit_amqqueue:list_by_type(Type),
+    #{nodes := Nodes} <- [amqqueue:get_type_state(Q)]].
+"""
+
 
 def _run(arguments, tool="rabbitmqctl", node=None, timeout=120):
     """
@@ -512,6 +521,35 @@ def forget_cluster_node(node, at=None, offline=False):
     _change(["forget_cluster_node", *flag, node], f"forgetting {node}", node=at)
 
 
+def queues_with_replicas(at=None):
+    """
+    List the quorum queues and streams as they are recorded, also those without a leader.
+
+    at : the local node
+        Erlang node name to ask.
+
+    Returns a list of mappings with ``type`` (``quorum`` or ``stream``), ``vhost``, ``name`` and
+    ``members``, a list of the Erlang node names of those where RabbitMQ starts a replica.
+
+    Raises CommandExecutionError when that fails.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbitmqctl.queues_with_replicas
+    """
+    reads = __context__.setdefault(CACHE, {})
+    key = ("replicas", at)
+    if key not in reads:
+        found = _evaluated(_EVERY_REPLICA, "listing the queues with replicas", at)
+        reads[key] = sorted(
+            ({**queue, "members": sorted(queue["members"])} for queue in found),
+            key=lambda queue: (queue["type"], queue["vhost"], queue["name"]),
+        )
+    return reads[key]
+
+
 def quorum_queues_on(node, at=None):
     """
     List the quorum queues that have a replica on a node, which need not run.
@@ -533,15 +571,10 @@ def quorum_queues_on(node, at=None):
 
         salt-call rabbitmqctl.quorum_queues_on rabbit@rabbitmq-node2
     """
-    return _on(node, quorum_queues(at))
-
-
-def _on(node, queues):
-    """Name those queues that have a replica on a node; see :func:`quorum_queues_on`."""
     return [
         {"vhost": queue["vhost"], "name": queue["name"]}
-        for queue in queues
-        if node in queue["members"]
+        for queue in queues_with_replicas(at)
+        if queue["type"] == "quorum" and node in queue["members"]
     ]
 
 
@@ -1217,10 +1250,14 @@ def list_queues(at=None):
 
         salt-call rabbitmqctl.list_queues
     """
-    expression = " ".join(_EVERY_QUEUE.split())
-    text = _checked(["eval", expression, "--formatter", "json"], "listing the queues", node=at)
-    found = [_queue(told) for told in _json(text, "listing the queues")["value"]]
+    found = [_queue(told) for told in _evaluated(_EVERY_QUEUE, "listing the queues", at)]
     return sorted(found, key=lambda queue: (queue["vhost"], queue["name"]))
+
+
+def _evaluated(expression, step, at):
+    """Have a node evaluate an Erlang expression; returns its value as JSON has it."""
+    arguments = ["eval", " ".join(expression.split()), "--formatter", "json"]
+    return _json(_checked(arguments, step, node=at), step)["value"]
 
 
 def _queue(told):

@@ -263,6 +263,14 @@ class Rabbitmqctl(Breakable):
     def streams(self, at=None):
         return copy.deepcopy(self._rabbits.streams)
 
+    def queues_with_replicas(self, at=None):
+        kinds = ("quorum", self._rabbits.quorum), ("stream", self._rabbits.streams)
+        return [
+            {"type": kind, **_named([queue])[0], "members": list(queue["members"])}
+            for kind, queues in kinds
+            for queue in queues
+        ]
+
     def quorum_queues_on(self, node, at=None):
         return _on(node, self._rabbits.quorum)
 

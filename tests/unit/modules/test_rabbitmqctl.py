@@ -480,9 +480,12 @@ def test_a_queue_whose_node_is_down_is_told_with_that_node(rabbitmqctl, run, ver
     assert queues["orders"]["mirrors"] == ([NODES[2]] if version == "3.10.8" else [])
 
 
-def test_what_lists_the_queues_is_nothing_that_a_shell_would_read_otherwise(rabbitmqctl):
+@pytest.mark.parametrize("expression", ["_EVERY_QUEUE", "_EVERY_REPLICA"])
+def test_what_lists_the_queues_is_nothing_that_a_shell_would_read_otherwise(
+    rabbitmqctl, expression
+):
     # Debian's rabbitmqctl is a script that puts its arguments between double quotes for one.
-    assert not set(rabbitmqctl._EVERY_QUEUE) & set("'\"\\$`!")
+    assert not set(getattr(rabbitmqctl, expression)) & set("'\"\\$`!")
 
 
 def test_a_tool_that_fails_to_list_the_queues_is_told(rabbitmqctl, run):
@@ -692,8 +695,24 @@ def test_queues_with_replicas_are_told_by_their_type(rabbitmqctl, run, version):
         assert (queue["vhost"], queue["name"]) == (vhost, name)
         assert queue["members"] == queue["online"] == NODES
         assert len(queue) == 4
-    [replica] = rabbitmqctl.quorum_queues_on(NODES[1], PEER)
-    assert replica == {"vhost": "/", "name": "invoices"}
+
+
+@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
+def test_queues_are_told_by_the_replicas_that_they_are_recorded_with(rabbitmqctl, run, version):
+    recording = run.return_value = recorded(version, "queues_with_replicas")
+    told = rabbitmqctl.queues_with_replicas(PEER)
+    assert [[queue[key] for key in ("type", "vhost", "name")] for queue in told] == [
+        ["quorum", "/", "invoices"],
+        ["stream", "events", "all"],
+    ]
+    [command] = commands(run)
+    assert command[2:4] == ["--node", PEER]
+    assert command[4:] == recording["command"][2:]
+    # One of them was down.
+    for node in told[0]["members"]:
+        replicas = rabbitmqctl.quorum_queues_on(node, PEER)
+        assert replicas == [{"vhost": "/", "name": "invoices"}]
+    assert len(told[0]["members"]) == len(told[1]["members"]) == 3
     assert rabbitmqctl.quorum_queues_on("rabbit@elsewhere", PEER) == []
 
 

@@ -1036,6 +1036,19 @@ def test_a_broker_does_not_join_while_a_queue_without_a_leader_counts_on_it(
     assert host.joined()["changes"] == {}
 
 
+@pytest.mark.parametrize("test", [False, True])
+def test_a_broker_does_not_join_while_a_queue_counts_on_it_that_is_not_even_listed(broker, test):
+    host = broker(without_a_leader(Rabbits(*CONTACTS, clustered=[SEED, THIRD])), test=test)
+    host.membership.__salt__["rabbitmqctl.list_queues"] = lambda at=None: []
+    ret = host.joined()
+    assert ret["result"] is False
+    assert (
+        "orders in /. Next: start rabbitmq-server on rabbitmq-node1, rabbitmq-node3"
+        in (ret["comment"])
+    )
+    assert "join_cluster" not in [write[0] for write in host.writes]
+
+
 @pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
 def test_a_queue_that_does_not_shrink_though_it_has_a_leader_is_noticed(
     broker, monkeypatch, version
@@ -1068,15 +1081,14 @@ def test_a_first_join_asks_once_who_counts_on_the_broker(broker):
     rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
     rabbits.has_quorum_queue("orders", [SEED, THIRD], [SEED, THIRD])
     host = broker(rabbits)
-    listed, asked = host.membership.__salt__["rabbitmqctl.list_queues"], []
-
-    def list_queues(at=None):
-        asked.append(at)
-        return listed(at)
-
-    host.membership.__salt__["rabbitmqctl.list_queues"] = list_queues
+    asked = []
+    for name in ("queues_with_replicas", "list_queues"):
+        read = host.membership.__salt__[f"rabbitmqctl.{name}"]
+        host.membership.__salt__[f"rabbitmqctl.{name}"] = lambda at=None, name=name, read=read: (
+            asked.append((name, at)) or read(at)
+        )
     assert host.joined()["result"] is True
-    assert asked.count(SEED) == 1
+    assert [name for name, at in asked if at] == ["queues_with_replicas"]
     assert host.writes == [("stop_app",), ("join_cluster", SEED), ("start_app",)]
 
 
