@@ -68,7 +68,7 @@ class Rabbits:
     All brokers, by Erlang node name, and the ``quorum`` queues and ``streams`` they have.
 
     ``lost`` names the queues that a reset took, and ``emptied`` what counts on a replica which a
-    reset emptied: quorum queues, and the stream coordinator, whose members are ``coordinating``.
+    reset emptied: queues, and the stream coordinator, whose members are ``coordinating``.
     """
 
     def __init__(self, *names, clustered=()):
@@ -112,7 +112,7 @@ class Rabbits:
         for queue in self.quorum + self.streams:
             if node in queue["members"]:
                 queue["online"] = [member for member in queue["online"] if member != node]
-                self.emptied += [queue["name"]] if queue in self.quorum else []
+                self.emptied.append(queue["name"])
                 if 2 * len(queue["online"]) <= len(queue["members"]):
                     self.lost.append(queue["name"])
         self.emptied += ["stream coordinator"] if node in self.coordinating else []

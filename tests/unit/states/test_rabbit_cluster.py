@@ -1755,14 +1755,16 @@ def test_a_member_changes_its_type_and_gets_its_replicas_back(broker, old, new):
     }
     assert f"before-becoming-a-{new}-node" in host.backups[0]
     assert rabbits[ME].app
-    # No quorum queue counted on the replica here when its disk was emptied.
+    # Nothing counted on a replica here when its disk was emptied.
     assert host.writes == [
+        ("delete_replicas", ME, ["events"]),
         ("shrink", ME, SEED),
         ("stop_app",),
         ("change_cluster_node_type", new),
         ("start_app",),
         ("forget_stream_coordinator", ME, SEED),
         ("grow", ME, "/", ["orders"]),
+        ("add_replicas", ME, ["events"]),
     ]
     assert (rabbits.lost, rabbits.emptied) == ([], [])
     assert [sorted(queue["online"]) for queue in rabbits.quorum] == [CONTACTS, [SEED, THIRD]]
@@ -1928,16 +1930,21 @@ def test_a_stream_coordinator_that_goes_on_counting_on_this_node_is_told(broker,
     assert f"salt rabbitmq-node2 rabbitmqctl.forget_stream_coordinator {ME} {SEED}" in warning
 
 
-def test_a_quorum_queue_that_counts_on_the_replica_here_still_keeps_the_node_as_it_is(broker):
+@pytest.mark.parametrize(
+    ("function", "said"), [("shrink", "queue orders in /"), ("delete_replicas", "timeout")]
+)
+def test_what_counts_on_a_replica_here_still_keeps_the_node_as_it_is(broker, function, said):
     rabbits = of_type("disc")
     host = broker(rabbits)
-    host.rabbitmqctl._lose_replicas = lambda node: None
+    if function == "shrink":
+        host.rabbitmqctl._lose_replicas = lambda node: None
+    else:
+        refused = "rabbitmqctl.delete_replicas"
+        host.states.__salt__[refused] = lambda node, streams, at=None: "timeout"
     ret = host.states.node_type("ram")
     assert (ret["result"], list(ret["changes"])) == (False, ["backup"])
-    assert (
-        "queue orders in / count on a replica here still. Next: rabbitmq-queues" in ret["comment"]
-    )
-    assert host.writes == [("shrink", ME, SEED)]
+    assert f"{said}: a replica here still counts. Next: rabbitmqctl list_queues" in ret["comment"]
+    assert ("stop_app",) not in host.writes
 
 
 def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
@@ -1948,6 +1955,8 @@ def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
     def stop_app():
         rabbits.has_queue("late", ME)
         rabbits.has_quorum_queue("late quorum", CONTACTS, CONTACTS)
+        # Which RabbitMQ before 4 does not take a replica out of any more.
+        rabbits.has_stream("late stream", CONTACTS, CONTACTS)
         stop()
 
     host.states.__salt__["rabbitmqctl.stop_app"] = stop_app
@@ -1959,6 +1968,7 @@ def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
     assert waited == [1, 2, 4]
     # The next run returns what was taken out.
     assert host.joined()["changes"]["quorum_queues"] == ["orders in /"]
+    rabbits.streams.pop()
     # Where it may go, it goes, and a new quorum queue's replica is taken out too.
     rabbits.quorum.pop()
     host.states.time = _synchronising(rabbits)
@@ -1966,7 +1976,8 @@ def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
     assert ret["result"] is True, ret["comment"]
     assert "queue late in /" in ret["changes"]["discarded"]
     assert ret["changes"]["quorum_queues"] == ["orders in /", "late quorum in /"]
-    assert rabbits.emptied == []
+    assert ret["changes"]["streams"] == ["events in v", "late stream in /"]
+    assert rabbits.emptied == ["late stream"]
 
 
 def test_a_mirror_that_takes_a_moment_to_take_over_is_waited_for(broker):
