@@ -75,7 +75,7 @@ def _changed(states):
     return {name: s["comment"] for name, s in states.items() if s["changes"] or not s["result"]}
 
 
-def test_a_member_becomes_a_ram_node_and_a_disc_node_again(healthy):
+def test_a_member_becomes_a_ram_node_and_a_disc_node_again(healthy, quorum_queue):
     ram_node = {"hosts": {THIRD: {"node_type": "ram"}}}
     has_ram_nodes = _members(healthy)[1] is not None
     with healthy.pillar_changed(ram_node):
@@ -83,19 +83,27 @@ def test_a_member_becomes_a_ram_node_and_a_disc_node_again(healthy):
             said = healthy.salt(THIRD, "state.apply", "rabbit_ha.rabbitmq.clustered")[THIRD]
             assert "node_type: found 'ram', which RabbitMQ 4.3 (forky) no longer has" in str(said)
             return
-        states = healthy.applied(THIRD, "clustered")
-        changes = {"node_type": {"old": "disc", "new": "ram"}}
-        assert states["RabbitMQ is a ram node"]["changes"] == changes
+        changes = healthy.applied(THIRD, "clustered")["RabbitMQ is a ram node"]["changes"]
+        assert changes["node_type"] == {"old": "disc", "new": "ram"}
+        # RabbitMQ resets the node for it.
+        assert changes["quorum_queues"] == [f"{quorum_queue} in /"]
+        _has_all_replicas(healthy, quorum_queue)
         assert _members(healthy) == (NODES, [NODES[2]])
         assert _changed(healthy.applied(THIRD, "clustered")) == {}
         # It joins as what pillar says, too.
+        healthy.exec(SEED, "rabbitmq-queues", "shrink", NODES[2])
         _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
         states = healthy.applied(THIRD, "clustered")
         assert states[MEMBER]["changes"]["cluster"] == {"old": "alone", "new": f"with {NODES[0]}"}
         assert states["RabbitMQ is a ram node"]["changes"] == {}
         assert _members(healthy) == (NODES, [NODES[2]])
-    states = healthy.applied(THIRD, "clustered")
-    assert states["RabbitMQ is a disc node"]["result"] is True
+    # A type that pillar does not name stays.
+    assert _changed(healthy.applied(THIRD, "clustered")) == {}
+    with healthy.pillar_changed({"hosts": {THIRD: {"node_type": "disc"}}}):
+        state = healthy.applied(THIRD, "clustered")["RabbitMQ is a disc node"]
+        assert state["changes"]["node_type"] == {"old": "ram", "new": "disc"}, state
+        healthy.exec(SEED, "rabbitmq-queues", "grow", NODES[2], "all")
+    _has_all_replicas(healthy, quorum_queue)
     assert _members(healthy) == (NODES, [])
 
 
