@@ -759,10 +759,15 @@ def _of_streams(function, node, streams, step, at=None):
         named = ",".join(f"{{{_binary(one['vhost'])},{_binary(one['name'])}}}" for one in some)
         call = f"rabbit_stream_queue:{function}(V, N, '{node}')"
         expression = f"[{{V, N, E}} || {{V, N}} <- [{named}], E <- [{call}], E =/= ok]."
-        answer = _change(["eval", expression], step, node=at).split()
-        # A warning may come before it.
-        said += answer if answer[-1:] != ["[]"] else []
-    return " ".join(said)[:_CHARACTERS]
+        said.append(_otherwise(expression, "[]", step, at))
+    return " ".join(filter(None, said))[:_CHARACTERS]
+
+
+def _otherwise(expression, fine, step, at):
+    """Have a node do what an expression says; returns what it answers, empty where that is fine."""
+    said = _change(["eval", expression], step, node=at).split()
+    # A warning may come before it.
+    return "" if said[-1:] == [fine] else " ".join(said)[:_CHARACTERS]
 
 
 def forget_stream_coordinator(node, at=None):
@@ -802,10 +807,7 @@ def forget_stream_coordinator(node, at=None):
         # Where there never was a stream.
         "{error, noproc} -> ok; Unknown -> Unknown end."
     )
-    step = f"taking {node} out of the stream coordinator"
-    said = _change(["eval", expression], step, node=at).split()
-    # A warning may come before it.
-    return "" if said[-1:] == ["ok"] else " ".join(said)[:_CHARACTERS]
+    return _otherwise(expression, "ok", f"taking {node} out of the stream coordinator", at)
 
 
 def _binary(text):
