@@ -1,7 +1,5 @@
 """Definitions on real brokers: policies of each preset, default queue types, rights, secrets."""
 
-import base64
-import hashlib
 import json
 
 import pika.exceptions
@@ -13,6 +11,7 @@ from tests.integration.recorder import (
     assert_nothing_gave_away,
     assert_rabbitmq_has_no_clear_text,
 )
+from tests.support import hashed
 
 SEED, SECOND, THIRD = BROKERS
 STATE = "The cluster has its vhosts, users and policies"
@@ -226,7 +225,7 @@ def test_everything_else_that_pillar_describes_is_there_and_goes_again(healthy, 
         "users": {
             **ADMIN,
             "tester": {
-                "password_hash": _hashed("secret-0f-the-tester"),
+                "password_hash": hashed("secret-0f-the-tester"),
                 "permissions": {"test": EVERYTHING},
                 "topic_permissions": {"test": rights},
                 "limits": {"max-connections": 9},
@@ -273,7 +272,7 @@ def test_everything_else_that_pillar_describes_is_there_and_goes_again(healthy, 
             "users": {
                 **ADMIN,
                 "tester": {
-                    "password_hash": _hashed("secret-0f-the-tester"),
+                    "password_hash": hashed("secret-0f-the-tester"),
                     "permissions": {"test": gone},
                     "topic_permissions": {"test": {"amq.topic": gone}},
                     "limits": gone,
@@ -293,11 +292,6 @@ def test_everything_else_that_pillar_describes_is_there_and_goes_again(healthy, 
     [tester] = [one for one in found["users"] if one["name"] == "tester"]
     assert tester["limits"] == {}
     _defined_twice(healthy, {"users": {"tester": gone}})
-
-
-def _hashed(password, salt=b"test"):
-    """Hash a password as https://www.rabbitmq.com/docs/passwords describes."""
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def _exported(lab):
