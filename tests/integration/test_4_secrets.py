@@ -1,6 +1,7 @@
-"""Secrets on real hosts where things fail, and where the secrets change."""
+"""Secrets on real hosts: in each place of pillar, where things fail, and where they change."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import urllib.error
@@ -10,12 +11,12 @@ import pytest
 import salt.utils.dictupdate
 
 from tests.gpg import Key
-from tests.integration.lab import BROKERS, HOLDER, STANDBY, servers_of
+from tests.integration.lab import BROKERS, HOLDER, HOSTS, STANDBY, servers_of
 from tests.integration.recorder import (
     assert_nothing_gave_away,
     assert_rabbitmq_has_no_clear_text,
 )
-from tests.support import broken_beside_the_secret
+from tests.support import broken_beside_the_secret, hashed, said_at, secret_places
 
 pytestmark = pytest.mark.usefixtures("talkative")
 SEED, SECOND, _ = BROKERS
@@ -32,6 +33,7 @@ RabbitMQ refuses a policy:
     - users: {tester: {}}
     - policies: {refused: {pattern: ^, definition: {message-ttl: -1}}}
 """
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 # States of this project that fail, some of them with a traceback.
 STATES = (
     """
@@ -294,3 +296,173 @@ def assert_in_effect(lab, before, after):
         assert f"auth_pass {after['VRRP password']}\n" in conf
     lab.wait_until_well()
     assert lab.holders() == [HOLDER]
+
+
+# A second VRRP instance, beside its passwords.
+INSTANCE = {"VI_2": {"virtual_router_id": 2, "virtual_addresses": ["192.168.123.124"]}}
+PARAMETER = {"component": "operator_policy"}
+PEOPLE = ("clerk", "lead")
+# What pillar does not name stays.
+GONE = {
+    "users": {name: {"absent": True} for name in PEOPLE},
+    "parameters": {"secret": {**PARAMETER, "absent": True}},
+    "global_parameters": {"secret": {"absent": True}},
+}
+
+
+def secrets_by_role(which, cookie):
+    """Make a secret for each place of pillar, by the role that needs it and by what it is."""
+    return {
+        "broker": {
+            "Erlang cookie": cookie,
+            "admin's password": f"pa55word-{which}-of-admin",
+            "clerk's password": f"pa55word-{which}-of-the-clerk",
+            "hash of lead's password": hashed(f"pa55word-{which}-of-the-lead"),
+            "word in rabbitmq.conf": f"pa55word-{which}-of-a-key",
+            "word in a parameter": f"pa55word-{which}-in-a-parameter",
+            "word in a global parameter": f"pa55word-{which}-in-an-uri",
+        },
+        "load_balancer": {
+            "statistics password": f"pa55word-{which}-of-the-page",
+            "word in a snippet of HAProxy": f"pa55word-{which}-for-haproxy",
+            "word in a snippet of keepalived": f"pa55word-{which}-for-keepalived",
+            "password of VI_1": f"VI_1-{which}",
+            "password of VI_2": f"VI_2-{which}",
+        },
+    }
+
+
+def pillar_by_role(broker, load_balancer):
+    """Put them where pillar may have them; both load balancers have the passwords of VRRP alike."""
+    rights = {"tags": ["management"], "permissions": {"/": EVERYTHING}}
+    policy = {"pattern": f"^{broker['word in a parameter']}$", "definition": {"max-length": 9}}
+    policy |= {"priority": 0, "apply-to": "queues"}
+    uri = f"amqp://clerk:{broker['word in a global parameter']}@192.0.2.1"
+    people = "userlist people\n    user clerk insecure-password {}\n"
+    script = 'vrrp_script more {{\n    script "/bin/true {}"\n    user nobody\n}}\n'
+    vrrp = {
+        name: {"authentication": {"auth_pass": load_balancer[f"password of {name}"]}}
+        for name in ("VI_1", "VI_2")
+    }
+    others = {"instances": {"VI_2": vrrp["VI_2"]}}
+    return {
+        "broker": {
+            "rabbitmq": {
+                "erlang_cookie": broker["Erlang cookie"],
+                "config": {"ssl_options.password": broker["word in rabbitmq.conf"]},
+                "users": {
+                    "admin": {"password": broker["admin's password"]},
+                    "clerk": {"password": broker["clerk's password"], **rights},
+                    "lead": {"password_hash": broker["hash of lead's password"], **rights},
+                },
+                "parameters": {"secret": {**PARAMETER, "value": policy}},
+                "global_parameters": {"secret": {"value": {"uri": uri}}},
+            }
+        },
+        "load_balancer": {
+            "haproxy": {
+                "monitor": {"password": load_balancer["statistics password"]},
+                "snippets": {
+                    "text": {"people": people.format(load_balancer["word in a snippet of HAProxy"])}
+                },
+            },
+            "keepalived": {
+                **vrrp["VI_1"],
+                **others,
+                "snippets": {
+                    "text": {
+                        "more": script.format(load_balancer["word in a snippet of keepalived"])
+                    }
+                },
+            },
+            "hosts": {STANDBY: {"keepalived": {**vrrp["VI_1"], **others}}},
+        },
+    }
+
+
+@contextlib.contextmanager
+def pillar_with(lab, secrets):
+    """Have pillar say secrets in all places where it may, for a while."""
+    by_role = pillar_by_role(**secrets)
+    for place in secret_places():
+        said = "".join(str(said_at(of_role, place)) for of_role in by_role.values())
+        assert any(text in said for of_role in secrets.values() for text in of_role.values()), place
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lab.pillar_changed({"keepalived": {"instances": INSTANCE}}))
+        for role, said in by_role.items():
+            stack.enter_context(lab.pillar_changed(said, role=role))
+        yield
+
+
+def highstate(lab, hosts):
+    """Apply all that pillar says; returns what hosts returned, and which states had changes."""
+    returns = lab.salt(list(hosts), "state.highstate", timeout=300)
+    states = [(host, state) for host in hosts for state in returns[host].values()]
+    failed = [(host, state) for host, state in states if not state["result"]]
+    assert failed == []
+    return returns, [(host, state["__id__"]) for host, state in states if state["changes"]]
+
+
+def assert_deployed(lab, secrets):
+    """See that what pillar has is where its programs read it; returns the hashes of passwords."""
+    lab.wait_until_all_serve()
+    exported = lab.exec(SEED, "rabbitmqctl", "--silent", "export_definitions", "-").stdout
+    definitions = json.loads(exported[exported.index("{") :])
+    files = ("/etc/rabbitmq/rabbitmq.conf", "/var/lib/rabbitmq/.erlang.cookie")
+    shown = json.dumps(definitions) + lab.exec(SEED, "cat", *files).stdout
+    # Of these RabbitMQ has hashes alone.
+    passwords = {f"{name}'s password": name for name in ("admin", "clerk")}
+    expected = {what: text for what, text in secrets["broker"].items() if what not in passwords}
+    assert {what for what, text in expected.items() if text in shown} == set(expected)
+    for what, name in passwords.items():
+        with lab.amqp(name, secrets["broker"][what]):
+            pass
+    files = "/etc/haproxy/haproxy.cfg /etc/haproxy/conf/*.cfg"
+    files += " /etc/keepalived/keepalived.conf /etc/keepalived/conf/*.conf"
+    for host in BALANCERS:
+        shown = lab.exec(host, "sh", "-c", f"cat {files}").stdout
+        expected = secrets["load_balancer"]
+        assert {what for what, text in expected.items() if text in shown} == set(expected), host
+    return {f"hash of {user['name']}'s": user["password_hash"] for user in definitions["users"]}
+
+
+def test_secrets_in_every_place_of_pillar_are_deployed_and_changed_and_given_away_nowhere(
+    healthy, recorder
+):
+    before = healthy.secrets()
+    cookie = before["Erlang cookie"]
+    first, second = (secrets_by_role(which, cookie) for which in ("1st", "2nd"))
+    # The other two brokers have of it all the same file as the seed.
+    hosts = (SEED, *BALANCERS)
+    outputs, in_play = [], dict(before)
+    try:
+        with pillar_with(healthy, first):
+            done = healthy.salt_run("--log-level=debug", "state.orchestrate", "orch.rabbit_ha")
+            outputs += [done.stdout, done.stderr]
+            assert done.returncode == 0, done.stdout
+            in_play |= _called("first", first, assert_deployed(healthy, first))
+            returns, changed = highstate(healthy, hosts)
+            outputs.append(str(returns))
+            assert changed == []
+        with pillar_with(healthy, second):
+            returns, changed = highstate(healthy, hosts)
+            outputs.append(str(returns))
+            assert {host for host, _ in changed} == set(hosts)
+            in_play |= _called("second", second, assert_deployed(healthy, second))
+    finally:
+        with healthy.pillar_changed({"rabbitmq": GONE}):
+            returns, _ = highstate(healthy, HOSTS)
+            outputs.append(str(returns))
+    assert_nothing_gave_away(in_play, healthy, recorder, outputs)
+    passwords = {
+        f"{name}'s {which} password": secrets["broker"][f"{name}'s password"]
+        for which, secrets in (("first", first), ("second", second))
+        for name in ("admin", "clerk")
+    }
+    assert_rabbitmq_has_no_clear_text(passwords, healthy, BROKERS)
+
+
+def _called(which, secrets, hashes):
+    """Name secrets for a search: those of each role, and the hashes of passwords."""
+    found = {**secrets["broker"], **secrets["load_balancer"], **hashes}
+    return {f"{which} {what}": text for what, text in found.items()}
