@@ -44,13 +44,12 @@ def on_hosts(lab, hosts, program):
     kept = cache / "rabbit-ha-lab" / "builds"
     kept.mkdir(parents=True, exist_ok=True)
     wanted = source_of(lab.release, program)
-    source = [f"{key}={json.dumps(value)}" for key, value in wanted.items()]
-    path = _call(lab, hosts[-1], f"{program}_build.plan", *source)["path"]
+    path = path_of(lab, hosts[-1], program, wanted)
     digest = hashlib.sha256(code).hexdigest()[:8]
     archive = kept / f"{lab.release}-{digest}-{pathlib.Path(path).name}.tar.gz"
     roots = {host: lab.status()["hosts"][host]["root"] for host in hosts}
     if not archive.exists():
-        assert _call(lab, hosts[-1], f"{program}_build.build", *source) == path
+        assert _call(lab, hosts[-1], f"{program}_build.build", wanted) == path
         half = archive.with_suffix(".half")
         pack = ["tar", "-czf", half, "-C", roots[hosts[-1]], path.lstrip("/")]
         subprocess.run(pack, check=True)
@@ -61,7 +60,13 @@ def on_hosts(lab, hosts, program):
     return path
 
 
-def _call(lab, host, function, *arguments):
+def path_of(lab, host, program, source):
+    """Where the build of a source is on a host, or will be."""
+    return _call(lab, host, f"{program}_build.plan", source)["path"]
+
+
+def _call(lab, host, function, source):
     """Run a function on a host, where nobody stops waiting however long it takes."""
+    arguments = [f"{key}={json.dumps(value)}" for key, value in source.items()]
     done = lab.exec(host, "salt-call", "--out=json", "--log-level=error", function, *arguments)
     return json.loads(done.stdout)["local"]

@@ -240,8 +240,8 @@ def test_everything_else_that_pillar_describes_is_there_and_goes_again(healthy, 
         },
         "global_parameters": {"test": {"value": {"some": "thing", "more": {"a": 1}}}},
     }
-    _defined_twice(healthy, described)
-    found = _exported(healthy)
+    assert "backup" not in _defined_twice(healthy, described)
+    found, value = _exported(healthy), _global_parameter(healthy)
     [here] = [one for one in found["vhosts"] if one["name"] == "test"]
     assert here["metadata"]["description"] == "Orders, for the test"
     assert here["metadata"]["tags"] == ["one", "two"]
@@ -265,33 +265,48 @@ def test_everything_else_that_pillar_describes_is_there_and_goes_again(healthy, 
             _publish_to_topic(connection, "invoices.new")
 
     gone = {"absent": True}
-    _defined_twice(
-        healthy,
-        {
-            "vhosts": {"test": {"description": "", "tags": [], "limits": gone}},
-            "users": {
-                **ADMIN,
-                "tester": {
-                    "password_hash": hashed("secret-0f-the-tester"),
-                    "permissions": {"test": gone},
-                    "topic_permissions": {"test": {"amq.topic": gone}},
-                    "limits": gone,
-                    "tags": ["management"],
-                },
+    removal = {
+        "vhosts": {"test": {"description": "", "tags": [], "limits": gone}},
+        "users": {
+            **ADMIN,
+            "tester": {
+                "password_hash": hashed("secret-0f-the-tester"),
+                "permissions": {"test": gone},
+                "topic_permissions": {"test": {"amq.topic": gone}},
+                "limits": gone,
+                "tags": ["management"],
             },
-            "parameters": {
-                "test": {"component": "operator_policy", "vhost": "test", "absent": True}
-            },
-            "global_parameters": {"test": gone},
         },
-    )
+        "parameters": {"test": {"component": "operator_policy", "vhost": "test", "absent": True}},
+        "global_parameters": {"test": gone},
+    }
+    kept = _defined_twice(healthy, removal)["backup"]
     found = _exported(healthy)
     assert (found["parameters"], found["topic_permissions"]) == ([], [])
     assert "test" not in [one["name"] for one in found["global_parameters"]]
     assert [one["user"] for one in found["permissions"] if one["vhost"] == "test"] == ["admin"]
     [tester] = [one for one in found["users"] if one["name"] == "tester"]
     assert tester["limits"] == {}
-    _defined_twice(healthy, {"users": {"tester": gone}})
+    last = _defined_twice(healthy, {"users": {"tester": gone}})["backup"]
+    users = json.loads(healthy.exec(SEED, "cat", last).stdout)["users"]
+    assert tester in users
+
+    # What was kept before the first of it went brings all of it back.
+    assert healthy.salt(SEED, "rabbit_backup.import_definitions", kept) == {SEED: None}
+    state = _defined(healthy, described)
+    assert (state["result"], state["changes"]) == (True, {}), state
+    assert _global_parameter(healthy) == value
+    with healthy.amqp("tester", "secret-0f-the-tester", vhost) as connection:
+        _publish_to_topic(connection, "orders.new")
+    removal["users"]["tester"] = gone
+    assert "backup" in _defined_twice(healthy, removal)
+
+
+def _global_parameter(lab):
+    """Show the term that RabbitMQ holds of the global parameter ``test``."""
+    return lab.exec(
+        SEED, "rabbitmqctl", "eval", "rabbit_runtime_parameters:value_global(test)."
+    ).stdout
 
 
 def _exported(lab):

@@ -44,7 +44,8 @@ class Publisher(threading.Thread):
     """
     Publishes through the address, each message confirmed, connecting again when it must.
 
-    ``confirmed`` is the set of what was confirmed, ``gap`` the longest time between two.
+    ``confirmed`` is the set of what was confirmed, ``gap`` the longest time between two, or from
+    the last one to the end, ``failure`` what ended it before it was told to end.
     """
 
     QUEUE = "test.switch"
@@ -61,6 +62,7 @@ class Publisher(threading.Thread):
         )
         self._stop_it = threading.Event()
         self.confirmed, self.gap, self.connections = set(), 0.0, 0
+        self.failure = None
 
     def __enter__(self):
         self.start()
@@ -70,8 +72,19 @@ class Publisher(threading.Thread):
     def __exit__(self, *_):
         self._stop_it.set()
         self.join(timeout=60)
+        assert not self.is_alive()
+        assert self.failure is None, self.failure
 
     def run(self):
+        try:
+            last = self._publish()
+        except Exception as err:
+            self.failure = err
+        else:
+            self.gap = max(self.gap, time.monotonic() - last)
+
+    def _publish(self):
+        """Publish until told to end; returns when the last message was confirmed."""
         last, number = None, 0
         while not self._stop_it.is_set():
             try:
@@ -94,6 +107,7 @@ class Publisher(threading.Thread):
                 # The one under way may or may not have arrived; it is sent under another number.
                 number += 1
                 time.sleep(0.05)
+        return last
 
 
 def switch(lab):
@@ -140,6 +154,13 @@ def assert_the_backup_came_first(lab, builds, before):
         assert now[STANDBY, program] < now[HOLDER, program]
 
 
+def features(lab, host, program):
+    """What was compiled into HAProxy, as it says itself."""
+    said = lab.exec(host, program, "-vv").stdout
+    listed = next(line for line in said.splitlines() if line.startswith("Feature list : "))
+    return set(listed.partition(":")[2].split())
+
+
 def as_built(builds):
     """What ``programs`` shows of them while they are in use."""
     return {
@@ -153,6 +174,9 @@ def test_from_package_to_source_the_address_is_served_all_the_time(healthy, from
     switch(healthy)
     for host in BALANCERS:
         assert programs(healthy, host).items() >= as_built(from_source).items()
+        if "haproxy" in from_source:
+            built = features(healthy, host, f"{from_source['haproxy']}/sbin/haproxy")
+            assert built >= {"+PCRE2", "+OPENSSL", "+ZLIB", "+CPU_AFFINITY"}
     assert_the_backup_came_first(healthy, from_source, before)
     assert healthy.holders() == [HOLDER]
 

@@ -1,4 +1,4 @@
-"""HAProxy with all its options at once, and back to the article's values."""
+"""HAProxy with all its options at once, with keepalived's snippets, and back to the article's."""
 
 import contextlib
 import csv
@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import pathlib
+import shutil
 import socket
 import time
 
@@ -30,6 +31,9 @@ ADDRESSES = {
 }
 FILES = "/etc/haproxy/haproxy.cfg /etc/haproxy/conf/*"
 EXTRA = "listen extra\n    bind :7000\n    server one 192.168.123.36:5672\n"
+SERVED = "listen served\n    bind :7002\n    server one 192.168.123.36:5672\n"
+STATIC = "198.51.100.9/32"
+EXTRA_OF_KEEPALIVED = f"static_ipaddress {{\n    {STATIC} dev lo\n}}\n"
 OPTIONS = {
     "global": {"hard-stop-after": "5s"},
     "defaults": {"timeout": {"tunnel": "1h"}},
@@ -70,19 +74,31 @@ JUDGED = {
 def optioned(deployed):
     """The hosts with all options; with the article's values again afterwards."""
     before = {host: digests(deployed, host) for host in BALANCERS}
+    served = pathlib.Path(deployed.status()["master"]["states_dir"], "our", "snippets")
+    served.mkdir(parents=True)
+    (served / "served.cfg").write_text(SERVED)
+    snippets = {"text": {"extra": EXTRA}, "source": "salt://our/snippets"}
     said = {
-        "haproxy": {**OPTIONS, "snippets": {"text": {"extra": EXTRA}}},
+        "haproxy": {**OPTIONS, "snippets": snippets},
+        "keepalived": {"snippets": {"text": {"extra": EXTRA_OF_KEEPALIVED}}},
         "rabbitmq": {"prometheus": {"enabled": True}},
     }
     with deployed.pillar_changed(said):
         deployed.deploy()
         yield deployed
+    shutil.rmtree(served.parent)
     deployed.deploy()
     # What pillar does not name stays.
     for broker in BROKERS:
         deployed.exec(broker, "rabbitmq-plugins", "disable", "--offline", "rabbitmq_prometheus")
     assert {host: digests(deployed, host) for host in BALANCERS} == before
+    assert not any(has_static_address(deployed, host) for host in BALANCERS)
     deployed.wait_until_well()
+
+
+def has_static_address(lab, host):
+    """Tell whether keepalived set the address that its snippet names."""
+    return STATIC in lab.exec(host, "ip", "-o", "addr", "show", "dev", "lo").stdout
 
 
 def digests(lab, host):
@@ -189,12 +205,14 @@ def test_metrics_are_those_of_haproxy_and_of_each_broker(optioned):
         assert f'rabbitmq_identity_info{{rabbitmq_node="rabbit@{broker}"' in text
 
 
-def test_what_pillar_says_is_in_effect_and_so_is_the_snippet(optioned):
+def test_what_pillar_says_is_in_effect_and_so_are_the_snippets(optioned):
     for host, address in BALANCERS.items():
         assert statistics(optioned, host, "rabbitmq_cluster")["BACKEND"]["algo"] == "leastconn"
         assert statistics(optioned, host, "rabbitmq_management")["BACKEND"]["algo"] == "source"
-        with socket.create_connection((address, 7000), timeout=5):
-            pass
+        for port in (7000, 7002):
+            with socket.create_connection((address, port), timeout=5):
+                pass
+        assert has_static_address(optioned, host)
         # The package's unit reads the folder, and goes on doing so after a reload.
         found = optioned.salt(host, "rabbit_failover.running_arguments", "haproxy")[host]
         assert "/etc/haproxy/conf" in found
@@ -260,15 +278,27 @@ def test_with_the_proxy_protocol_a_broker_sees_its_clients_addresses(optioned):
         failed = {s["__id__"] for s in refused.values() if s["result"] is False}
         assert "RabbitMQ's clients reach it as it expects them" in failed
         switch(optioned, broker)
-        with connections(optioned):
-            wait_until(lambda: len(peers(optioned)) == 3, 20, lambda: str(peers(optioned)))
-            # leastconn gives one to each; the others take HAProxy for their client.
-            expected = {f"rabbit@{one}": BALANCERS[HOLDER] for one in BROKERS[:2]}
-            assert peers(optioned) == {**expected, f"rabbit@{broker}": own_address()}
+        assert_sees_its_clients_addresses(optioned, broker)
+        # RabbitMQ takes either.
+        with optioned.pillar_changed({"hosts": {broker: {"proxy_protocol": "v1"}}}):
+            optioned.salt("haproxy-*", "state.apply", "rabbit_ha.haproxy")
+            assert_sees_its_clients_addresses(optioned, broker)
+        optioned.salt("haproxy-*", "state.apply", "rabbit_ha.haproxy")
         done = optioned.salt_run("rabbit_ha.verify", "messages=100")
         assert done.returncode == 0, done.stdout
     switch(optioned, broker)
     optioned.wait_until_well()
+
+
+def assert_sees_its_clients_addresses(lab, broker):
+    """leastconn gives a connection to each broker; the others take HAProxy for their client."""
+    lab.wait_until_well()
+    with connections(lab):
+        wait_until(lambda: len(peers(lab)) == 3, 20, lambda: str(peers(lab)))
+        expected = {f"rabbit@{one}": BALANCERS[HOLDER] for one in BROKERS[:2]}
+        assert peers(lab) == {**expected, f"rabbit@{broker}": own_address()}
+    # Or they would be there the next time, too.
+    wait_until(lambda: not peers(lab), 30, lambda: str(peers(lab)))
 
 
 def peers(lab):

@@ -1,7 +1,8 @@
 """
 Two VRRP instances, unicast and version 3: both load balancers serve, each an address.
 
-HAProxy is built from source on both, keepalived on the first, before any package was there.
+HAProxy is from source on both, keepalived on the first, before any package was there. HAProxy's
+build is brought there, keepalived is built by the deployment itself.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from tests.integration.builds import PROGRAMS, on_hosts, source_of
+from tests.integration.builds import PROGRAMS, on_hosts, path_of, source_of
 from tests.integration.lab import wait_until
 
 RELEASE = "bookworm"
@@ -20,10 +21,20 @@ SOURCE = {
 }
 ADDRESSES = {"lb1": "10.30.0.101", "lb2": "10.30.0.102"}
 FAST = {"version": 3, "advert_int": 0.2, "unicast": True, "fall": 1, "rise": 1}
+ANOTHER_OPTION = {"disable-lvs": True}
 SECOND = {"virtual_router_id": 2, "virtual_addresses": ["10.30.0.102/24 label host0:mq"]}
 
 
-def topology(state):
+def built_with(**options):
+    """What pillar says of a keepalived from source with more options."""
+    source = SOURCE["keepalived"]["source"]
+    return {
+        **SOURCE["keepalived"],
+        "source": {**source, "options": {**source["options"], **options}},
+    }
+
+
+def topology(state, **options):
     """One broker and two load balancers, each the first for one of two addresses."""
     first = {"state": state, "priority": 100}
     return {
@@ -34,7 +45,7 @@ def topology(state):
             "lb1": {
                 "address": "10.30.0.11",
                 "roles": ["load_balancer"],
-                "keepalived": {**SOURCE["keepalived"], "instances": {"VI_1": first}},
+                "keepalived": {**built_with(**options), "instances": {"VI_1": first}},
             },
             "lb2": {
                 "address": "10.30.0.12",
@@ -53,7 +64,7 @@ def both(another_lab_for_a_module):
     lab = another_lab_for_a_module(RELEASE, described)
     # What builds is there before the first deployment brings it.
     lab.salt("lb*", "saltutil.sync_all")
-    lab.builds = {program: on_hosts(lab, tuple(ADDRESSES), program) for program in PROGRAMS}
+    lab.haproxy = on_hosts(lab, tuple(ADDRESSES), "haproxy")
     lab.deploy()
     return lab
 
@@ -61,6 +72,16 @@ def both(another_lab_for_a_module):
 def keepalived(**options):
     """What pillar says of keepalived."""
     return {"keepalived": {**FAST, **options}}
+
+
+def keepalived_build(lab, **options):
+    """Where lb1's keepalived with more options is, or will be."""
+    return path_of(lab, "lb1", "keepalived", built_with(**options)["source"])
+
+
+def running(lab, host, program):
+    """The program that a service runs."""
+    return lab.salt(host, "rabbit_failover.running_program", program)[host]
 
 
 def say(lab, **described):
@@ -133,18 +154,45 @@ def test_the_other_one_holds_both_within_a_second_of_a_power_failure(both):
 
 
 def test_a_host_that_never_had_the_package_serves_from_source(both):
+    haproxy = f"{both.haproxy}/sbin/haproxy"
     programs = {
-        "lb1": {program: f"{path}/sbin/{program}" for program, path in both.builds.items()},
-        "lb2": {
-            "haproxy": f"{both.builds['haproxy']}/sbin/haproxy",
-            "keepalived": "/usr/sbin/keepalived",
-        },
+        "lb1": {"haproxy": haproxy, "keepalived": f"{keepalived_build(both)}/sbin/keepalived"},
+        "lb2": {"haproxy": haproxy, "keepalived": "/usr/sbin/keepalived"},
     }
     for host, expected in programs.items():
         for program, path in expected.items():
-            assert both.salt(host, "rabbit_failover.running_program", program) == {host: path}
+            assert running(both, host, program) == path
             packaged = both.exec(host, "test", "-e", f"/usr/sbin/{program}", check=False)
             assert (packaged.returncode == 0) is path.startswith("/usr/sbin/")
+
+
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_programs_run_as_those_whom_pillar_names(both, host):
+    """No package made the account of HAProxy here."""
+    account = both.exec(host, "getent", "passwd", "haproxy").stdout.strip()
+    assert account.endswith("/nologin")
+    shown = both.exec(host, "ps", "-o", "user=", "-C", "haproxy").stdout.split()
+    # The master process keeps root for its reloads.
+    assert sorted(shown) == ["haproxy", "root"]
+    said = both.exec(host, "journalctl", "--no-pager", "--unit", "keepalived").stdout
+    assert "Starting Keepalived" in said
+    assert "SECURITY VIOLATION" not in said
+
+
+def test_another_option_is_built_by_the_deployment_and_one_step_back_is_not(both):
+    first = keepalived_build(both)
+    say(both, topology=topology("MASTER", **ANOTHER_OPTION))
+    both.deploy()
+    second = keepalived_build(both, **ANOTHER_OPTION)
+    assert running(both, "lb1", "keepalived") == f"{second}/sbin/keepalived"
+    assert "--disable-lvs" in both.exec("lb1", f"{second}/sbin/keepalived", "--version").stderr
+
+    before = both.exec("lb1", "stat", "--format=%W %n", first, second).stdout
+    say(both, topology=topology("MASTER"))
+    both.deploy()
+    assert running(both, "lb1", "keepalived") == f"{first}/sbin/keepalived"
+    assert both.exec("lb1", "stat", "--format=%W %n", first, second).stdout == before
+    wait_until(lambda: holders(both) == at(lb1="lb1", lb2="lb2"), 20, lambda: holders(both))
 
 
 def test_fault_is_told_by_keepalived_itself(both):
