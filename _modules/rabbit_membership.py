@@ -277,8 +277,8 @@ def _other_side(me, contacts, known):
     the node knows as a member, as after it lost its data, counts only where no other answers.
 
     Returns the contact, a mapping ``members``, ``running`` (sets), ``version`` and
-    ``flags`` (the enabled feature flags) or None, and the contact that refused the
-    cookie, or None.
+    ``flags`` (the feature flags that it knows) or None, and the contact that refused
+    the cookie, or None.
     """
     refused, lone = None, None
     for contact in sorted((n for n in contacts if n != me), key=lambda n: n not in known):
@@ -286,12 +286,11 @@ def _other_side(me, contacts, known):
         if found["state"] == "running":
             status = found["status"]
             members = listed_in(status)
-            flags = status.get("feature_flags", [])
             view = {
                 "members": members,
                 "running": set(status["running_nodes"]),
                 "version": status["versions"].get(contact, {}).get("rabbitmq_version"),
-                "flags": {flag["name"] for flag in flags if flag.get("state") == "enabled"},
+                "flags": status.get("feature_flags", []),
             }
             if members != {contact} or (contact == contacts[0] and contact not in known):
                 return contact, view, None
@@ -409,13 +408,41 @@ def _misfit(me, status, contact, there):
     own = status["versions"].get(me, {}).get("rabbitmq_version")
     if own and there["version"] and not _mix(_series(own), _series(there["version"])):
         return f"{me} runs RabbitMQ {own}, {contact} runs {there['version']}"
-    unknown = there["flags"] - {flag["name"] for flag in status.get("feature_flags", [])}
+    mine, theirs = status.get("feature_flags", []), there["flags"]
+    unknown = _enabled_and_unknown(theirs, to=mine)
     if unknown:
         return (
             f"{me} (RabbitMQ {own}) does not know feature flags that {contact} "
-            f"({there['version']}) has enabled: {', '.join(sorted(unknown))}"
+            f"({there['version']}) has enabled: {', '.join(unknown)}"
+        )
+    if own and _series(own) >= (4, 1):
+        # It is reset before it joins, and begins with these.
+        mine = [flag for flag in mine if flag["stability"] == "required"]
+    unknown = _enabled_and_unknown(mine, to=theirs)
+    if unknown:
+        return (
+            f"{contact} (RabbitMQ {there['version']}) does not know feature flags that {me} "
+            f"({own}) has enabled: {', '.join(unknown)}"
         )
     return None
+
+
+def _enabled_and_unknown(flags, to):
+    """
+    List the enabled ones of a node's feature flags that keep it apart from another node.
+
+    RabbitMQ lets pass what comes from a plugin that does not run on the other, and of which
+    ``to``, the flags that the other knows, has none therefore.
+    """
+    known = {flag["name"] for flag in to}
+    applications = {flag["provided_by"] for flag in to}
+    return sorted(
+        flag["name"]
+        for flag in flags
+        if flag["state"] == "enabled"
+        and flag["provided_by"] in applications
+        and flag["name"] not in known
+    )
 
 
 def _series(version):

@@ -694,7 +694,7 @@ def grow(node, vhost, queues):
     return found
 
 
-def add_replicas(node, streams):
+def add_replicas(node, streams, at=None):
     """
     Give streams a replica on a node; those that have one there stay as they are.
 
@@ -705,6 +705,9 @@ def add_replicas(node, streams):
         Erlang node name of a running member.
     streams
         List of mappings with ``vhost`` and ``name``.
+    at : the local node
+        Erlang node name of the member that is told so: one that has just joined answers only
+        after some 16 s for each.
 
     Returns what RabbitMQ said of those that it refused, a string; empty where it refused none.
     One that it took may get its replica later, or not: see :func:`streams`.
@@ -719,7 +722,7 @@ def add_replicas(node, streams):
 
         salt-call rabbitmqctl.add_replicas rabbit@rabbitmq-node2 '[{vhost: /, name: events}]'
     """
-    return _of_streams("add_replica", node, streams, f"adding replicas of streams on {node}")
+    return _of_streams("add_replica", node, streams, f"adding replicas of streams on {node}", at)
 
 
 def delete_replicas(node, streams, at=None):
@@ -751,7 +754,7 @@ def delete_replicas(node, streams, at=None):
     return _of_streams("delete_replica", node, streams, f"taking {node} out of streams", at)
 
 
-def _of_streams(function, node, streams, step, at=None):
+def _of_streams(function, node, streams, step, at):
     """Call a function for streams' replicas on a node; see :func:`add_replicas`."""
     said = []
     for first in range(0, len(streams), _NAMES_IN_AN_EXPRESSION):

@@ -653,11 +653,13 @@ def _return_replicas_of_streams(streams, wanted):
     said = ""
     # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
     for wait in (1, 2, 4, 8, 16, None) if streams else ():
-        without, silent = _streams_without_replica(streams, wanted)
+        # A member that was just taken back does not know of all queues yet.
+        at = next(iter(_other_members_that_run(wanted)), None)
+        without, silent = _streams_without_replica(streams, at)
         if without:
             me = __salt__["rabbit_topology.node_name"]()
-            said = __salt__["rabbitmqctl.add_replicas"](me, without)
-            without, silent = _streams_without_replica(streams, wanted)
+            said = __salt__["rabbitmqctl.add_replicas"](me, without, at)
+            without, silent = _streams_without_replica(streams, at)
         if wait is None and without:
             raise CommandExecutionError(
                 "the node is a member, but streams got no replica back: "
@@ -671,11 +673,16 @@ def _return_replicas_of_streams(streams, wanted):
     return []
 
 
-def _streams_without_replica(streams, wanted):
-    """List the streams, of those, that count on no replica here, and those where it is silent."""
+def _streams_without_replica(streams, at):
+    """
+    List the streams that count on no replica here, and those where it is silent.
+
+    streams
+        List of mappings with ``vhost`` and ``name``: the ones that are looked at.
+    at
+        Erlang node name of the member that is asked.
+    """
     me = __salt__["rabbit_topology.node_name"]()
-    # A member that was just taken back does not know of all queues yet.
-    at = next(iter(_other_members_that_run(wanted)), None)
     there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
     # One that was deleted meanwhile needs none; one without a leader is not listed.
     defined = {

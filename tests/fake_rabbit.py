@@ -297,9 +297,9 @@ class Rabbitmqctl(Breakable):
                         queue[where] += [node] if node not in queue[where] else []
         return said
 
-    def add_replicas(self, node, streams):
+    def add_replicas(self, node, streams, at=None):
         # RabbitMQ says ok of those that get none, too.
-        if self._takes("add_replicas", node, [stream["name"] for stream in streams]):
+        if self._takes("add_replicas", node, [stream["name"] for stream in streams], at):
             for stream in self._rabbits.streams:
                 if {"vhost": stream["vhost"], "name": stream["name"]} in _named(streams):
                     stream["members"].append(node)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from http.client import BadStatusLine, IncompleteRead
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -258,21 +259,47 @@ def test_series_that_may_mix_are_those_of_the_upgrade_paths(judge, one, other, f
     assert judge(rabbits).verdict(CONTACTS)["verdict"] == expected
 
 
-def test_a_broker_that_lacks_an_enabled_feature_flag_does_not_fit(judge):
-    module = judge(Rabbits(*CONTACTS, clustered=[SEED, THIRD]))
+def _flag(name, state="enabled", stability="stable", provided_by="rabbit"):
+    return {"name": name, "state": state, "stability": stability, "provided_by": provided_by}
+
+
+@pytest.mark.parametrize(
+    ("version", "node", "flags", "said"),
+    [
+        ("3.10.8", SEED, [_flag("new"), _flag("other", "disabled")], f"{SEED} .* enabled: new$"),
+        ("3.10.8", SEED, [_flag("other", "disabled")], None),
+        ("3.10.8", ME, [_flag("new"), _flag("other", "disabled")], f"{ME} .* enabled: new$"),
+        # It is reset first from 4.1 on.
+        ("4.0.5", ME, [_flag("new")], f"{ME} .* enabled: new$"),
+        ("4.3.6", ME, [_flag("new")], None),
+        ("4.3.6", ME, [_flag("new", stability="required")], f"{ME} .* enabled: new$"),
+        ("4.3.6", SEED, [_flag("new")], f"{SEED} .* enabled: new$"),
+        # A plugin that only one of them runs keeps nobody apart.
+        ("3.10.8", SEED, [_flag("new", provided_by="rabbitmq_mqtt")], None),
+        ("3.10.8", ME, [_flag("new", provided_by="rabbitmq_mqtt")], None),
+    ],
+)
+def test_enabled_feature_flags_that_the_other_side_does_not_know(
+    judge, version, node, flags, said
+):
+    rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
+    for broker in rabbits.nodes.values():
+        broker.version = version
+    module = judge(rabbits)
     ask = module.__salt__["rabbitmqctl.node_state"]
 
-    def node_state(node=None):
-        found = ask(node)
-        if node == SEED:
-            found["status"]["feature_flags"].append({"name": "khepri_db", "state": "enabled"})
-            found["status"]["feature_flags"].append({"name": "other", "state": "disabled"})
+    def node_state(asked=None):
+        found = ask(asked)
+        if (asked or ME) == node:
+            found["status"]["feature_flags"] += flags
         return found
 
     module.__salt__["rabbitmqctl.node_state"] = node_state
     found = module.verdict(CONTACTS)
-    assert found["verdict"] == "older or newer than the cluster allows"
-    assert "enabled: khepri_db" in found["detail"]
+    assert found["verdict"] == (
+        "older or newer than the cluster allows" if said else "standalone, empty"
+    )
+    assert re.search(said or "", found["detail"])
 
 
 def test_what_does_not_fit_is_refused_before_anyone_looks_at_content(judge):

@@ -612,7 +612,7 @@ def test_a_stream_gets_the_replica_back_that_forgetting_takes_out(broker):
     ret = host.joined()
     assert ret["result"] is True, ret["comment"]
     assert ret["changes"]["streams"] == ["events in v"]
-    assert host.writes[-1] == ("add_replicas", ME, ["events"])
+    assert host.writes[-1] == ("add_replicas", ME, ["events"], SEED)
     assert [sorted(stream["members"]) for stream in rabbits.streams] == [CONTACTS, [SEED, THIRD]]
     assert host.joined()["changes"] == {}
 
@@ -657,7 +657,7 @@ def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
     slept = []
     host.states.time = SimpleNamespace(sleep=slept.append)
     add = host.rabbitmqctl.add_replicas
-    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda node, streams: "out_of_sync_replica"
+    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda node, streams, at: "out_of_sync_replica"
     ret = host.joined()
     assert ret["result"] is False
     assert "streams got no replica back: events in / (out_of_sync_replica)" in ret["comment"]
@@ -680,7 +680,7 @@ def test_a_stream_that_was_deleted_meanwhile_needs_no_replica(broker):
     rabbits = ghost_with_stream()
     host = broker(rabbits)
 
-    def deleted(node, streams):
+    def deleted(node, streams, at):
         rabbits.streams.clear()
         return "not_found"
 
@@ -1703,7 +1703,8 @@ def of_version(rabbits, version):
 def khepri(monkeypatch, version):
     """Let a version's brokers keep their metadata in Khepri, as 4.2 does and 4.0 may."""
     status = copy.deepcopy(STATUS["3.10.8"])
-    status["feature_flags"].append({"name": "khepri_db", "state": "enabled"})
+    flag = {"stability": "stable", "provided_by": "rabbit"}
+    status["feature_flags"].append({"name": "khepri_db", "state": "enabled", **flag})
     monkeypatch.setitem(STATUS, "3.10.8", status)
     return f"RabbitMQ {version} with Khepri has no RAM nodes"
 
@@ -1764,7 +1765,7 @@ def test_a_member_changes_its_type_and_gets_its_replicas_back(broker, old, new):
         ("start_app",),
         ("forget_stream_coordinator", ME, SEED),
         ("grow", ME, "/", ["orders"]),
-        ("add_replicas", ME, ["events"]),
+        ("add_replicas", ME, ["events"], SEED),
     ]
     assert (rabbits.lost, rabbits.emptied) == ([], [])
     assert [sorted(queue["online"]) for queue in rabbits.quorum] == [CONTACTS, [SEED, THIRD]]
@@ -2418,7 +2419,7 @@ def test_no_verdict_and_no_state_is_looked_for_that_no_module_says(broker):
     verdicts = {*states._WAY_OUT, *states._PREDICTED, *states._ACTIONS, *_compared_with("verdict")}
     assert "seed" in verdicts
     assert verdicts <= _words("rabbit_membership")
-    # A queue's state, not a node's.
-    found = {*_compared_with("state")} - {"down"}
+    # A queue's state and a feature flag's, not a node's.
+    found = {*_compared_with("state")} - {"down", "enabled"}
     assert "unreachable" in found
     assert found <= _words("rabbitmqctl")
