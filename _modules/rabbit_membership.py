@@ -308,7 +308,8 @@ def _no_other_side(me, contacts, here, refused_by):
         detail = f"{refused_by} refuses the Erlang cookie of {me}"
         return _verdict(COOKIE_MISMATCH, contact=refused_by, members=here, detail=detail)
     others = ", ".join(n for n in contacts if n != me)
-    return _verdict(SEED_UNREACHABLE, members=here, detail=f"{me} reaches none of {others}")
+    detail = f"nothing answers at {others}"
+    return _verdict(SEED_UNREACHABLE, members=here, detail=detail)
 
 
 def forgotten_by(contact, members):

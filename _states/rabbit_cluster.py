@@ -28,8 +28,8 @@ _WAY_OUT = {
         "rabbit_ha:rabbitmq:absent_members, or take this node out of its cluster by hand"
     ),
     "partitioned": "Then run again",
-    "cookie mismatch": "Next: salt-run state.orchestrate orch.rabbit_ha",
-    "seed unreachable": "On {contacts}: systemctl status {service}",
+    "cookie mismatch": "Next: {cookie_step}, then run again",
+    "seed unreachable": "Next, on {others}: systemctl status {service}",
     "node not running": "Next: journalctl -u {service}",
     "running, but not answering": (
         "Next: rabbitmq-diagnostics ping here, then run again; if it goes on, "
@@ -272,10 +272,18 @@ def _words(found, wanted):
     """Give what the sentences for people are filled with."""
     return {
         "contact": found["contact"],
-        "contacts": ", ".join(wanted["contacts"]),
+        "others": _hosts(node for node in wanted["contacts"] if not _is_me(node)),
+        "cookie_step": _cookie_step(),
         "service": wanted["service"],
         "host": __grains__["id"],
     }
+
+
+def _cookie_step():
+    """Say what brings the cluster's Erlang cookie to this broker, and nothing else."""
+    if __salt__["rabbit_topology.erlang_cookie_source"]() == "pillar":
+        return f"salt {__grains__['id']} state.apply rabbit_ha.rabbitmq.cookie"
+    return "salt-run rabbit_ha.sync_cookie"
 
 
 def _refusal(found, wanted):
@@ -454,10 +462,12 @@ def _return_to_the_stream_coordinator(ret):
 
 def _set_aside(found, wanted, changes):
     """Keep the data of a node that was forgotten under another name, and start anew."""
-    if __salt__["rabbitmqctl.is_running"]():
-        changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside")
+    contact = found["contact"]
+    # One that does not run cannot tell its own.
+    asked = None if __salt__["rabbitmqctl.is_running"]() else contact
+    changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside", asked)
     # The cluster does not count them any more, so no one else knows of them.
-    replicas = __salt__["rabbit_membership.replicas_on_disk"](found["contact"])
+    replicas = __salt__["rabbit_membership.replicas_on_disk"](contact)
     __salt__["rabbit_membership.note_replicas"](replicas)
     changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
     if found["content"]:

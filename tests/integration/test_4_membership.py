@@ -456,7 +456,7 @@ def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(health
         assert (state["result"], state["changes"]) == (False, {}), state
         assert "seed unreachable" in state["comment"]
         assert (
-            f"reaches none of {', '.join(f'rabbit@{host}' for host in others)}" in state["comment"]
+            f"nothing answers at {', '.join(f'rabbit@{host}' for host in others)}" in state["comment"]
         )
         healthy.command("heal", minority)
         wait_until(lambda: sorted(running()) == NODES, 90, running)

@@ -345,8 +345,8 @@ def seed_down():
         (too_new, "older or newer than the cluster allows: .*4.0.5.*3.10.8.*Install on this host"),
         (other_cluster, "other cluster: .*rabbit@elsewhere.*Correct the topology"),
         (partitioned, "partitioned: .*are the majority: restart rabbitmq-server on"),
-        (another_cookie, "cookie mismatch: .*salt-run state.orchestrate orch.rabbit_ha"),
-        (seed_down, f"seed unreachable: .*On .*{SEED}.*: systemctl status rabbitmq-server"),
+        (another_cookie, "cookie mismatch: .*Next: salt-run rabbit_ha.sync_cookie, then run"),
+        (seed_down, f"seed unreachable: nothing answers at {SEED}, {THIRD}. Next, on rabbitmq-node1, rabb"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -388,7 +388,14 @@ def test_a_member_with_another_cookie_fails_and_a_plan_leaves_it_to_the_run(brok
     assert "the orchestration carries the seed's cookie" in planned["comment"]
     ret = broker(rabbits).joined(cookie_is_carried=True)
     assert ret["result"] is False
-    assert "salt-run state.orchestrate" in ret["comment"]
+    assert ret["comment"].endswith("Next: salt-run rabbit_ha.sync_cookie, then run again")
+
+
+def test_another_cookie_than_pillar_s_names_the_step_that_writes_it(broker):
+    host = broker(another_cookie())
+    host.states.__salt__["rabbit_topology.erlang_cookie_source"] = lambda: "pillar"
+    said = host.joined()["comment"]
+    assert "Next: salt rabbitmq-node2 state.apply rabbit_ha.rabbitmq.cookie, then run again" in said
 
 
 @pytest.mark.parametrize("test", [False, True])
@@ -1179,6 +1186,8 @@ def test_a_forgotten_broker_keeps_its_data_aside_and_joins_anew(broker, runs):
     aside = pathlib.Path(ret["changes"]["set_aside"])
     assert (aside / "cluster_nodes.config").exists()
     assert aside.parent.name == "mnesia.aside"
+    # The member's before all of it, where this one does not run, and its own before it joined.
+    assert ret["changes"]["backup"] in host.backups
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -2191,7 +2200,7 @@ def test_commands_name_the_service_as_pillar_does(broker):
     assert "on rabbitmq-node3: systemctl disable --now own" in said
     host = broker(seed_down())
     said = host.states.joined(SEED, CONTACTS, "own", timeout=0)["comment"]
-    assert said.endswith(f"On {', '.join(CONTACTS)}: systemctl status own")
+    assert said.endswith("on rabbitmq-node1, rabbitmq-node3: systemctl status own")
 
 
 @pytest.mark.parametrize("test", [False, True])
