@@ -455,9 +455,8 @@ def test_a_minority_that_stands_still_is_left_alone_and_goes_on_by_itself(health
             state = _membership(healthy, minority)
         assert (state["result"], state["changes"]) == (False, {}), state
         assert "seed unreachable" in state["comment"]
-        assert (
-            f"nothing answers at {', '.join(f'rabbit@{host}' for host in others)}" in state["comment"]
-        )
+        nodes = ", ".join(f"rabbit@{host}" for host in others)
+        assert f"nothing answers at {nodes}" in state["comment"]
         healthy.command("heal", minority)
         wait_until(lambda: sorted(running()) == NODES, 90, running)
         state = _membership(healthy, minority)

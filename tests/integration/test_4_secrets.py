@@ -380,7 +380,7 @@ def pillar_by_role(broker, load_balancer):
 
 @contextlib.contextmanager
 def pillar_with(lab, secrets):
-    """Have pillar say secrets in all places where a running cluster's may be others, for a while."""
+    """Have pillar say secrets in all places where those of a running cluster may change."""
     by_role = pillar_by_role(**secrets)
     for place in secret_places():
         if place[-1] == "erlang_cookie":

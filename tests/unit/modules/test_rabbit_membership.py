@@ -279,9 +279,7 @@ def _flag(name, state="enabled", stability="stable", provided_by="rabbit"):
         ("3.10.8", ME, [_flag("new", provided_by="rabbitmq_mqtt")], None),
     ],
 )
-def test_enabled_feature_flags_that_the_other_side_does_not_know(
-    judge, version, node, flags, said
-):
+def test_enabled_feature_flags_that_the_other_side_does_not_know(judge, version, node, flags, said):
     rabbits = Rabbits(*CONTACTS, clustered=[SEED, THIRD])
     for broker in rabbits.nodes.values():
         broker.version = version

@@ -346,7 +346,10 @@ def seed_down():
         (other_cluster, "other cluster: .*rabbit@elsewhere.*Correct the topology"),
         (partitioned, "partitioned: .*are the majority: restart rabbitmq-server on"),
         (another_cookie, "cookie mismatch: .*Next: salt-run rabbit_ha.sync_cookie, then run"),
-        (seed_down, f"seed unreachable: nothing answers at {SEED}, {THIRD}. Next, on rabbitmq-node1, rabb"),
+        (
+            seed_down,
+            f"seed unreachable: nothing answers at {SEED}, {THIRD}. Next, on rabbitmq-node1",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -664,7 +667,7 @@ def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
     slept = []
     host.states.time = SimpleNamespace(sleep=slept.append)
     add = host.rabbitmqctl.add_replicas
-    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda node, streams, at: "out_of_sync_replica"
+    host.states.__salt__["rabbitmqctl.add_replicas"] = lambda *asked: "out_of_sync_replica"
     ret = host.joined()
     assert ret["result"] is False
     assert "streams got no replica back: events in / (out_of_sync_replica)" in ret["comment"]
