@@ -30,7 +30,7 @@ def main():
         "--stock-up-to",
         choices=cost.SIZES,
         default="medium",
-        help="the last size that stock Salt is waited for with; `big` takes it hours",
+        help="the last size that stock Salt is waited for with; `big` takes it most of an hour",
     )
     options = parser.parse_args()
     topology.load(bed.CHECKOUT / "pillar")
