@@ -1,5 +1,6 @@
 """Membership on real nodes: types, names, and members that were lost, forgotten or emptied."""
 
+import contextlib
 import json
 
 import pytest
@@ -193,15 +194,98 @@ def test_a_member_is_forgotten_and_joins_anew_with_its_data_set_aside(healthy):
     assert _members(healthy)[0] == NODES
 
 
-def test_the_last_replica_on_a_forgotten_member_is_let_go_only_where_pillar_allows_it(healthy):
-    address = healthy.status()["hosts"][SECOND]["address"]
+def _queue_on_one(lab, host):
+    """Make a quorum queue with a replica and a message on one broker alone; returns its name."""
     name = "test.one_replica"
-    with healthy.amqp(host=address) as connection:
+    with lab.amqp(host=lab.status()["hosts"][host]["address"]) as connection:
         channel = connection.channel()
         arguments = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
         channel.queue_declare(name, durable=True, arguments=arguments)
         channel.confirm_delivery()
         channel.basic_publish("", name, b"kept", mandatory=True)
+    return name
+
+
+def test_a_broker_that_alone_has_a_queue_keeps_its_type(healthy):
+    if _members(healthy)[1] is None:
+        # There is one type only, see the test of RAM nodes.
+        return
+    name = _queue_on_one(healthy, THIRD)
+    with healthy.pillar_changed({"hosts": {THIRD: {"node_type": "ram"}}}):
+        for mode in ("test=true", "test=false"):
+            state = healthy.applied(THIRD, "clustered", mode)["RabbitMQ is a ram node"]
+            assert (state["result"], state["changes"]) == (False, {}), state
+            assert f"no other member could serve queue {name} in /" in state["comment"]
+    assert _members(healthy) == (NODES, [])
+    with healthy.amqp() as connection:
+        assert consume(connection, name, 1) == {b"kept"}
+
+
+@contextlib.contextmanager
+def _drained(lab, host):
+    """Have a broker's replicas rest for a while, and its queues be led by others."""
+    lab.exec(host, "rabbitmq-upgrade", "drain")
+    try:
+        yield
+    finally:
+        lab.exec(host, "rabbitmq-upgrade", "revive")
+
+
+def test_a_broker_that_lost_its_data_waits_for_queues_that_nobody_leads(healthy, quorum_queue):
+    healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
+    healthy.exec(THIRD, "rm", "-rf", DATA)
+    with _drained(healthy, SECOND):
+        state = _membership(healthy, THIRD)
+        assert state["result"] is False, state
+        assert f"{quorum_queue} in /" in state["comment"]
+        # A failed join leaves the app running.
+        _rabbitmqctl(healthy, THIRD, "await_startup")
+    state = _membership(healthy, THIRD)
+    assert state["result"] is True, state["comment"]
+    assert state["changes"]["quorum_queues"] == [f"{quorum_queue} in /"]
+    _has_all_replicas(healthy, quorum_queue)
+    assert _membership(healthy, THIRD)["changes"] == {}
+
+
+def test_a_forgotten_member_s_replica_is_told_of_until_it_could_be_taken_out(healthy, quorum_queue):
+    def forgotten():
+        ret = healthy.salt(SEED, "state.single", "rabbit_cluster.member_absent", f"name={NODES[2]}")
+        (state,) = ret[SEED].values()
+        assert state["result"] is True, state["comment"]
+        return state
+
+    healthy.exec(THIRD, "systemctl", "stop", "rabbitmq-server")
+    with _drained(healthy, SECOND):
+        first, second = forgotten(), forgotten()
+        assert first["changes"].keys() == {NODES[2], "backup"}
+        assert second["changes"] == {}
+        for state in (first, second):
+            [warning] = [each for each in state["warnings"] if "still counts" in each]
+            assert warning.startswith(f"{quorum_queue} in /: {NODES[2]}'s replica, which is gone")
+    wait_until(lambda: forgotten()["changes"] == {}, 60, lambda: "the replica still counts")
+    assert "warnings" not in forgotten()
+    state = _membership(healthy, THIRD)
+    assert state["result"] is True, state["comment"]
+    healthy.exec(SEED, "rabbitmq-queues", "grow", NODES[2], "all")
+    _has_all_replicas(healthy, quorum_queue)
+
+
+def test_a_broker_joins_without_a_plugin_that_the_others_run(healthy):
+    _rabbitmqctl(healthy, THIRD, "stop_app", "reset", "start_app")
+    plugin = "rabbitmq_mqtt"
+    for host in (SEED, SECOND):
+        healthy.exec(host, "rabbitmq-plugins", "enable", plugin)
+    try:
+        _rabbitmqctl(healthy, SEED, "enable_feature_flag all")
+        state = _settled(healthy, THIRD)
+        assert state["changes"]["cluster"]["new"] == f"with {NODES[0]}"
+    finally:
+        for host in (SEED, SECOND):
+            healthy.exec(host, "rabbitmq-plugins", "disable", plugin)
+
+
+def test_the_last_replica_on_a_forgotten_member_is_let_go_only_where_pillar_allows_it(healthy):
+    name = _queue_on_one(healthy, SECOND)
     healthy.exec(SECOND, "systemctl", "stop", "rabbitmq-server")
     ret = healthy.salt(SEED, "state.single", "rabbit_cluster.member_absent", f"name={NODES[1]}")
     (state,) = ret[SEED].values()

@@ -4,18 +4,13 @@ From packages to builds from source and back, while a client publishes through t
 What is built on a release, and how that is done and kept, is in builds.py.
 """
 
-import contextlib
 import json
-import threading
-import time
 
-import pika
-import pika.exceptions
 import pytest
 
-from tests.integration.amqp import consume
+from tests.integration.amqp import Publisher
 from tests.integration.builds import VERSIONS, on_hosts, source_of
-from tests.integration.lab import HOLDER, STANDBY, VIRTUAL_ADDRESS, wait_until
+from tests.integration.lab import HOLDER, STANDBY, wait_until
 
 BALANCERS = (HOLDER, STANDBY)
 # Nobody waits longer for a confirm than for the address to move, and to connect again.
@@ -40,86 +35,12 @@ def from_source(deployed, builds):
         yield builds
 
 
-class Publisher(threading.Thread):
-    """
-    Publishes through the address, each message confirmed, connecting again when it must.
-
-    ``confirmed`` is the set of what was confirmed, ``gap`` the longest time between two, or from
-    the last one to the end, ``failure`` what ended it before it was told to end.
-    """
-
-    QUEUE = "test.switch"
-
-    def __init__(self, lab):
-        super().__init__(daemon=True)
-        admin = lab.secret("broker")["rabbitmq"]["users"]["admin"]
-        self._parameters = pika.ConnectionParameters(
-            host=VIRTUAL_ADDRESS,
-            credentials=pika.PlainCredentials("admin", admin["password"]),
-            socket_timeout=1,
-            stack_timeout=3,
-            heartbeat=2,
-        )
-        self._stop_it = threading.Event()
-        self.confirmed, self.gap, self.connections = set(), 0.0, 0
-        self.failure = None
-
-    def __enter__(self):
-        self.start()
-        wait_until(lambda: self.confirmed, 20, lambda: "nothing was confirmed")
-        return self
-
-    def __exit__(self, *_):
-        self._stop_it.set()
-        self.join(timeout=60)
-        assert not self.is_alive()
-        assert self.failure is None, self.failure
-
-    def run(self):
-        try:
-            last = self._publish()
-        except Exception as err:
-            self.failure = err
-        else:
-            self.gap = max(self.gap, time.monotonic() - last)
-
-    def _publish(self):
-        """Publish until told to end; returns when the last message was confirmed."""
-        last, number = None, 0
-        while not self._stop_it.is_set():
-            try:
-                with contextlib.closing(pika.BlockingConnection(self._parameters)) as connection:
-                    self.connections += 1
-                    channel = connection.channel()
-                    channel.confirm_delivery()
-                    channel.queue_declare(self.QUEUE, durable=True)
-                    while not self._stop_it.is_set():
-                        body = f"message {number}".encode()
-                        properties = pika.BasicProperties(delivery_mode=2)
-                        channel.basic_publish("", self.QUEUE, body, properties, mandatory=True)
-                        now = time.monotonic()
-                        self.gap = max(self.gap, now - (last or now))
-                        last = now
-                        self.confirmed.add(body)
-                        number += 1
-                        time.sleep(0.02)
-            except (pika.exceptions.AMQPError, OSError):
-                # The one under way may or may not have arrived; it is sent under another number.
-                number += 1
-                time.sleep(0.05)
-        return last
-
-
 def switch(lab):
     """Deploy while a client publishes; nothing confirmed is lost, nobody waits long."""
     with Publisher(lab) as publisher:
         done = lab.salt_run("state.orchestrate", "orch.rabbit_ha")
     assert done.returncode == 0, done.stdout + done.stderr
-    with lab.amqp() as connection:
-        channel = connection.channel()
-        there = channel.queue_declare(Publisher.QUEUE, durable=True).method.message_count
-        channel.close()
-        assert publisher.confirmed <= consume(connection, Publisher.QUEUE, there)
+    publisher.assert_nothing_is_lost()
     assert publisher.gap < LONGEST_GAP
     # It moved away and came back, once each.
     assert publisher.connections <= 3
