@@ -1,10 +1,14 @@
 """
-Dated copies of the definitions on this host, made before something can destroy them.
+What is kept on this host before something can destroy it: definitions, and a node's data.
+
+Definitions are copied to dated files; the data of a node is moved to a dated folder.
 
 See https://www.rabbitmq.com/docs/definitions.
 """
 
+import contextlib
 import datetime
+import glob
 import json
 import os
 import re
@@ -115,6 +119,47 @@ def import_definitions(path):
     __salt__["rabbitmqctl.import_definitions"](definitions)
 
 
+def set_data_aside(service):
+    """
+    Keep this node's data under another name, so that its next start is a first one.
+
+    service
+        Name of RabbitMQ's service; it is stopped and stays so.
+
+    Returns the folder where the data is now.
+
+    Raises CommandExecutionError when that fails; a service that ran goes on then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_backup.set_data_aside rabbitmq-server
+    """
+    source = __salt__["rabbit_topology.node_dir"]()
+    aside = _aside(source)
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+    kept = os.path.join(aside, f"{os.path.basename(source)}-{now}")
+    ran = __salt__["rabbit_host.service_has_begun"](service)
+    __salt__["rabbit_host.systemctl"]("stop", service)
+    try:
+        with _opened_folder(aside) as folder:
+            os.rename(source, os.path.basename(kept), dst_dir_fd=folder)
+            # The feature flags of the cluster it was in lie beside its data.
+            for path in glob.glob(f"{glob.escape(source)}-feature_flags"):
+                name = f"{os.path.basename(kept)}-feature_flags"
+                os.rename(path, name, dst_dir_fd=folder)
+    except BaseException as err:
+        failed = f"{source} could not be set aside: {err or type(err).__name__}"
+        if ran:
+            __salt__["rabbit_host.systemctl"]("start", service, f"and {failed}", no_block=True)
+        if isinstance(err, OSError):
+            raise CommandExecutionError(f"{failed}. Next: see to that, then run again") from err
+        raise
+    __salt__["rabbitmqctl.forget_cached_reads"]()
+    return kept
+
+
 def _kept():
     """Do what :func:`list_definitions` does, with the pillar this job works with."""
     try:
@@ -136,3 +181,35 @@ def _read(path):
 def _folder():
     """Tell where the files are."""
     return __salt__["rabbit_topology.settings"]()["rabbitmq"]["backup_dir"]
+
+
+@contextlib.contextmanager
+def _opened_folder(path):
+    """Hold a folder itself: RabbitMQ's account may put a link in its place meanwhile."""
+    descriptor = os.open(path, os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _aside(source):
+    """Make the folder for data that is set aside, on the file system where the data is."""
+    beside = os.path.dirname(source)
+    try:
+        for folder in (f"{beside}.aside", os.path.join(beside, ".aside")):
+            with salt.utils.files.set_umask(0o077):
+                os.makedirs(folder, exist_ok=True)
+            if os.path.islink(folder):
+                raise CommandExecutionError(
+                    f"{__grains__['id']}: data cannot be set aside: {folder} is a link; expected "
+                    f"a folder. Next: ls -l {folder}"
+                )
+            if os.stat(folder).st_dev == os.stat(source).st_dev:
+                return folder
+    except OSError as err:
+        raise CommandExecutionError(f"no folder for data that is set aside: {err}") from err
+    raise CommandExecutionError(
+        f"{source} is a file system of its own, so it cannot be set aside. "
+        "Next: move what is in it away by hand, then run again"
+    )

@@ -200,6 +200,23 @@ def node_name(name=None):
     return __utils__["rabbit_settings.node_name"](name or __grains__["id"])
 
 
+def node_dir():
+    """
+    Tell the folder of this broker's own data.
+
+    Returns a path such as ``/var/lib/rabbitmq/mnesia/rabbit@rabbitmq-node1``.
+
+    See https://www.rabbitmq.com/docs/relocate.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_topology.node_dir
+    """
+    return os.path.join(settings()["rabbitmq"]["data_dir"], "mnesia", node_name())
+
+
 def nodes():
     """
     List the Erlang node names of all brokers, in the order of pillar.

@@ -236,7 +236,7 @@ def _settle(ret, name, found, wanted):
             _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
         if __opts__["test"]:
             if action in (_join, _replace_ghost, _set_aside):
-                __salt__["rabbit_membership.require_no_replicas"](found["contact"], predict=True)
+                __salt__["rabbit_replicas.require_none"](found["contact"], predict=True)
             said = _PREDICTED[found["verdict"]].format(**_words(found, wanted))
             _predicted(ret, name, f"{said}: {found['detail']}")
             return
@@ -406,7 +406,7 @@ def _join(found, wanted, changes):
     _discard(wanted, changes)
     with _app_stopped():
         # A run that failed may have had this node forgotten while queues still counted on it.
-        __salt__["rabbit_membership.require_no_replicas"](found["contact"])
+        __salt__["rabbit_replicas.require_none"](found["contact"])
         __salt__["rabbitmqctl.join_cluster"](found["contact"], wanted["ram"])
     changes["cluster"] = {"old": "alone", "new": f"with {found['contact']}"}
 
@@ -467,9 +467,9 @@ def _set_aside(found, wanted, changes):
     asked = None if __salt__["rabbitmqctl.is_running"]() else contact
     changes["backup"] = __salt__["rabbit_backup.write_definitions"]("before setting aside", asked)
     # The cluster does not count them any more, so no one else knows of them.
-    replicas = __salt__["rabbit_membership.replicas_on_disk"](contact)
-    __salt__["rabbit_membership.note_replicas"](replicas)
-    changes["set_aside"] = __salt__["rabbit_membership.set_data_aside"](wanted["service"])
+    replicas = __salt__["rabbit_queues.replicas_on_disk"](contact)
+    __salt__["rabbit_replicas.note"](replicas)
+    changes["set_aside"] = __salt__["rabbit_backup.set_data_aside"](wanted["service"])
     if found["content"]:
         changes["discarded"] = found["content"]
     _start_service(found, wanted, changes)
@@ -485,7 +485,7 @@ def _predict_the_rest(ret, wanted, renews):
         contact = _contact_to_join_anew_with(lost, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         ret["comment"] += f"; would have left the cluster and joined {contact} anew"
-        lost = __salt__["rabbit_membership.replicas_here"](contact)
+        lost = __salt__["rabbit_replicas.here"](contact)
     queues, streams = _by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or lost)
     if queues:
         ret["changes"]["quorum_queues"] = _names(queues)
@@ -550,7 +550,7 @@ def _lost_and_silent_replicas(wanted):
     mine, dead = _dead_replicas(wanted)
     if not dead:
         return [], []
-    on_disk = __salt__["rabbit_membership.quorum_queues_on_disk"]()
+    on_disk = __salt__["rabbit_queues.quorum_queues_on_disk"]()
     kept = [queue for queue in on_disk if queue["vhost"] is None]
     kept += [queue for queue in dead if {key: queue[key] for key in ("vhost", "name")} in on_disk]
     return (dead, []) if len(dead) == len(mine) and not kept else ([], dead)
@@ -569,7 +569,7 @@ def _tell_of_silent_replicas(ret, silent):
 def _contact_to_join_anew_with(lost, wanted):
     """Name the member to leave and join again, or raise where something would be lost."""
     others = _other_members_that_run(wanted)
-    content = __salt__["rabbit_membership.queues_on_disk"](others[0]) if others else []
+    content = __salt__["rabbit_queues.only_on_disk"](others[0]) if others else []
     # Without a majority elsewhere, what there may be on this disk is all there is.
     alone = [queue for queue in lost if 2 * len(queue["online"]) <= len(queue["members"])]
     if others and not alone and (not content or wanted["may_discard"]):
@@ -756,7 +756,7 @@ def node_type(name, discard_local_data=False):
     RabbitMQ does that by a reset and a join: what this node has on its disk is gone then. So it
     is done as a join is: definitions are kept before, see ``rabbit_backup.write_definitions``; a
     node with queues that no other member serves is refused, see
-    ``rabbit_membership.queues_only_here``; quorum queues and streams get their replicas here
+    ``rabbit_queues.only_here``; quorum queues and streams get their replicas here
     back, after a run that was killed by the next :func:`joined`. The last disc node that runs
     does not become a RAM node. With Khepri, and so from RabbitMQ 4.3 on, there are disc nodes only.
 
@@ -815,7 +815,7 @@ def _predict_the_change(ret, me, change, may_discard):
     if __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]()) != {me}:
         contact, content = _what_a_reset_takes(me, may_discard)
         said += f": it would have been reset, and have joined {contact} anew"
-        replicas = __salt__["rabbit_membership.replicas_here"](contact)
+        replicas = __salt__["rabbit_replicas.here"](contact)
         replicas = [one for one in replicas if f"queue {_names([one])[0]}" not in content]
         queues, streams = map(_names, _by_type(replicas))
         kinds = {"discarded": content, "quorum_queues": queues, "streams": streams}
@@ -839,7 +839,7 @@ def _what_a_reset_takes(me, may_discard):
             f"it takes another member that runs: {me} is reset for it, and joins again. Next: "
             f"start {_service()} on {_hosts(away)}, then run again"
         )
-    content = __salt__["rabbit_membership.queues_only_here"](others[0])
+    content = __salt__["rabbit_queues.only_here"](others[0])
     if content and not may_discard:
         raise CommandExecutionError(
             f"{me} is reset for it, and no other member could serve {', '.join(content)}"
@@ -854,8 +854,8 @@ def _change_type(ret, name, contact, content, may_discard):
     """Reset this node and have it join again as what it shall be; it gets its app back."""
     backup = __salt__["rabbit_backup.write_definitions"](f"before becoming a {name} node")
     ret["changes"]["backup"] = backup
-    known = {*content, *__salt__["rabbit_membership.queues_not_served"](contact)}
-    __salt__["rabbit_membership.take_replicas_out"](contact, content)
+    known = {*content, *__salt__["rabbit_queues.not_served"](contact)}
+    __salt__["rabbit_replicas.take_out"](contact, content)
     # Killed between reset and join, a seed would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
     with _app_stopped():
@@ -866,7 +866,7 @@ def _change_type(ret, name, contact, content, may_discard):
                 "none is connected to this host, then run again"
             )
         content = [*content, *late]
-        __salt__["rabbit_membership.take_replicas_out"](contact, content)
+        __salt__["rabbit_replicas.take_out"](contact, content)
         if content:
             ret["changes"]["discarded"] = content
         __salt__["rabbitmqctl.change_cluster_node_type"](name)
@@ -877,7 +877,7 @@ def _change_type(ret, name, contact, content, may_discard):
 def _lost_meanwhile(contact, known):
     """List the queues that nobody serves since this node's app has stopped, but for known ones."""
     for wait in (1, 2, 4, None):
-        lost = __salt__["rabbit_membership.queues_not_served"](contact)
+        lost = __salt__["rabbit_queues.not_served"](contact)
         late = [queue for queue in lost if queue not in known]
         if wait is None or not late:
             return late
@@ -969,7 +969,7 @@ def member_absent(name, offline=False):
             ret["comment"] = f"{name} is already no member"
             return ret if offline else _without_its_replicas(ret, name)
         _require_gone(name, offline)
-        lost = [] if offline else __salt__["rabbit_membership.queues_not_served"]()
+        lost = [] if offline else __salt__["rabbit_queues.not_served"]()
         if lost:
             ret["warnings"] = [
                 f"no member serves {', '.join(lost)}: what only {name} has of them is lost with it"
@@ -1007,12 +1007,12 @@ def member_absent(name, offline=False):
 
 def _without_its_replicas(ret, name):
     """Have no quorum queue count on a node that is no member any more, or warn."""
-    queues = __salt__["rabbit_membership.quorum_queues_with_replica"](name)
+    queues = __salt__["rabbit_replicas.quorum_queues_with_replica"](name)
     before, failure = _names(queues), ""
     left = _names(queue for queue in queues if not queue["can_shrink"])
     if left != before and not __opts__["test"]:
-        failure = __salt__["rabbit_membership.shrink"](name)
-        left = _names(__salt__["rabbit_membership.quorum_queues_with_replica"](name))
+        failure = __salt__["rabbit_replicas.shrink_or_forget"](name)
+        left = _names(__salt__["rabbit_replicas.quorum_queues_with_replica"](name))
     shrunk = [queue for queue in before if queue not in left]
     if shrunk:
         ret["changes"]["quorum_queues"] = shrunk

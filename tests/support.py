@@ -45,8 +45,8 @@ def load(path, **dunders):
     spec.loader.exec_module(module)
     given = {"salt": {}, "opts": {"test": False}, "grains": {"id": "rabbitmq-node2"}}
     given |= {"pillar": {}, "context": {}, "utils": {}}
-    if str(path).startswith("_states/"):
-        dunders["utils"] = FAILURES | dunders.get("utils", {})
+    if str(path).startswith(("_states/", "_modules/")):
+        dunders["utils"] = SHARED | dunders.get("utils", {})
     for name, value in (given | dunders).items():
         setattr(module, f"__{name}__", value)
     return module
@@ -65,6 +65,10 @@ def functions(name, module):
 
 # What each state words its failures with.
 FAILURES = functions("rabbit_failures", load("_utils/rabbit_failures.py"))
+# What states and modules share that needs nothing else.
+SHARED = dict(FAILURES)
+for _name in ("rabbit_majority", "rabbit_queue_names", "rabbit_node_data"):
+    SHARED |= functions(_name, load(f"_utils/{_name}.py"))
 
 
 def validator():

@@ -13,7 +13,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits
-from tests.support import RABBITMQ_VERSIONS, faked, load, not_root, recorded
+from tests.support import RABBITMQ_VERSIONS, faked, functions, load, not_root, recorded
 
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
@@ -29,13 +29,10 @@ def judge(topology):
         minion = me.split("@")[1]
         notes = create_autospec(load("_modules/rabbit_notes.py"))
         notes.fetch.side_effect = {"returns_to": returns_to}.get
-        return load(
-            "_modules/rabbit_membership.py",
-            salt=faked("rabbitmqctl", Rabbitmqctl(rabbits, me), real)
-            | {"rabbit_notes.fetch": notes.fetch}
-            | topology(minion=minion, pillar=pillar),
-            grains={"id": minion},
-        )
+        salt = faked("rabbitmqctl", Rabbitmqctl(rabbits, me), real)
+        salt |= {"rabbit_notes.fetch": notes.fetch} | topology(minion=minion, pillar=pillar)
+        salt |= functions("rabbit_queues", load("_modules/rabbit_queues.py", salt=salt))
+        return load("_modules/rabbit_membership.py", salt=salt, grains={"id": minion})
 
     return build
 
@@ -719,55 +716,6 @@ def test_a_node_that_hangs_for_a_minute_is_waited_for_also_where_its_members_are
     found = module.await_verdict(CONTACTS, timeout=60, timeout_alone=0)
     assert found["verdict"] == ("joined" if lasts < 60 else "running, but not answering")
     assert sum(slept) == min(lasts, 60)
-
-
-@pytest.mark.parametrize("version", RABBITMQ_VERSIONS)
-def test_a_replica_on_the_disk_tells_its_queue(judge, tmp_path, version):
-    folder = tmp_path / "mnesia" / ME / "quorum" / ME / "2F_INVOICESUID"
-    folder.mkdir(parents=True)
-    (folder / "config").write_text(recorded(version, "quorum_queue_config")["stdout"])
-    module = judge(Rabbits(*CONTACTS), pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
-    assert module.quorum_queues_on_disk() == [{"vhost": "/", "name": "invoices"}]
-
-
-@pytest.mark.parametrize(
-    ("printed", "name"),
-    [
-        (b'<<"a \\"b\\" \\\\">>', 'a "b" \\'),
-        ('<<"Aufträge"/utf8>>'.encode(), "Aufträge"),
-        (b"<<195,164,\n  255>>", "ä\ufffd"),
-        (b'<<"begins here"\n      " and ends there">>', "begins here and ends there"),
-        (b'<<"a>>, b">>', "a>>, b"),
-    ],
-)
-def test_a_name_is_read_as_erlang_prints_it(judge, tmp_path, printed, name):
-    folder = tmp_path / "mnesia" / ME / "quorum" / ME / "2F_UID"
-    folder.mkdir(parents=True)
-    resource = b'{resource,<<"/">>,\n  queue,' + printed + b"},"
-    (folder / "config").write_bytes(b"#{queue_resource =>\n" + resource + b"created => 1}.")
-    module = judge(Rabbits(*CONTACTS), pillar={"rabbitmq": {"data_dir": str(tmp_path)}})
-    assert module.quorum_queues_on_disk() == [{"vhost": "/", "name": name}]
-
-
-@pytest.mark.parametrize(
-    ("listed", "named", "lost"),
-    [
-        ([{"name": "q", "state": "running"}], [], []),
-        ([{"name": "q", "state": "down"}], [], ["queue q in /"]),
-        ([{"name": "q", "state": "running", "members": CONTACTS, "online": CONTACTS[:2]}], [], []),
-        (
-            [{"name": "q", "state": "running", "members": CONTACTS, "online": [SEED]}],
-            [],
-            ["queue q in /"],
-        ),
-        ([], ["q"], ["queue q in /"]),
-    ],
-)
-def test_queues_that_no_member_serves_are_told(judge, listed, named, lost):
-    rabbits = Rabbits(*CONTACTS, clustered=CONTACTS)
-    rabbits[ME].queues = [{"vhost": "/", **queue} for queue in listed]
-    rabbits[ME].definitions["queues"] = [{"name": name, "vhost": "/"} for name in named]
-    assert judge(rabbits).queues_not_served() == lost
 
 
 @pytest.mark.parametrize("app", [False, True])

@@ -36,6 +36,8 @@ from tests.support import (
 SEED, ME, THIRD = (f"rabbit@rabbitmq-node{number}" for number in (1, 2, 3))
 CONTACTS = [SEED, ME, THIRD]
 SYSTEMD = salt.modules.systemd_service
+# What is not faked beside the states.
+REAL = ("rabbit_notes", "rabbit_queues", "rabbit_replicas", "rabbit_membership", "rabbit_backup")
 UNIT_FAILED = (
     "Job for rabbitmq-server.service failed because the control process exited with error code."
 )
@@ -74,17 +76,13 @@ class Broker:
         rabbitmq = {"data_dir": str(folder / "data"), "backup_dir": str(folder / "backups")}
         salt |= topology(minion=minion, pillar={**TOPOLOGY, "rabbitmq": rabbitmq})
         grains = {"id": minion}
-        for name in ("rabbit_notes", "rabbit_membership", "rabbit_backup"):
-            module = load(f"_modules/{name}.py", salt=salt, grains=grains)
-            salt |= functions(name, module)
-            if name == "rabbit_membership":
-                self.membership = module
-                module.time = SimpleNamespace(
-                    monotonic=time.monotonic,
-                    sleep=_no_waiting,
-                    strftime=time.strftime,
-                    gmtime=time.gmtime,
-                )
+        modules = {}
+        for name in REAL:
+            modules[name] = load(f"_modules/{name}.py", salt=salt, grains=grains)
+            salt |= functions(name, modules[name])
+        self.membership = modules["rabbit_membership"]
+        self.membership.time = SimpleNamespace(monotonic=time.monotonic, sleep=_no_waiting)
+        self.queues = modules["rabbit_queues"]
         self.notes = {name: salt[name] for name in salt if name.startswith("rabbit_notes.")}
         self.backup = functions("rabbit_backup", load("_modules/rabbit_backup.py", salt=salt))
         self.states = load(
@@ -1997,12 +1995,12 @@ def test_a_mirror_that_takes_a_moment_to_take_over_is_waited_for(broker):
     rabbits = of_type("disc")
     rabbits.has_queue("q", ME, mirrors=[SEED])
     host = broker(rabbits)
-    ask, slow = host.states.__salt__["rabbit_membership.queues_not_served"], []
+    ask, slow = host.states.__salt__["rabbit_queues.not_served"], []
 
     def queues_not_served(at=None):
         return ask(at) + (["queue q in /"] if not rabbits[ME].app and not slow else [])
 
-    host.states.__salt__["rabbit_membership.queues_not_served"] = queues_not_served
+    host.states.__salt__["rabbit_queues.not_served"] = queues_not_served
     host.states.time = _synchronising(rabbits, slow)
     ret = host.states.node_type("ram")
     assert ret["result"] is True, ret["comment"]

@@ -128,8 +128,8 @@ class Host:
         self.listeners = Listeners(self.rabbits[ME])
         loaded |= faked("rabbit_listeners", self.listeners, load("_modules/rabbit_listeners.py"))
         loaded = with_systemctl(loaded | topology())
-        membership = load("_modules/rabbit_membership.py", salt=loaded)
-        loaded |= functions("rabbit_membership", membership)
+        for name in ("rabbit_queues", "rabbit_membership"):
+            loaded |= functions(name, load(f"_modules/{name}.py", salt=loaded))
         self.states = load("_states/rabbit_node.py", salt=loaded, opts={"test": test})
 
     @property
