@@ -27,7 +27,7 @@ import re
 import time
 import urllib.request
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 JOINED = "joined"
 SEED = "seed"
@@ -259,6 +259,35 @@ def listed_in(status):
     return set(status["disk_nodes"]) | set(status.get("ram_nodes", []))
 
 
+def other_members_that_run(contacts):
+    """
+    List the brokers beside the local node, a member, that run as members of its cluster.
+
+    contacts
+        As for :func:`verdict`.
+
+    Returns a list of Erlang node names, in the order of the contacts.
+
+    Raises CommandExecutionError when the local node does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.other_members_that_run '[rabbit@rabbitmq-node1]'
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
+    others = [node for node in contacts if node != me]
+    # A member that was just taken back may not see the others yet; they see it.
+    return [node for node in others if node in running] or [
+        node
+        for node in others
+        if (status := __salt__["rabbitmqctl.node_state"](node)["status"])
+        and me in listed_in(status)
+    ]
+
+
 def _other_side(me, contacts, known):
     """
     Ask the first contact that answers; members that the node knows go first.
@@ -453,6 +482,37 @@ def _mix(one, other):
     return low == high or (low[0], low[1] + 1) == high
 
 
+def require_ram_nodes(at=None):
+    """
+    Raise where a cluster has a store of metadata without RAM nodes, as Khepri.
+
+    at : the local node
+        Erlang node name of the member that is asked.
+
+    Raises SaltInvocationError where that is so, CommandExecutionError when the asked node does not
+    run.
+
+    See https://www.rabbitmq.com/docs/clustering#ram-nodes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.require_ram_nodes rabbit@rabbitmq-node1
+    """
+    status = __salt__["rabbitmqctl.cluster_status"](at)
+    flags = {flag["name"]: flag["state"] for flag in status.get("feature_flags", [])}
+    if "ram_nodes" in status and flags.get("khepri_db") != "enabled":
+        return
+    # Of a member that does not answer it is unknown.
+    versions = {each["rabbitmq_version"] for each in status["versions"].values()} - {None}
+    khepri = " with Khepri" if "ram_nodes" in status else ""
+    raise SaltInvocationError(
+        f"RabbitMQ {', '.join(sorted(versions))}{khepri} has no RAM nodes. Set "
+        f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
+    )
+
+
 def members_on_disk():
     """
     List the members the local node remembers, from the file that Mnesia's generation keeps.
@@ -542,6 +602,46 @@ def forget_former_self(contact):
         __salt__["rabbit_replicas.require_no_quorum_queues"](contact)
 
 
+def require_gone(name, offline=False):
+    """
+    Raise where a member may not be forgotten.
+
+    name
+        Erlang node name of the one to be forgotten.
+    offline : False
+        Boolean: it is to be forgotten by the local node while that is stopped.
+
+    Raises SaltInvocationError for the local node, CommandExecutionError where the member runs, is
+    the only disc node, or, with ``offline``, where the local node runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.require_gone rabbit@rabbitmq-node3
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    if name == me:
+        raise SaltInvocationError("a node does not forget itself; apply this on another member")
+    if offline:
+        if __salt__["rabbitmqctl.node_state"]()["state"] != "node not running":
+            raise CommandExecutionError(f"{me} runs: offline is for a cluster of which no one does")
+        return
+    status = __salt__["rabbitmqctl.cluster_status"]()
+    service, hosts = _settings()["service"], __utils__["rabbit_names.hosts"]
+    if name in status["running_nodes"]:
+        raise CommandExecutionError(
+            f"it runs. Next, on {hosts([name])}: systemctl disable --now {service}"
+        )
+    if "ram_nodes" in status and not set(status["disk_nodes"]) - {name}:
+        raise CommandExecutionError(
+            f"it is the only disc node, beside {hosts(status['ram_nodes'])}: without one the "
+            "cluster keeps its metadata nowhere. Make another member a disc node first "
+            "(rabbit_ha:hosts:HOST:node_type: disc); should RabbitMQ refuse that, start "
+            f"{service} on {hosts([name])} once more for it"
+        )
+
+
 def forget(name, at=None):
     """
     Have a member forget another one.
@@ -573,6 +673,36 @@ def forget(name, at=None):
             raise
         return str(err)
     return None
+
+
+def forget_offline(name):
+    """
+    Have the local node, which is stopped, forget a member.
+
+    Its file of members names that member until the node starts.
+
+    name
+        Erlang node name of the one to be forgotten.
+
+    Returns a boolean: True where it had done so before.
+
+    Raises CommandExecutionError when that fails, as with RabbitMQ 4.3.
+
+    See https://www.rabbitmq.com/docs/clustering#forced-removal.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_membership.forget_offline rabbit@rabbitmq-node3
+    """
+    try:
+        __salt__["rabbitmqctl.forget_cluster_node"](name, offline=True)
+    except CommandExecutionError as err:
+        if "not_a_cluster_node" in str(err):
+            return True
+        raise
+    return False
 
 
 def local_content():

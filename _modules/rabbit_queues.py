@@ -154,10 +154,7 @@ def _served_elsewhere(queues):
         kind: {
             (queue["vhost"], queue["name"])
             for queue in queues
-            if queue["type"] == kind
-            and __utils__["rabbit_majority.is_reached"](
-                set(queue["online"]) - {me}, queue["members"]
-            )
+            if queue["type"] == kind and _are_most(set(queue["online"]) - {me}, queue["members"])
         }
         for kind in ("quorum", "stream")
     }
@@ -252,9 +249,7 @@ def _is_only_on(me, queue):
     """Tell whether a listed queue would be lost with a node's data."""
     if queue["members"]:
         elsewhere = set(queue["online"]) - {me}
-        return me in queue["members"] and not __utils__["rabbit_majority.is_reached"](
-            elsewhere, queue["members"]
-        )
+        return me in queue["members"] and not _are_most(elsewhere, queue["members"])
     lasts = queue["durable"] and not queue["exclusive"]
     return lasts and queue["node"] == me and not set(queue["mirrors"]) - {me}
 
@@ -293,9 +288,7 @@ def not_served(at=None):
 def _is_served(queue):
     """Tell whether a listed queue has a leader: its state, and of replicas most of them, run."""
     members = queue["members"]
-    return queue["state"] != "down" and (
-        not members or __utils__["rabbit_majority.is_reached"](queue["online"], members)
-    )
+    return queue["state"] != "down" and (not members or _are_most(queue["online"], members))
 
 
 def await_served(contact, known):
@@ -327,4 +320,9 @@ def await_served(contact, known):
 
 def _phrases(queues):
     """Name queues for people."""
-    return __utils__["rabbit_queue_names.phrases"](queues)
+    return __utils__["rabbit_names.phrases"](queues)
+
+
+def _are_most(some, members):
+    """Tell whether some of the members are their majority."""
+    return __utils__["rabbit_majority.is_reached"](some, members)

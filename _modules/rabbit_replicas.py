@@ -1,12 +1,15 @@
 """
-Replicas of quorum queues and streams: which ones a node has, taking them out, noting them.
+Replicas of quorum queues and streams that this node has: taken out, noted, and given back.
 
 A node that begins anew while a queue counts on its replica would vote without knowing what the
-one before had confirmed. So what counts on a replica is noted, then the replica is taken out.
+one before had confirmed. So what counts on a replica is noted, then the replica is taken out; once
+the node is a member again, it gets back what was noted.
 
 See https://www.rabbitmq.com/docs/quorum-queues#replica-management and
 https://www.rabbitmq.com/docs/streams#replica-management.
 """
+
+import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -56,6 +59,11 @@ def by_type(replicas):
 def _bare(queues):
     """Cut from listed queues what names them."""
     return [{"vhost": queue["vhost"], "name": queue["name"]} for queue in queues]
+
+
+def _names(queues):
+    """Name queues for people."""
+    return __utils__["rabbit_names.of_queues"](queues)
 
 
 def _as_streams(queues):
@@ -192,16 +200,16 @@ def _refuse_where_counted(me, contact, counting, failure=""):
     """Raise where queues count on a replica here, and say what to do."""
     if not counting:
         return
-    names = ", ".join(__utils__["rabbit_queue_names.names"](counting))
-    away = set().union(*(set(queue["members"]) - set(queue["online"]) for queue in counting))
-    hosts = ", ".join(sorted(node.split("@", 1)[1] for node in away - {me}))
+    names = ", ".join(_names(counting))
+    away = set().union(*(set(queue["members"]) - set(queue["online"]) for queue in counting)) - {me}
+    hosts = __utils__["rabbit_names.hosts"]
     service = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service"]
-    start = f"start {service} on {hosts}" if hosts else "see that they have a leader"
+    start = f"start {service} on {hosts(away)}" if away else "see that they have a leader"
     raise CommandExecutionError(
         f"joining would empty a replica here that still counts, and messages could be lost: {names}"
         f"{f' ({failure})' if failure else ''}. Next: {start} (rabbitmqctl list_queues --vhost "
         "VHOST name leader online), then run again. As a last resort, on "
-        f"{contact.split('@', 1)[1]}: rabbitmq-queues delete_member --vhost VHOST NAME {me}, or "
+        f"{hosts([contact])}: rabbitmq-queues delete_member --vhost VHOST NAME {me}, or "
         "delete the queue"
     )
 
@@ -232,7 +240,7 @@ def take_out(contact, let_go):
         salt-call rabbit_replicas.take_out rabbit@rabbitmq-node1 '[]'
     """
     me = __salt__["rabbit_topology.node_name"]()
-    without = __utils__["rabbit_queue_names.without"]
+    without = __utils__["rabbit_names.without"]
     replicas = without(here(contact), let_go)
     note(replicas)
     queues, streams = by_type(replicas).values()
@@ -243,7 +251,7 @@ def take_out(contact, let_go):
         __salt__["rabbitmqctl.shrink"](me, contact)
         queues = without(__salt__["rabbitmqctl.quorum_queues_on"](me, contact), let_go)
     if queues or (failure and "node_not_running" not in failure):
-        named = ", ".join(__utils__["rabbit_queue_names.phrases"](queues))
+        named = ", ".join(__utils__["rabbit_names.phrases"](queues))
         raise CommandExecutionError(
             f"{named or failure}: a replica here still counts. Next: rabbitmqctl "
             "list_queues --vhost VHOST name leader members online; see that the other members run "
@@ -339,3 +347,195 @@ def shrink(node, at=None):
             raise
         return False
     return True
+
+
+def give_back(contacts):
+    """
+    Give quorum queues and streams back the replicas here that were noted, and delete the note.
+
+    Streams that count on a replica here still, as before RabbitMQ 4, get it back by themselves;
+    they are waited for, for half a minute.
+
+    contacts
+        List of the Erlang node names of the cluster's brokers, of which another one is asked.
+
+    Returns a mapping with ``quorum_queues`` and ``streams``, lists of what got its replica back,
+    and ``silent``, a list of the streams whose replica does not run yet: these stay noted. They
+    are mappings with ``vhost`` and ``name``.
+
+    Raises CommandExecutionError when one gets no replica; then the note stays.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_replicas.give_back '[rabbit@rabbitmq-node1, rabbit@rabbitmq-node2]'
+    """
+    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
+    queues, streams = by_type(noted).values()
+    _grow(queues)
+    silent = _add_to_streams(streams, contacts)
+    if silent:
+        # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
+        __salt__["rabbit_notes.write"]("replicas_to_return", silent)
+    elif noted:
+        __salt__["rabbit_notes.delete"]("replicas_to_return")
+    running = [stream for stream in streams if stream not in silent]
+    return {"quorum_queues": queues, "streams": running, "silent": silent}
+
+
+def _grow(queues):
+    """Give quorum queues a replica here, or raise."""
+    me = __salt__["rabbit_topology.node_name"]()
+    for vhost in sorted({queue["vhost"] for queue in queues}):
+        names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
+        failed = [
+            f"{queue['name']} in {vhost}: {queue['result']}"
+            for queue in __salt__["rabbitmqctl.grow"](me, vhost, names)
+            if queue["result"] != "ok"
+        ]
+        if failed:
+            raise CommandExecutionError(_no_replicas(me, failed))
+    without = _await_replicas(me, queues) if queues else []
+    if without:
+        raise CommandExecutionError(_no_replicas(me, _names(without)))
+
+
+def _await_replicas(me, queues):
+    """Give the replicas here a moment to start; returns the queues, of those, that have none."""
+    for wait in (1, 2, 4, None):
+        running = {
+            (queue["vhost"], queue["name"]): me in queue["members"] and me in queue["online"]
+            for queue in __salt__["rabbitmqctl.quorum_queues"]()
+        }
+        # One that was deleted meanwhile needs none.
+        without = [
+            queue for queue in queues if not running.get((queue["vhost"], queue["name"]), True)
+        ]
+        if wait is None or not without:
+            return without
+        time.sleep(wait)
+
+
+def _no_replicas(me, failed):
+    """Say what to do about quorum queues that have no replica here."""
+    return (
+        f"the node is a member, but quorum queues got no replica back: {', '.join(failed)}. Next: "
+        "see that their other members run, then run again; of one that lists this node and does "
+        f"not run here: rabbitmq-queues delete_member --vhost VHOST NAME {me} first"
+    )
+
+
+def _add_to_streams(streams, contacts):
+    """
+    Give streams a replica here where they do not count on one still, or raise.
+
+    Those that do, as before RabbitMQ 4, get it back by themselves.
+
+    Returns those whose replica does not run yet.
+    """
+    said = ""
+    # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
+    for wait in (1, 2, 4, 8, 16, None) if streams else ():
+        at = _other_member(contacts)
+        without, silent = _streams_without_replica(streams, at)
+        if without:
+            me = __salt__["rabbit_topology.node_name"]()
+            said = __salt__["rabbitmqctl.add_replicas"](me, without, at)
+            without, silent = _streams_without_replica(streams, at)
+        if wait is None and without:
+            raise CommandExecutionError(
+                "the node is a member, but streams got no replica back: "
+                f"{', '.join(_names(without))}{f' ({said})' if said else ''}. Next: see that their "
+                "other members run (rabbitmqctl list_queues --vhost VHOST name type members "
+                "online) and have caught up, then run again"
+            )
+        if wait is None or not (without or silent):
+            return silent
+        time.sleep(wait)
+    return []
+
+
+def _streams_without_replica(streams, at):
+    """
+    List the streams that count on no replica here, and those where it is silent.
+
+    streams
+        List of mappings with ``vhost`` and ``name``: the ones that are looked at.
+    at
+        Erlang node name of the member that is asked.
+    """
+    me = __salt__["rabbit_topology.node_name"]()
+    there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
+    # One that was deleted meanwhile needs none; one without a leader is not listed.
+    defined = {
+        (queue["vhost"], queue["name"])
+        for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
+        # Nor does one that was declared anew as another type.
+        if queue.get("type", "stream") == "stream"
+    }
+    without, silent = [], []
+    for stream in streams:
+        key = (stream["vhost"], stream["name"])
+        found = there.get(key, {"members": [], "online": []})
+        if me not in found["members"] and key in there.keys() | defined:
+            without.append(stream)
+        elif me in found["members"] and me not in found["online"]:
+            silent.append(stream)
+    return without, silent
+
+
+def lost_and_silent(contacts):
+    """
+    List the quorum queues whose replica here is lost, and those where it only does not run.
+
+    For the lost ones this member has to join anew: they count on replicas that do not answer.
+    One that has other replicas, or these on its disk, did not lose its data. Looked for once in
+    each store of metadata that the node has had, see :func:`note_as_seen`: RabbitMQ 4.3's other
+    members take one back that lost its data, without its replicas.
+
+    contacts
+        As for :func:`give_back`.
+
+    Returns a mapping with ``lost`` and ``silent``, lists as ``rabbitmqctl.quorum_queues`` returns
+    them; one of them at least is empty.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_replicas.lost_and_silent '[rabbit@rabbitmq-node1, rabbit@rabbitmq-node2]'
+    """
+    store = __salt__["rabbit_membership.metadata_store"]()
+    if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+        return {"lost": [], "silent": []}
+    me = __salt__["rabbit_topology.node_name"]()
+    recorded = __salt__["rabbitmqctl.quorum_queues"](_other_member(contacts))
+    mine = [queue for queue in recorded if me in queue["members"]]
+    dead = [queue for queue in mine if me not in queue["online"]]
+    on_disk = __salt__["rabbit_queues.quorum_queues_on_disk"]() if dead else []
+    kept = [queue for queue in on_disk if queue["vhost"] is None]
+    kept += [queue for queue in _bare(dead) if queue in on_disk]
+    is_lost = len(dead) == len(mine) and not kept
+    return {"lost": dead if is_lost else [], "silent": [] if is_lost else dead}
+
+
+def note_as_seen():
+    """
+    Note that :func:`lost_and_silent` has looked in the store of metadata that the node has now.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_replicas.note_as_seen
+    """
+    store = __salt__["rabbit_membership.metadata_store"]()
+    if store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
+        __salt__["rabbit_notes.write"]("replicas_seen_in", store)
+
+
+def _other_member(contacts):
+    """Name another member that runs: one that was just taken back does not know of all queues."""
+    others = __salt__["rabbit_membership.other_members_that_run"](contacts)
+    return next(iter(others), None)

@@ -140,7 +140,7 @@ def joined(
         elif ret["result"]:
             _return_to_the_stream_coordinator(ret)
             _replace_member_without_replicas(ret, wanted)
-            _return_replicas(ret, wanted)
+            _return_replicas(ret, wanted["contacts"])
             if wanted["may_discard"] and not _is_to_change_its_type(wanted):
                 _use_up_the_permission(ret)
             elif renews:
@@ -233,7 +233,7 @@ def _settle(ret, name, found, wanted):
             raise CommandExecutionError(_refusal(found, wanted))
         if wanted["ram"] and action in (_join, _replace_ghost):
             # With Khepri it is refused only after this node was reset.
-            _require_ram_nodes(__salt__["rabbitmqctl.cluster_status"](found["contact"]))
+            __salt__["rabbit_membership.require_ram_nodes"](found["contact"])
         if __opts__["test"]:
             if action in (_join, _replace_ghost, _set_aside):
                 __salt__["rabbit_replicas.require_none"](found["contact"], predict=True)
@@ -479,20 +479,20 @@ def _predict_the_rest(ret, wanted, renews):
     """Tell what a run that was killed after the join, or what pillar says, has left to do."""
     if ret["changes"]:
         return
-    lost, silent = _lost_and_silent_replicas(wanted)
-    _tell_of_silent_replicas(ret, silent)
-    if lost:
-        contact = _contact_to_join_anew_with(lost, wanted)
+    dead = __salt__["rabbit_replicas.lost_and_silent"](wanted["contacts"])
+    _tell_of_silent_replicas(ret, dead["silent"])
+    replicas = dead["lost"]
+    if replicas:
+        contact = _contact_to_join_anew_with(replicas, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
         ret["comment"] += f"; would have left the cluster and joined {contact} anew"
-        lost = __salt__["rabbit_replicas.here"](contact)
-    queues, streams = _by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or lost)
-    if queues:
-        ret["changes"]["quorum_queues"] = _names(queues)
-        ret["comment"] += "; quorum queues would have got their replicas here back"
-    if streams:
-        ret["changes"]["streams"] = _names(streams)
-        ret["comment"] += "; streams would have got their replicas here back"
+        replicas = __salt__["rabbit_replicas.here"](contact)
+    replicas = __salt__["rabbit_notes.fetch"]("replicas_to_return") or replicas
+    for kind, queues in __salt__["rabbit_replicas.by_type"](replicas).items():
+        if queues:
+            ret["changes"][kind] = _names(queues)
+            said = kind.replace("_", " ")
+            ret["comment"] += f"; {said} would have got their replicas here back"
     if wanted["may_discard"] and not _is_to_change_its_type(wanted):
         ret["changes"]["discard_local_data"] = "used up"
         ret["comment"] += "; discard_local_data would have been used up"
@@ -506,54 +506,7 @@ def _predict_the_rest(ret, wanted, renews):
 
 def _names(queues):
     """Name queues for people."""
-    return [f"{queue['name']} in {queue['vhost']}" for queue in queues]
-
-
-def _other_members_that_run(wanted):
-    """List the brokers in pillar beside this one that run as members."""
-    me = __salt__["rabbit_topology.node_name"]()
-    running = __salt__["rabbitmqctl.cluster_status"]()["running_nodes"]
-    others = [node for node in wanted["contacts"] if node != me]
-    # A member that was just taken back may not see the others yet; they see it.
-    return [node for node in others if node in running] or [
-        node
-        for node in others
-        if (status := __salt__["rabbitmqctl.node_state"](node)["status"])
-        and me in __salt__["rabbit_membership.listed_in"](status)
-    ]
-
-
-def _dead_replicas(wanted):
-    """
-    List the quorum queues with a replica here, and those of them whose replica does not run.
-
-    Looked for once in each store of metadata that the node has had: RabbitMQ 4.3's other members
-    take one back that lost its data, without its replicas.
-    """
-    store = __salt__["rabbit_membership.metadata_store"]()
-    if store is None or store == __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
-        return [], []
-    me = __salt__["rabbit_topology.node_name"]()
-    # A member that was just taken back does not know of all queues yet.
-    at = next(iter(_other_members_that_run(wanted)), None)
-    mine = [queue for queue in __salt__["rabbitmqctl.quorum_queues"](at) if me in queue["members"]]
-    return mine, [queue for queue in mine if me not in queue["online"]]
-
-
-def _lost_and_silent_replicas(wanted):
-    """
-    List the quorum queues whose replica here is lost, and those where it only does not run.
-
-    For the lost ones this member has to join anew: they count on replicas that do not answer.
-    One that has other replicas, or these on its disk, did not lose its data.
-    """
-    mine, dead = _dead_replicas(wanted)
-    if not dead:
-        return [], []
-    on_disk = __salt__["rabbit_queues.quorum_queues_on_disk"]()
-    kept = [queue for queue in on_disk if queue["vhost"] is None]
-    kept += [queue for queue in dead if {key: queue[key] for key in ("vhost", "name")} in on_disk]
-    return (dead, []) if len(dead) == len(mine) and not kept else ([], dead)
+    return __utils__["rabbit_names.of_queues"](queues)
 
 
 def _tell_of_silent_replicas(ret, silent):
@@ -568,10 +521,11 @@ def _tell_of_silent_replicas(ret, silent):
 
 def _contact_to_join_anew_with(lost, wanted):
     """Name the member to leave and join again, or raise where something would be lost."""
-    others = _other_members_that_run(wanted)
+    others = __salt__["rabbit_membership.other_members_that_run"](wanted["contacts"])
     content = __salt__["rabbit_queues.only_on_disk"](others[0]) if others else []
     # Without a majority elsewhere, what there may be on this disk is all there is.
-    alone = [queue for queue in lost if 2 * len(queue["online"]) <= len(queue["members"])]
+    is_reached = __utils__["rabbit_majority.is_reached"]
+    alone = [queue for queue in lost if not is_reached(queue["online"], queue["members"])]
     if others and not alone and (not content or wanted["may_discard"]):
         return others[0]
     why = "is the only one that runs"
@@ -587,10 +541,10 @@ def _contact_to_join_anew_with(lost, wanted):
 
 def _replace_member_without_replicas(ret, wanted):
     """Join anew where RabbitMQ 4.3 took a member back that had lost its data."""
-    lost, silent = _lost_and_silent_replicas(wanted)
-    _tell_of_silent_replicas(ret, silent)
-    if lost:
-        contact = _contact_to_join_anew_with(lost, wanted)
+    dead = __salt__["rabbit_replicas.lost_and_silent"](wanted["contacts"])
+    _tell_of_silent_replicas(ret, dead["silent"])
+    if dead["lost"]:
+        contact = _contact_to_join_anew_with(dead["lost"], wanted)
         ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"]("before joining")
         _rejoin(contact, wanted)
         ret["changes"]["cluster"] = {"old": "without its replicas", "new": f"with {contact}"}
@@ -598,143 +552,22 @@ def _replace_member_without_replicas(ret, wanted):
         found = _awaited_verdict(wanted)
         if found["verdict"] not in ("joined", "seed"):
             raise CommandExecutionError(_refusal(found, wanted))
-    store = __salt__["rabbit_membership.metadata_store"]()
-    if not silent and store != __salt__["rabbit_notes.fetch"]("replicas_seen_in"):
-        __salt__["rabbit_notes.write"]("replicas_seen_in", store)
+    if not dead["silent"]:
+        __salt__["rabbit_replicas.note_as_seen"]()
 
 
-def _by_type(noted):
-    """Split what was noted into quorum queues and streams; only these are marked."""
-    streams = [queue for queue in noted if queue.get("type") == "stream"]
-    return [queue for queue in noted if queue not in streams], streams
-
-
-def _return_replicas(ret, wanted):
+def _return_replicas(ret, contacts):
     """Give the queues back the replicas that this node held before it lost its data."""
-    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return")
-    if not noted:
-        return
-    queues, streams = _by_type(noted)
-    _return_replicas_of_quorum_queues(queues)
-    silent = _return_replicas_of_streams(streams, wanted)
-    if silent:
-        # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
-        __salt__["rabbit_notes.write"]("replicas_to_return", silent)
+    returned = __salt__["rabbit_replicas.give_back"](contacts)
+    if returned["silent"]:
         ret.setdefault("warnings", []).append(
-            f"of {', '.join(_names(silent))} the replica here does not run yet; RabbitMQ starts it "
-            "by itself. Next: rabbitmqctl list_queues --vhost VHOST name type members online, then "
-            "run again"
+            f"of {', '.join(_names(returned['silent']))} the replica here does not run yet; "
+            "RabbitMQ starts it by itself. Next: rabbitmqctl list_queues --vhost VHOST name type "
+            "members online, then run again"
         )
-    else:
-        __salt__["rabbit_notes.delete"]("replicas_to_return")
-    running = [stream for stream in streams if stream not in silent]
-    ret["changes"] |= {
-        kind: _names(returned)
-        for kind, returned in (("quorum_queues", queues), ("streams", running))
-        if returned
-    }
-
-
-def _return_replicas_of_quorum_queues(queues):
-    """Give quorum queues a replica here, or raise."""
-    me = __salt__["rabbit_topology.node_name"]()
-    for vhost in sorted({queue["vhost"] for queue in queues}):
-        names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
-        failed = [
-            f"{queue['name']} in {vhost}: {queue['result']}"
-            for queue in __salt__["rabbitmqctl.grow"](me, vhost, names)
-            if queue["result"] != "ok"
-        ]
-        if failed:
-            raise CommandExecutionError(_no_replicas(me, failed))
-    without = _await_replicas(me, queues) if queues else []
-    if without:
-        raise CommandExecutionError(_no_replicas(me, _names(without)))
-
-
-def _return_replicas_of_streams(streams, wanted):
-    """
-    Give streams a replica here where they do not count on one still, or raise.
-
-    Those that do, as before RabbitMQ 4, get it back by themselves.
-
-    Returns those whose replica does not run yet.
-    """
-    said = ""
-    # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
-    for wait in (1, 2, 4, 8, 16, None) if streams else ():
-        # A member that was just taken back does not know of all queues yet.
-        at = next(iter(_other_members_that_run(wanted)), None)
-        without, silent = _streams_without_replica(streams, at)
-        if without:
-            me = __salt__["rabbit_topology.node_name"]()
-            said = __salt__["rabbitmqctl.add_replicas"](me, without, at)
-            without, silent = _streams_without_replica(streams, at)
-        if wait is None and without:
-            raise CommandExecutionError(
-                "the node is a member, but streams got no replica back: "
-                f"{', '.join(_names(without))}{f' ({said})' if said else ''}. Next: see that their "
-                "other members run (rabbitmqctl list_queues --vhost VHOST name type members "
-                "online) and have caught up, then run again"
-            )
-        if wait is None or not (without or silent):
-            return silent
-        time.sleep(wait)
-    return []
-
-
-def _streams_without_replica(streams, at):
-    """
-    List the streams that count on no replica here, and those where it is silent.
-
-    streams
-        List of mappings with ``vhost`` and ``name``: the ones that are looked at.
-    at
-        Erlang node name of the member that is asked.
-    """
-    me = __salt__["rabbit_topology.node_name"]()
-    there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
-    # One that was deleted meanwhile needs none; one without a leader is not listed.
-    defined = {
-        (queue["vhost"], queue["name"])
-        for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
-        # Nor does one that was declared anew as another type.
-        if queue.get("type", "stream") == "stream"
-    }
-    without, silent = [], []
-    for stream in streams:
-        key = (stream["vhost"], stream["name"])
-        found = there.get(key, {"members": [], "online": []})
-        if me not in found["members"] and key in there.keys() | defined:
-            without.append(stream)
-        elif me in found["members"] and me not in found["online"]:
-            silent.append(stream)
-    return without, silent
-
-
-def _await_replicas(me, queues):
-    """Give the replicas here a moment to start; returns the queues, of those, that have none."""
-    for wait in (1, 2, 4, None):
-        running = {
-            (queue["vhost"], queue["name"]): me in queue["members"] and me in queue["online"]
-            for queue in __salt__["rabbitmqctl.quorum_queues"]()
-        }
-        # One that was deleted meanwhile needs none.
-        without = [
-            queue for queue in queues if not running.get((queue["vhost"], queue["name"]), True)
-        ]
-        if wait is None or not without:
-            return without
-        time.sleep(wait)
-
-
-def _no_replicas(me, failed):
-    """Say what to do about quorum queues that have no replica here."""
-    return (
-        f"the node is a member, but quorum queues got no replica back: {', '.join(failed)}. Next: "
-        "see that their other members run, then run again; of one that lists this node and does "
-        f"not run here: rabbitmq-queues delete_member --vhost VHOST NAME {me} first"
-    )
+    for kind in ("quorum_queues", "streams"):
+        if returned[kind]:
+            ret["changes"][kind] = _names(returned[kind])
 
 
 _ACTIONS = {
@@ -800,7 +633,7 @@ def node_type(name, discard_local_data=False):
         ret["changes"]["node_type"] = change
         _return_to_the_stream_coordinator(ret)
         members = __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]())
-        _return_replicas(ret, {"contacts": sorted(members)})
+        _return_replicas(ret, sorted(members))
         ret["comment"] = f"{me} has become a {name} node"
     except (CommandExecutionError, SaltInvocationError) as err:
         __utils__["rabbit_failures.failed"](
@@ -816,9 +649,9 @@ def _predict_the_change(ret, me, change, may_discard):
         contact, content = _what_a_reset_takes(me, may_discard)
         said += f": it would have been reset, and have joined {contact} anew"
         replicas = __salt__["rabbit_replicas.here"](contact)
-        replicas = [one for one in replicas if f"queue {_names([one])[0]}" not in content]
-        queues, streams = map(_names, _by_type(replicas))
-        kinds = {"discarded": content, "quorum_queues": queues, "streams": streams}
+        replicas = __utils__["rabbit_names.without"](replicas, content)
+        replicas = __salt__["rabbit_replicas.by_type"](replicas)
+        kinds = {"discarded": content} | {kind: _names(replicas[kind]) for kind in replicas}
     if may_discard:
         kinds["discard_local_data"] = "used up"
     ret["changes"] = {"node_type": change, **{kind: what for kind, what in kinds.items() if what}}
@@ -854,12 +687,12 @@ def _change_type(ret, name, contact, content, may_discard):
     """Reset this node and have it join again as what it shall be; it gets its app back."""
     backup = __salt__["rabbit_backup.write_definitions"](f"before becoming a {name} node")
     ret["changes"]["backup"] = backup
-    known = {*content, *__salt__["rabbit_queues.not_served"](contact)}
+    known = [*content, *__salt__["rabbit_queues.not_served"](contact)]
     __salt__["rabbit_replicas.take_out"](contact, content)
     # Killed between reset and join, a seed would otherwise take itself for the first.
     __salt__["rabbit_notes.write"]("returns_to", [contact])
     with _app_stopped():
-        late = _lost_meanwhile(contact, known)
+        late = __salt__["rabbit_queues.await_served"](contact, known)
         if late and not may_discard:
             raise CommandExecutionError(
                 f"a client has just made what would be lost: {', '.join(late)}. Next: see that "
@@ -874,18 +707,6 @@ def _change_type(ret, name, contact, content, may_discard):
             _use_up_the_permission(ret)
 
 
-def _lost_meanwhile(contact, known):
-    """List the queues that nobody serves since this node's app has stopped, but for known ones."""
-    for wait in (1, 2, 4, None):
-        lost = __salt__["rabbit_queues.not_served"](contact)
-        late = [queue for queue in lost if queue not in known]
-        if wait is None or not late:
-            return late
-        # Mirrors may be on their way to take over.
-        time.sleep(wait)
-        __salt__["rabbitmqctl.forget_cached_reads"]()
-
-
 def _type_of(me):
     """Tell what kind of node the local one is, as its cluster sees it."""
     status = __salt__["rabbitmqctl.cluster_status"]()
@@ -896,8 +717,8 @@ def _require_another_disc_node(me, wanted):
     """Raise where a RAM node may not be, or would leave the cluster's metadata on no disc."""
     if wanted != "ram":
         return
+    __salt__["rabbit_membership.require_ram_nodes"]()
     status = __salt__["rabbitmqctl.cluster_status"]()
-    _require_ram_nodes(status)
     others = set(status["disk_nodes"]) - {me}
     if others & set(status["running_nodes"]):
         return
@@ -914,20 +735,6 @@ def _require_another_disc_node(me, wanted):
     )
 
 
-def _require_ram_nodes(status):
-    """Raise where a cluster, by its status, has a store of metadata without RAM nodes."""
-    flags = {flag["name"]: flag["state"] for flag in status.get("feature_flags", [])}
-    if "ram_nodes" in status and flags.get("khepri_db") != "enabled":
-        return
-    # Of a member that does not answer it is unknown.
-    versions = {each["rabbitmq_version"] for each in status["versions"].values()} - {None}
-    khepri = " with Khepri" if "ram_nodes" in status else ""
-    raise SaltInvocationError(
-        f"RabbitMQ {', '.join(sorted(versions))}{khepri} has no RAM nodes. Set "
-        f"rabbit_ha:hosts:{__grains__['id']}:node_type to disc"
-    )
-
-
 def _service():
     """Name RabbitMQ's service."""
     return __salt__["rabbit_topology.settings"]()["rabbitmq"]["service"]
@@ -935,7 +742,7 @@ def _service():
 
 def _hosts(nodes):
     """Name the hosts of nodes."""
-    return ", ".join(sorted(node.split("@", 1)[1] for node in nodes))
+    return __utils__["rabbit_names.hosts"](nodes)
 
 
 def member_absent(name, offline=False):
@@ -968,7 +775,7 @@ def member_absent(name, offline=False):
         if name not in _listed(offline):
             ret["comment"] = f"{name} is already no member"
             return ret if offline else _without_its_replicas(ret, name)
-        _require_gone(name, offline)
+        __salt__["rabbit_membership.require_gone"](name, offline)
         lost = [] if offline else __salt__["rabbit_queues.not_served"]()
         if lost:
             ret["warnings"] = [
@@ -978,17 +785,17 @@ def member_absent(name, offline=False):
         if __opts__["test"]:
             ret.update(result=None, comment=f"{name} would have been forgotten")
             return ret
-        if offline and _forget_on_disk(name):
+        forget_offline = __salt__["rabbit_membership.forget_offline"]
+        if offline and forget_offline(name):
             ret.update(changes={}, comment=f"{name} is already no member")
             return ret
         if not offline:
-            ret["changes"]["backup"] = __salt__["rabbit_backup.write_definitions"](
-                "before forgetting"
-            )
+            backup = __salt__["rabbit_backup.write_definitions"]("before forgetting")
+            ret["changes"]["backup"] = backup
             failure = __salt__["rabbit_membership.forget"](name)
             if failure:
                 ret.setdefault("warnings", []).append(f"it is no member any more, yet: {failure}")
-        is_gone = _forget_on_disk(name) if offline else name not in _listed(offline)
+        is_gone = forget_offline(name) if offline else name not in _listed(offline)
         if not is_gone:
             raise CommandExecutionError("forgotten, yet it is still listed as a member")
         ret["comment"] = f"{name} has been forgotten"
@@ -1030,21 +837,6 @@ def _without_its_replicas(ret, name):
     return ret
 
 
-def _forget_on_disk(name):
-    """
-    Have a stopped node forget a member, and tell whether it had done so before.
-
-    Its file of members names that member until the node starts.
-    """
-    try:
-        __salt__["rabbitmqctl.forget_cluster_node"](name, offline=True)
-    except CommandExecutionError as err:
-        if "not_a_cluster_node" in str(err):
-            return True
-        raise
-    return False
-
-
 def _listed(offline):
     """List the members as the local node counts them, running or not."""
     if offline:
@@ -1056,29 +848,6 @@ def _listed(offline):
             )
         return members
     return __salt__["rabbit_membership.listed_in"](__salt__["rabbitmqctl.cluster_status"]())
-
-
-def _require_gone(name, offline):
-    """Raise where a member may not be forgotten."""
-    me = __salt__["rabbit_topology.node_name"]()
-    if name == me:
-        raise SaltInvocationError("a node does not forget itself; apply this on another member")
-    if offline:
-        if __salt__["rabbitmqctl.node_state"]()["state"] != "node not running":
-            raise CommandExecutionError(f"{me} runs: offline is for a cluster of which no one does")
-        return
-    status = __salt__["rabbitmqctl.cluster_status"]()
-    if name in status["running_nodes"]:
-        raise CommandExecutionError(
-            f"it runs. Next, on {_hosts([name])}: systemctl disable --now {_service()}"
-        )
-    if "ram_nodes" in status and not set(status["disk_nodes"]) - {name}:
-        raise CommandExecutionError(
-            f"it is the only disc node, beside {_hosts(status['ram_nodes'])}: without one the "
-            "cluster keeps its metadata nowhere. Make another member a disc node first "
-            "(rabbit_ha:hosts:HOST:node_type: disc); should RabbitMQ refuse that, start "
-            f"{_service()} on {_hosts([name])} once more for it"
-        )
 
 
 def named(name):

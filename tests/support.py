@@ -67,7 +67,7 @@ def functions(name, module):
 FAILURES = functions("rabbit_failures", load("_utils/rabbit_failures.py"))
 # What states and modules share that needs nothing else.
 SHARED = dict(FAILURES)
-for _name in ("rabbit_majority", "rabbit_queue_names", "rabbit_node_data"):
+for _name in ("rabbit_majority", "rabbit_names", "rabbit_node_data"):
     SHARED |= functions(_name, load(f"_utils/{_name}.py"))
 
 

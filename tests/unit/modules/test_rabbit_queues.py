@@ -1,6 +1,5 @@
 """rabbit_queues: what a node has on its disk, what only it has, and what no member serves."""
 
-
 import pytest
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits

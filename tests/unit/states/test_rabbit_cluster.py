@@ -82,7 +82,7 @@ class Broker:
             salt |= functions(name, modules[name])
         self.membership = modules["rabbit_membership"]
         self.membership.time = SimpleNamespace(monotonic=time.monotonic, sleep=_no_waiting)
-        self.queues = modules["rabbit_queues"]
+        self.queues, self.replicas = modules["rabbit_queues"], modules["rabbit_replicas"]
         self.notes = {name: salt[name] for name in salt if name.startswith("rabbit_notes.")}
         self.backup = functions("rabbit_backup", load("_modules/rabbit_backup.py", salt=salt))
         self.states = load(
@@ -91,6 +91,10 @@ class Broker:
 
     def joined(self, **kwargs):
         return self.states.joined(SEED, CONTACTS, "rabbitmq-server", **({"timeout": 0} | kwargs))
+
+    def waits(self, clock):
+        """Have queues and replicas waited for by this clock."""
+        self.queues.time = self.replicas.time = clock
 
     def remembers(self, *members):
         """Write what Mnesia's generation keeps of its members."""
@@ -634,7 +638,7 @@ def test_a_stream_that_lists_the_node_still_gets_its_replica_back_by_itself(brok
         slept.append(seconds)
         rabbits.streams[0]["online"].append(ME)
 
-    host.states.time = SimpleNamespace(sleep=sleep)
+    host.waits(SimpleNamespace(sleep=sleep))
     ret = host.joined()
     assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
     assert slept == [1]
@@ -646,7 +650,7 @@ def test_a_stream_that_lists_the_node_still_gets_its_replica_back_by_itself(brok
 def test_a_stream_whose_replica_does_not_run_yet_is_told_and_no_failure(broker):
     host = broker(ghost_with_stream(VERSION))
     slept = []
-    host.states.time = SimpleNamespace(sleep=slept.append)
+    host.waits(SimpleNamespace(sleep=slept.append))
     ret = host.joined()
     assert (ret["result"], "streams" in ret["changes"]) == (True, False)
     [warning] = ret["warnings"]
@@ -663,7 +667,7 @@ def test_a_stream_whose_replica_does_not_run_yet_is_told_and_no_failure(broker):
 def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
     host = broker(ghost_with_stream())
     slept = []
-    host.states.time = SimpleNamespace(sleep=slept.append)
+    host.waits(SimpleNamespace(sleep=slept.append))
     add = host.rabbitmqctl.add_replicas
     host.states.__salt__["rabbitmqctl.add_replicas"] = lambda *asked: "out_of_sync_replica"
     ret = host.joined()
@@ -679,7 +683,7 @@ def test_a_stream_that_gets_no_replica_is_told_until_it_has(broker):
 def test_a_replica_is_added_again_while_the_old_one_is_still_taken_out(broker):
     host = broker(ghost_with_stream())
     host.rabbitmqctl.lost.add("add_replicas")
-    host.states.time = SimpleNamespace(sleep=lambda seconds: host.rabbitmqctl.lost.clear())
+    host.waits(SimpleNamespace(sleep=lambda seconds: host.rabbitmqctl.lost.clear()))
     ret = host.joined()
     assert (ret["result"], ret["changes"]["streams"]) == (True, ["events in /"])
 
@@ -699,7 +703,7 @@ def test_a_stream_that_was_deleted_meanwhile_needs_no_replica(broker):
 def test_a_stream_that_is_not_listed_and_not_deleted_keeps_its_note(broker):
     rabbits = ghost_with_stream()
     host = broker(rabbits)
-    host.states.time = SimpleNamespace(sleep=lambda seconds: None)
+    host.waits(SimpleNamespace(sleep=lambda seconds: None))
     rabbits[SEED].definitions["queues"] = [{"name": "events", "vhost": "/", "type": "stream"}]
     host.states.__salt__["rabbitmqctl.streams"] = lambda at=None: []
     ret = host.joined()
@@ -987,7 +991,7 @@ def test_a_quorum_queue_that_gets_no_replica_is_told(broker):
 def test_a_queue_that_only_is_said_to_have_got_its_replica_is_told_until_it_has(broker):
     host = broker(ghost())
     waited = []
-    host.states.time = SimpleNamespace(sleep=waited.append)
+    host.waits(SimpleNamespace(sleep=waited.append))
     host.rabbitmqctl.lost.add("grow")
     ret = host.joined()
     assert ret["result"] is False
@@ -1755,7 +1759,7 @@ def of_type(kind):
 def test_a_member_changes_its_type_and_gets_its_replicas_back(broker, old, new):
     rabbits = of_type(old)
     host = broker(rabbits)
-    host.states.time = _synchronising(rabbits)
+    host.waits(_synchronising(rabbits))
     ret = host.states.node_type(new)
     assert ret["result"] is True, ret["comment"]
     assert ret["changes"] == {
@@ -1795,7 +1799,7 @@ def _synchronising(rabbits, slept=None):
         for stream in rabbits.streams:
             stream["online"] = list(stream["members"])
 
-    return SimpleNamespace(sleep=sleep, strftime=time.strftime)
+    return SimpleNamespace(sleep=sleep)
 
 
 @BOTH_WAYS
@@ -1874,7 +1878,7 @@ def test_what_no_one_else_serves_is_let_go_once_where_pillar_allows_it(broker):
     assert planned["changes"]["quorum_queues"] == ["orders in /"]
     assert planned["changes"]["discard_local_data"] == "used up"
     host = broker(rabbits)
-    host.states.time = _synchronising(rabbits)
+    host.waits(_synchronising(rabbits))
     # Nobody takes the last replica out.
     host.rabbitmqctl._lose_replicas = lambda node: rabbits.quorum[0]["members"].remove(node)
     ret = host.states.node_type("ram", discard_local_data=True)
@@ -1900,7 +1904,7 @@ def test_a_permission_waits_for_the_change_of_type_that_may_need_it(broker, kind
     assert ("discard_local_data" in ret["changes"]) is (kind != "ram")
     if kind == "ram" and not test:
         rabbits.has_queue("q", ME)
-        host.states.time = _synchronising(rabbits)
+        host.waits(_synchronising(rabbits))
         ret = host.states.node_type("ram", discard_local_data=True)
         assert ret["changes"]["discarded"] == ["queue q in /"]
         assert host.joined(node_type="ram", discard_local_data=True)["changes"] == {}
@@ -1925,7 +1929,7 @@ def test_without_another_member_that_runs_a_type_stays(broker, old, new, test):
 def test_a_stream_coordinator_that_goes_on_counting_on_this_node_is_told(broker, change, raises):
     rabbits = ghost_with_stream(VERSION) if change == "join" else of_type("disc")
     host = broker(rabbits)
-    host.states.time = _synchronising(rabbits)
+    host.waits(_synchronising(rabbits))
 
     def forget_stream_coordinator(node, at=None):
         if raises:
@@ -1971,7 +1975,7 @@ def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
         stop()
 
     host.states.__salt__["rabbitmqctl.stop_app"] = stop_app
-    host.states.time = SimpleNamespace(sleep=waited.append)
+    host.waits(SimpleNamespace(sleep=waited.append))
     ret = host.states.node_type("ram")
     assert ret["result"] is False
     assert "made what would be lost: queue late in /. Next: see that none" in ret["comment"]
@@ -1982,7 +1986,7 @@ def test_what_a_client_makes_before_the_app_stops_is_not_lost(broker):
     rabbits.streams.pop()
     # Where it may go, it goes, and a new quorum queue's replica is taken out too.
     rabbits.quorum.pop()
-    host.states.time = _synchronising(rabbits)
+    host.waits(_synchronising(rabbits))
     ret = host.states.node_type("ram", discard_local_data=True)
     assert ret["result"] is True, ret["comment"]
     assert "queue late in /" in ret["changes"]["discarded"]
@@ -1995,13 +1999,13 @@ def test_a_mirror_that_takes_a_moment_to_take_over_is_waited_for(broker):
     rabbits = of_type("disc")
     rabbits.has_queue("q", ME, mirrors=[SEED])
     host = broker(rabbits)
-    ask, slow = host.states.__salt__["rabbit_queues.not_served"], []
+    ask, slow = host.queues.not_served, []
 
-    def queues_not_served(at=None):
+    def not_served(at=None):
         return ask(at) + (["queue q in /"] if not rabbits[ME].app and not slow else [])
 
-    host.states.__salt__["rabbit_queues.not_served"] = queues_not_served
-    host.states.time = _synchronising(rabbits, slow)
+    host.queues.not_served = not_served
+    host.waits(_synchronising(rabbits, slow))
     ret = host.states.node_type("ram")
     assert ret["result"] is True, ret["comment"]
     assert (slow[0], rabbits.lost) == (1, [])
@@ -2014,7 +2018,7 @@ def test_a_mirror_that_takes_a_moment_to_take_over_is_waited_for(broker):
 def test_a_change_of_type_that_was_interrupted_is_finished_by_the_next_run(broker, old, new, step):
     rabbits = of_type(old)
     host = broker(rabbits)
-    host.states.time = _synchronising(rabbits)
+    host.waits(_synchronising(rabbits))
     host.rabbitmqctl.fails[step] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         host.states.node_type(new)
@@ -2039,7 +2043,7 @@ def test_a_node_that_lost_its_power_between_reset_and_join_joins_as_what_it_shal
         # Of two members the other one has no majority.
         rabbits.quorum.clear()
     host = broker(rabbits, me=me)
-    host.states.time = SimpleNamespace(sleep=lambda seconds: None)
+    host.waits(SimpleNamespace(sleep=lambda seconds: None))
 
     def change_cluster_node_type(node_type):
         rabbits.reset(me)

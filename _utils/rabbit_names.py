@@ -1,11 +1,23 @@
 """
-How queues are named for people, and how those are told apart that were named.
+How queues, and the hosts of nodes, are named for people; and which queues are among those named.
 
 Queues are mappings with ``vhost`` and ``name``, whatever else they have.
 """
 
 
-def names(queues):
+def hosts(nodes):
+    """
+    Name the hosts of nodes.
+
+    nodes
+        Erlang node names, such as ``rabbit@rabbitmq-node1``.
+
+    Returns a text such as ``rabbitmq-node1, rabbitmq-node2``.
+    """
+    return ", ".join(sorted(node.split("@", 1)[1] for node in nodes))
+
+
+def of_queues(queues):
     """
     Name queues.
 
@@ -26,7 +38,7 @@ def phrases(queues):
 
     Returns a list of phrases such as ``queue orders in /``.
     """
-    return [f"queue {name}" for name in names(queues)]
+    return [f"queue {name}" for name in of_queues(queues)]
 
 
 def without(queues, named):
