@@ -327,8 +327,8 @@ def shrink(node, at=None):
     at : the local node
         Erlang node name of the member that is told so.
 
-    Returns False where RabbitMQ does that only where it forgets the node, else True: as for
-    :func:`shrink_or_forget` which queues count on the node is to be looked at then.
+    Returns False where RabbitMQ only does that where it forgets the node, else True; for which
+    queues count on the node then, see :func:`shrink_or_forget`.
 
     Raises CommandExecutionError when that fails.
 
@@ -360,8 +360,8 @@ def give_back(contacts):
         List of the Erlang node names of the cluster's brokers, of which another one is asked.
 
     Returns a mapping with ``quorum_queues`` and ``streams``, lists of what got its replica back,
-    and ``silent``, a list of the streams whose replica does not run yet: these stay noted. They
-    are mappings with ``vhost`` and ``name``.
+    and ``silent``, a list of the streams whose replica does not run yet: these stay noted. All are
+    as :func:`here` lists them.
 
     Raises CommandExecutionError when one gets no replica; then the note stays.
 

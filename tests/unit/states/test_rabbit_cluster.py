@@ -83,6 +83,7 @@ class Broker:
         self.membership = modules["rabbit_membership"]
         self.membership.time = SimpleNamespace(monotonic=time.monotonic, sleep=_no_waiting)
         self.queues, self.replicas = modules["rabbit_queues"], modules["rabbit_replicas"]
+        self.waits(SimpleNamespace(sleep=_no_waiting))
         self.notes = {name: salt[name] for name in salt if name.startswith("rabbit_notes.")}
         self.backup = functions("rabbit_backup", load("_modules/rabbit_backup.py", salt=salt))
         self.states = load(
@@ -1424,6 +1425,7 @@ def test_a_forgotten_broker_s_stream_is_no_loss_where_others_serve_it(broker, na
     host = broker(rabbits)
     host.remembers(*CONTACTS)
     (host.node_dir / "stream" / "__a_b_1795784621342").mkdir(parents=True)
+    host.waits(SimpleNamespace(sleep=lambda seconds: None))
     ret = host.joined()
     assert ret["result"] is result
     assert ("holds stream __a_b_1795784621342" in ret["comment"]) is not result
