@@ -778,8 +778,8 @@ def forget_stream_coordinator(node, at=None):
     Take a member that has lost its data out of those that together coordinate the streams.
 
     RabbitMQ leaves it there when a node is reset, and up to 3.13 also when one is forgotten and
-    joins anew at once, and then waits for it forever. One that is not there it adds by itself
-    within a minute. A member where the coordinator runs stays.
+    joins anew at once, and then waits for it forever. One that is not there it is asked to add,
+    which it otherwise does within a minute. A member where the coordinator runs stays.
 
     node
         Erlang node name of the member, which runs.
@@ -803,10 +803,12 @@ def forget_stream_coordinator(node, at=None):
         f"Gone = {{rabbit_stream_coordinator, '{node}'}}, "
         "Others = [{rabbit_stream_coordinator, Each} || Each <- [node() | nodes()]] -- [Gone], "
         "case ra:members(Others) of "
-        "{ok, Members, _} -> case lists:member(Gone, Members) "
+        "{ok, Members, Leader} -> Said = case lists:member(Gone, Members) "
         f"andalso rpc:call('{node}', erlang, whereis, [rabbit_stream_coordinator]) =:= undefined "
         "andalso ra:remove_member(Others, Gone) "
-        "of false -> ok; {ok, _, _} -> ok; Refused -> Refused end; "
+        "of false -> ok; {ok, _, _} -> ok; Refused -> Refused end, "
+        # What it does by itself twice a minute. Until then a client of that node may be refused.
+        "ra:cast_aux_command(Leader, maybe_resize_coordinator_cluster), Said; "
         # Where there never was a stream.
         "{error, noproc} -> ok; Unknown -> Unknown end."
     )
