@@ -250,10 +250,11 @@ def take_out(contact, let_go):
     if queues:
         __salt__["rabbitmqctl.shrink"](me, contact)
         queues = without(__salt__["rabbitmqctl.quorum_queues_on"](me, contact), let_go)
-    if queues or (failure and "node_not_running" not in failure):
-        named = ", ".join(__utils__["rabbit_names.phrases"](queues))
+    failure = "" if "node_not_running" in failure else failure
+    if queues or failure:
+        counting = [*__utils__["rabbit_names.phrases"](queues), *filter(None, [failure])]
         raise CommandExecutionError(
-            f"{named or failure}: a replica here still counts. Next: rabbitmqctl "
+            f"{', '.join(counting)}: a replica here still counts. Next: rabbitmqctl "
             "list_queues --vhost VHOST name leader members online; see that the other members run "
             "and have caught up, then run again"
         )
@@ -349,19 +350,12 @@ def shrink(node, at=None):
     return True
 
 
-def give_back(contacts):
+def give_back_to_quorum_queues():
     """
-    Give quorum queues and streams back the replicas here that were noted, and delete the note.
+    Give quorum queues back the replicas here that were noted, and note them no more.
 
-    Streams that count on a replica here still, as before RabbitMQ 4, get it back by themselves;
-    they are waited for, for half a minute.
-
-    contacts
-        List of the Erlang node names of the cluster's brokers, of which another one is asked.
-
-    Returns a mapping with ``quorum_queues`` and ``streams``, lists of what got its replica back,
-    and ``silent``, a list of the streams whose replica does not run yet: these stay noted. All are
-    as :func:`here` lists them.
+    Returns a list of those that have one now, as :func:`here` lists them. One that was deleted
+    meanwhile is not among them.
 
     Raises CommandExecutionError when one gets no replica; then the note stays.
 
@@ -369,23 +363,11 @@ def give_back(contacts):
 
     .. code-block:: bash
 
-        salt-call rabbit_replicas.give_back '[rabbit@rabbitmq-node1, rabbit@rabbitmq-node2]'
+        salt-call rabbit_replicas.give_back_to_quorum_queues
     """
-    noted = __salt__["rabbit_notes.fetch"]("replicas_to_return") or []
-    queues, streams = by_type(noted).values()
-    _grow(queues)
-    silent = _add_to_streams(streams, contacts)
-    if silent:
-        # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
-        __salt__["rabbit_notes.write"]("replicas_to_return", silent)
-    elif noted:
-        __salt__["rabbit_notes.delete"]("replicas_to_return")
-    running = [stream for stream in streams if stream not in silent]
-    return {"quorum_queues": queues, "streams": running, "silent": silent}
-
-
-def _grow(queues):
-    """Give quorum queues a replica here, or raise."""
+    queues, streams = _noted()
+    if not queues:
+        return []
     me = __salt__["rabbit_topology.node_name"]()
     for vhost in sorted({queue["vhost"] for queue in queues}):
         names = [queue["name"] for queue in queues if queue["vhost"] == vhost]
@@ -396,24 +378,71 @@ def _grow(queues):
         ]
         if failed:
             raise CommandExecutionError(_no_replicas(me, failed))
-    without = _await_replicas(me, queues) if queues else []
+    given, without = _await_replicas(me, queues)
     if without:
         raise CommandExecutionError(_no_replicas(me, _names(without)))
+    _note_alone(streams)
+    return given
+
+
+def give_back_to_streams(contacts):
+    """
+    Give streams back the replicas here that were noted, and note them no more.
+
+    Those that count on a replica here still, as before RabbitMQ 4, get it back by themselves;
+    they are waited for, for half a minute.
+
+    contacts
+        List of the Erlang node names of the cluster's brokers, of which another one is asked.
+
+    Returns a mapping with ``streams``, a list of those that have one now, and ``silent``, a list of
+    those whose replica does not run yet: these stay noted. Both are as :func:`here` lists them. One
+    that was deleted meanwhile is in neither.
+
+    Raises CommandExecutionError when one gets no replica; then the note stays.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call rabbit_replicas.give_back_to_streams '[rabbit@rabbitmq-node1]'
+    """
+    queues, streams = _noted()
+    if not streams:
+        return {"streams": [], "silent": []}
+    given, silent = _add_to_streams(streams, contacts)
+    # It may be the old one, which RabbitMQ is still to take out: the next run looks again.
+    _note_alone(queues + silent)
+    return {"streams": given, "silent": silent}
+
+
+def _noted():
+    """List the quorum queues and the streams that were noted."""
+    return by_type(__salt__["rabbit_notes.fetch"]("replicas_to_return") or []).values()
+
+
+def _note_alone(replicas):
+    """Have nothing noted but some replicas."""
+    if replicas:
+        __salt__["rabbit_notes.write"]("replicas_to_return", replicas)
+    else:
+        __salt__["rabbit_notes.delete"]("replicas_to_return")
 
 
 def _await_replicas(me, queues):
-    """Give the replicas here a moment to start; returns the queues, of those, that have none."""
+    """Give the replicas here a moment to start; returns the queues that have one, and others."""
     for wait in (1, 2, 4, None):
         running = {
             (queue["vhost"], queue["name"]): me in queue["members"] and me in queue["online"]
             for queue in __salt__["rabbitmqctl.quorum_queues"]()
         }
-        # One that was deleted meanwhile needs none.
-        without = [
-            queue for queue in queues if not running.get((queue["vhost"], queue["name"]), True)
-        ]
+        # One that was deleted meanwhile is in neither, and needs none.
+        given, without = (
+            [queue for queue in queues if running.get((queue["vhost"], queue["name"])) is runs]
+            for runs in (True, False)
+        )
         if wait is None or not without:
-            return without
+            return given, without
         time.sleep(wait)
 
 
@@ -430,59 +459,58 @@ def _add_to_streams(streams, contacts):
     """
     Give streams a replica here where they do not count on one still, or raise.
 
-    Those that do, as before RabbitMQ 4, get it back by themselves.
-
-    Returns those whose replica does not run yet.
+    Returns those whose replica runs, and those whose replica does not run yet.
     """
     said = ""
     # RabbitMQ first takes the old replica out, which it tries every 10 s, and till then says ok.
-    for wait in (1, 2, 4, 8, 16, None) if streams else ():
+    for wait in (1, 2, 4, 8, 16, None):
         at = _other_member(contacts)
-        without, silent = _streams_without_replica(streams, at)
-        if without:
+        found = _streams_by_replica(streams, at)
+        if found["without"]:
             me = __salt__["rabbit_topology.node_name"]()
-            said = __salt__["rabbitmqctl.add_replicas"](me, without, at)
-            without, silent = _streams_without_replica(streams, at)
-        if wait is None and without:
+            said = __salt__["rabbitmqctl.add_replicas"](me, found["without"], at)
+            found = _streams_by_replica(streams, at)
+        if wait is None and found["without"]:
             raise CommandExecutionError(
                 "the node is a member, but streams got no replica back: "
-                f"{', '.join(_names(without))}{f' ({said})' if said else ''}. Next: see that their "
-                "other members run (rabbitmqctl list_queues --vhost VHOST name type members "
-                "online) and have caught up, then run again"
+                f"{', '.join(_names(found['without']))}{f' ({said})' if said else ''}. Next: see "
+                "that their other members run (rabbitmqctl list_queues --vhost VHOST name type "
+                "members online) and have caught up, then run again"
             )
-        if wait is None or not (without or silent):
-            return silent
+        if wait is None or not (found["without"] or found["silent"]):
+            return found["running"], found["silent"]
         time.sleep(wait)
-    return []
 
 
-def _streams_without_replica(streams, at):
+def _streams_by_replica(streams, at):
     """
-    List the streams that count on no replica here, and those where it is silent.
+    Split streams into those ``without`` a replica here, and those where it is ``silent``.
 
     streams
         List of mappings with ``vhost`` and ``name``: the ones that are looked at.
     at
         Erlang node name of the member that is asked.
+
+    Returns a mapping from those words, and ``running``, to lists. One that was deleted is nowhere.
     """
     me = __salt__["rabbit_topology.node_name"]()
     there = {(one["vhost"], one["name"]): one for one in __salt__["rabbitmqctl.streams"](at)}
-    # One that was deleted meanwhile needs none; one without a leader is not listed.
+    # One without a leader is not listed.
     defined = {
         (queue["vhost"], queue["name"])
         for queue in __salt__["rabbitmqctl.export_definitions"](at).get("queues", [])
-        # Nor does one that was declared anew as another type.
+        # One that was declared anew as another type needs no replica.
         if queue.get("type", "stream") == "stream"
     }
-    without, silent = [], []
+    found = {"without": [], "silent": [], "running": []}
     for stream in streams:
         key = (stream["vhost"], stream["name"])
-        found = there.get(key, {"members": [], "online": []})
-        if me not in found["members"] and key in there.keys() | defined:
-            without.append(stream)
-        elif me in found["members"] and me not in found["online"]:
-            silent.append(stream)
-    return without, silent
+        replicas = there.get(key, {"members": [], "online": []})
+        if me in replicas["members"]:
+            found["running" if me in replicas["online"] else "silent"].append(stream)
+        elif key in there.keys() | defined:
+            found["without"].append(stream)
+    return found
 
 
 def lost_and_silent(contacts):
@@ -495,7 +523,7 @@ def lost_and_silent(contacts):
     members take one back that lost its data, without its replicas.
 
     contacts
-        As for :func:`give_back`.
+        As for :func:`give_back_to_streams`.
 
     Returns a mapping with ``lost`` and ``silent``, lists as ``rabbitmqctl.quorum_queues`` returns
     them; one of them at least is empty.

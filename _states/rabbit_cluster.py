@@ -558,16 +558,18 @@ def _replace_member_without_replicas(ret, wanted):
 
 def _return_replicas(ret, contacts):
     """Give the queues back the replicas that this node held before it lost its data."""
-    returned = __salt__["rabbit_replicas.give_back"](contacts)
-    if returned["silent"]:
+    queues = __salt__["rabbit_replicas.give_back_to_quorum_queues"]()
+    if queues:
+        ret["changes"]["quorum_queues"] = _names(queues)
+    given = __salt__["rabbit_replicas.give_back_to_streams"](contacts)
+    if given["streams"]:
+        ret["changes"]["streams"] = _names(given["streams"])
+    if given["silent"]:
         ret.setdefault("warnings", []).append(
-            f"of {', '.join(_names(returned['silent']))} the replica here does not run yet; "
+            f"of {', '.join(_names(given['silent']))} the replica here does not run yet; "
             "RabbitMQ starts it by itself. Next: rabbitmqctl list_queues --vhost VHOST name type "
             "members online, then run again"
         )
-    for kind in ("quorum_queues", "streams"):
-        if returned[kind]:
-            ret["changes"][kind] = _names(returned[kind])
 
 
 _ACTIONS = {

@@ -1,6 +1,7 @@
 """rabbit_replicas: which ones a node has, which are noted, lost or silent."""
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 from tests.fake_rabbit import Rabbitmqctl, Rabbits
 from tests.support import faked, functions, load
@@ -43,7 +44,8 @@ def test_what_counts_on_a_replica_here_is_listed_and_split(on):
 
 def test_a_replica_is_noted_once_and_nothing_is_given_back_without_a_note(on):
     module = on(_all())
-    assert module.give_back(CONTACTS) == {"quorum_queues": [], "streams": [], "silent": []}
+    assert module.give_back_to_quorum_queues() == []
+    assert module.give_back_to_streams(CONTACTS) == {"streams": [], "silent": []}
     module.note([ORDERS])
     module.note([ORDERS, EVENTS])
     assert module.__salt__["rabbit_notes.fetch"]("replicas_to_return") == [ORDERS, EVENTS]
@@ -54,9 +56,21 @@ def test_what_was_given_back_is_noted_no_more(on):
     module = on(rabbits)
     module.note([ORDERS, EVENTS])
     rabbits.quorum[0]["members"] = [SEED, THIRD]
-    given = module.give_back(CONTACTS)
-    assert given == {"quorum_queues": [ORDERS], "streams": [EVENTS], "silent": []}
+    assert module.give_back_to_quorum_queues() == [ORDERS]
+    assert module.__salt__["rabbit_notes.fetch"]("replicas_to_return") == [EVENTS]
+    assert module.give_back_to_streams(CONTACTS) == {"streams": [EVENTS], "silent": []}
     assert sorted(rabbits.quorum[0]["members"]) == CONTACTS
+    assert module.__salt__["rabbit_notes.fetch"]("replicas_to_return") is None
+
+
+def test_what_was_deleted_meanwhile_got_nothing_back(on):
+    rabbits = _all()
+    module = on(rabbits)
+    module.note([ORDERS, EVENTS])
+    rabbits.quorum.clear()
+    rabbits.streams.clear()
+    assert module.give_back_to_quorum_queues() == []
+    assert module.give_back_to_streams(CONTACTS) == {"streams": [], "silent": []}
     assert module.__salt__["rabbit_notes.fetch"]("replicas_to_return") is None
 
 
@@ -74,3 +88,14 @@ def test_one_that_has_other_replicas_did_not_lose_its_data(on, tmp_path, others,
     assert list(found.values()) == [[]]
     module.note_as_seen()
     assert module.lost_and_silent(CONTACTS) == {"lost": [], "silent": []}
+
+
+def test_all_that_still_counts_is_told_where_replicas_cannot_be_taken_out(on):
+    module = on(_all())
+    module.__salt__["rabbitmqctl.delete_replicas"] = lambda node, streams, at: "no_majority"
+    module.__salt__["rabbitmqctl.shrink"] = lambda node, at: []
+    said = "^queue orders in /, no_majority: a replica here still counts"
+    with pytest.raises(CommandExecutionError, match=said):
+        module.take_out(SEED, [])
+    # A run that comes later gives them back.
+    assert module.__salt__["rabbit_notes.fetch"]("replicas_to_return") == [ORDERS, EVENTS]
