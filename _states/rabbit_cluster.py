@@ -256,8 +256,8 @@ def _tell_of_members_not_in_pillar(ret, members, wanted):
     if unknown:
         ret.setdefault("warnings", []).append(
             f"{', '.join(unknown)}: a member of the cluster, and no broker in pillar. Next: add it "
-            "to rabbit_ha:hosts, or name it in rabbit_ha:rabbitmq:absent_members to have it "
-            "forgotten"
+            "to rabbit_ha:hosts with the role broker, or name it in "
+            "rabbit_ha:rabbitmq:absent_members to have it forgotten"
         )
 
 
