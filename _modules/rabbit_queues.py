@@ -320,7 +320,8 @@ def await_served(contact, known):
 
 def _phrases(queues):
     """Name queues for people."""
-    return __utils__["rabbit_names.phrases"](queues)
+    # A generator would run without this module's dunders.
+    return __utils__["rabbit_names.phrases"](list(queues))
 
 
 def _are_most(some, members):

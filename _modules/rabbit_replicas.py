@@ -204,7 +204,8 @@ def _refuse_where_counted(me, contact, counting, failure=""):
     away = set().union(*(set(queue["members"]) - set(queue["online"]) for queue in counting)) - {me}
     hosts = __utils__["rabbit_names.hosts"]
     service = __salt__["rabbit_topology.settings"]()["rabbitmq"]["service"]
-    start = f"start {service} on {hosts(away)}" if away else "see that they have a leader"
+    start = f"start {service} on {hosts(away)}, or rabbitmq-upgrade revive one that was drained"
+    start = start if away else "see that they have a leader"
     raise CommandExecutionError(
         f"joining would empty a replica here that still counts, and messages could be lost: {names}"
         f"{f' ({failure})' if failure else ''}. Next: {start} (rabbitmqctl list_queues --vhost "

@@ -44,8 +44,9 @@ def broker():
     Report what the local broker sees of its cluster.
 
     Returns a mapping with ``version``, ``members``, ``running`` (node names),
-    ``alarms`` and ``partitions`` (lists of strings), ``cluster_name`` and
-    ``waits_for_restart`` (boolean: its configuration was written since it started);
+    ``alarms`` and ``partitions`` (lists of strings), ``cluster_name``,
+    ``waits_for_restart`` (boolean: its configuration was written since it started) and
+    ``under_maintenance`` (boolean: somebody drained it);
     where the node does not run, ``error`` and ``state`` (as ``rabbitmqctl.node_state``
     has it) instead.
 
@@ -85,6 +86,7 @@ def _broker():
         "waits_for_restart": __salt__["rabbit_host.runs_since_before"](
             rabbitmq["service"], f"{rabbitmq['config_dir']}/rabbitmq.conf"
         ),
+        "under_maintenance": status["maintenance_status"].get(me) == "marked for maintenance",
     }
 
 

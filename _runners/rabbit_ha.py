@@ -895,6 +895,11 @@ def _broker_problems(host, seen, wanted, away):
         problems.append(f"{host}: alarms: {', '.join(seen['alarms'])}")
     if seen["partitions"]:
         problems.append(f"{host}: partitioned from {', '.join(seen['partitions'])}")
+    if seen.get("under_maintenance"):
+        problems.append(
+            f"{host}: is under maintenance: it lets no client in, and its replicas rest. Next, "
+            "once that is done, on this host: rabbitmq-upgrade revive"
+        )
     return problems
 
 

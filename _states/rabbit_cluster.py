@@ -272,7 +272,7 @@ def _words(found, wanted):
     """Give what the sentences for people are filled with."""
     return {
         "contact": found["contact"],
-        "others": _hosts(node for node in wanted["contacts"] if not _is_me(node)),
+        "others": _hosts([node for node in wanted["contacts"] if not _is_me(node)]),
         "cookie_step": _cookie_step(),
         "service": wanted["service"],
         "host": __grains__["id"],
@@ -818,7 +818,7 @@ def _without_its_replicas(ret, name):
     """Have no quorum queue count on a node that is no member any more, or warn."""
     queues = __salt__["rabbit_replicas.quorum_queues_with_replica"](name)
     before, failure = _names(queues), ""
-    left = _names(queue for queue in queues if not queue["can_shrink"])
+    left = _names([queue for queue in queues if not queue["can_shrink"]])
     if left != before and not __opts__["test"]:
         failure = __salt__["rabbit_replicas.shrink_or_forget"](name)
         left = _names(__salt__["rabbit_replicas.quorum_queues_with_replica"](name))

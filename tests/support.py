@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import types
 
 import salt.utils.files
 from salt.utils import yaml
@@ -52,10 +53,27 @@ def load(path, **dunders):
     return module
 
 
+def _called_by_the_loader(function):
+    """
+    Have a function take what Salt's loader can hand on.
+
+    A generator would run with the dunders of the function's module, not with those of the one
+    that wrote it.
+    """
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        given = [*args, *kwargs.values()]
+        assert not any(isinstance(one, (types.GeneratorType, map, filter)) for one in given)
+        return function(*args, **kwargs)
+
+    return call
+
+
 def functions(name, module):
     """Map the public functions of a loaded module to the names that the loader gives them."""
     return {
-        f"{name}.{function}": value
+        f"{name}.{function}": _called_by_the_loader(value)
         for function, value in vars(module).items()
         if inspect.isfunction(value)
         and value.__module__ == module.__name__

@@ -115,7 +115,15 @@ def test_a_running_broker_reports_its_version_members_and_cluster(broker, versio
         "alarms": [],
         "partitions": [],
         "waits_for_restart": False,
+        "under_maintenance": False,
     }
+
+
+def test_a_broker_that_was_drained_says_so(broker):
+    status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
+    status["maintenance_status"][NODES[0]] = "marked for maintenance"
+    report = broker({"state": "running", "status": status, "said": ""}).broker()
+    assert report["under_maintenance"] is True
 
 
 def test_a_broker_that_runs_since_before_its_configuration_waits_for_a_restart(broker):

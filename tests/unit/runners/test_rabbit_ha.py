@@ -47,6 +47,7 @@ BROKER_REPORT = {
     "alarms": [],
     "partitions": [],
     "waits_for_restart": False,
+    "under_maintenance": False,
 }
 BALANCER_REPORT = {
     "haproxy": "running",
@@ -1066,6 +1067,7 @@ def test_a_cluster_where_all_is_well_has_no_problem(world):
             "rabbitmq-node1: sees rabbit@rabbitmq-node3 not running",
         ),
         ({"rabbitmq_node1": {"alarms": ["memory on x"]}}, "rabbitmq-node1: alarms: memory on x"),
+        ({"rabbitmq_node1": {"under_maintenance": True}}, "rabbitmq-node1: is under .* revive"),
         ({"rabbitmq_node1": {"partitions": ["x"]}}, "rabbitmq-node1: partitioned from x"),
         ({"rabbitmq_node1": {"error": "app stopped"}}, "rabbitmq-node1: broker: app stopped"),
         (

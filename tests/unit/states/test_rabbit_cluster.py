@@ -1023,7 +1023,8 @@ def refuses(host, **kwargs):
     assert ret["result"] is False
     assert "still counts, and messages could be lost: orders in /" in ret["comment"]
     assert (
-        "Next: start rabbitmq-server on rabbitmq-node3 (rabbitmqctl list_queues" in ret["comment"]
+        "Next: start rabbitmq-server on rabbitmq-node3, or rabbitmq-upgrade revive one"
+        in ret["comment"]
     )
     assert "on rabbitmq-node1: rabbitmq-queues delete_member" in ret["comment"]
     assert [host.rabbits[node].members for node in CONTACTS] == before
