@@ -76,6 +76,8 @@ def _broker():
         names = ", ".join(sorted(status["versions"]))
         error = f"the node that runs here is none of the topology's: {names}, not {me}"
         return {"error": f"{error}. Next: hostname", "state": None}
+    # RabbitMQ 3.10 colours it in JSON, too.
+    maintenance = status["maintenance_status"].get(me, "")
     return {
         "version": status["versions"][me]["rabbitmq_version"],
         "cluster_name": status["cluster_name"],
@@ -86,7 +88,7 @@ def _broker():
         "waits_for_restart": __salt__["rabbit_host.runs_since_before"](
             rabbitmq["service"], f"{rabbitmq['config_dir']}/rabbitmq.conf"
         ),
-        "under_maintenance": status["maintenance_status"].get(me) == "marked for maintenance",
+        "under_maintenance": "marked for maintenance" in maintenance,
     }
 
 

@@ -119,9 +119,13 @@ def test_a_running_broker_reports_its_version_members_and_cluster(broker, versio
     }
 
 
-def test_a_broker_that_was_drained_says_so(broker):
+# As of 3.10.8, and of 4.0.5.
+@pytest.mark.parametrize(
+    "said", ["\x1b[35mmarked for maintenance\x1b[0m", "marked for maintenance"]
+)
+def test_a_broker_that_was_drained_says_so(broker, said):
     status = json.loads(recorded("3.10.8", "cluster_status")["stdout"])
-    status["maintenance_status"][NODES[0]] = "marked for maintenance"
+    status["maintenance_status"][NODES[0]] = said
     report = broker({"state": "running", "status": status, "said": ""}).broker()
     assert report["under_maintenance"] is True
 
