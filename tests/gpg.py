@@ -2,6 +2,7 @@
 A throw-away PGP key, made and used with the commands of docs/secrets.md.
 """
 
+import shutil
 import subprocess
 
 from tests.support import ROOT
@@ -34,8 +35,9 @@ class Key:
         return self._messages[data]
 
     def forget(self):
-        """End the agent that gpg started."""
+        """End the agent that gpg started, and remove the folder."""
         subprocess.run(["gpgconf", "--homedir", self.folder, "--kill", "all"], check=True)
+        shutil.rmtree(self.folder, onerror=_unless_gone)
 
     def _run(self, commands, text=""):
         """Run commands of the page, with this key's folder."""
@@ -48,6 +50,12 @@ class Key:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def _unless_gone(function, path, info):
+    """Raise what kept a file from being removed; the agent that ends removes its sockets itself."""
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]
 
 
 def _commands(start):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pathlib
-import shutil
 import urllib.error
 
 import pika.exceptions
@@ -234,7 +233,6 @@ def key(healthy):
     made = Key(pathlib.Path(healthy.status()["master"]["config_dir"]) / "gpgkeys")
     yield made
     made.forget()
-    shutil.rmtree(made.folder)
 
 
 CHANGED = {
