@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import urllib.error
 
 import pika.exceptions
